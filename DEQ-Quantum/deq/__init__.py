@@ -1,0 +1,23 @@
+"""Deep equilibria of any layer f(z): solve z = f(z) per sample, differentiate it, gauge the Jacobian.
+
+Torch only; nothing here knows of quantum circuits. `f` maps (B, ...) to (B, ...) and acts on every sample
+alone; what it closes over (parameters, the injected input) receives gradients.
+"""
+
+from deq.implicit import equilibrium, unroll
+from deq.jacobian import batch_jacobian, hutchinson_jacobian_loss, spectral_radius
+from deq.result import SolverResult, SolverStatus
+from deq.settings import SolverSettings
+from deq.solvers import solve
+
+__all__ = [
+    "SolverResult",
+    "SolverSettings",
+    "SolverStatus",
+    "batch_jacobian",
+    "equilibrium",
+    "hutchinson_jacobian_loss",
+    "solve",
+    "spectral_radius",
+    "unroll",
+]

@@ -1,0 +1,172 @@
+"""The Jacobian of a layer f(z), seen only through vector-Jacobian products.
+
+Holds the exact batch Jacobian, the Hutchinson estimate of ||J||_F^2 that regularises training (Bai, Koltun,
+Kolter, "Stabilizing Equilibrium Models by Jacobian Regularization", ICML 2021), and the spectral
+radius. All treat f as acting on every sample alone: J is block diagonal over the batch, and one product with
+a batch of vectors serves all its blocks at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Layer = Callable[[Tensor], Tensor]
+
+
+def offered_jacobian(f: Layer, z: Tensor) -> Tensor | None:
+    """f's own `jacobian(z)` (B, d, d), or None where f offers no such method.
+
+    Raises:
+        ValueError: the method's answer does not have that shape.
+    """
+    method = getattr(f, "jacobian", None)
+    if method is None:
+        return None
+    d = z.shape[1:].numel()
+    jacobian = method(z)
+    if jacobian.shape != (len(z), d, d):
+        raise ValueError(f"f.jacobian(z) must have shape {(len(z), d, d)}, not {tuple(jacobian.shape)}")
+    return jacobian
+
+
+class _Source(torch.autograd.Function):
+    """Identity whose input receives nothing: gradients can be asked for its output and end there.
+
+    A plain leaf would collect them in `.grad`, and one that carries a graph would keep itself alive.
+    """
+
+    @staticmethod
+    def forward(ctx, z):
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+def fresh_variable(z: Tensor) -> Tensor:
+    """z's value as a variable of its own, joined to no graph, whatever the grad mode."""
+    with torch.enable_grad():
+        return _Source.apply(z.detach().requires_grad_())
+
+
+def _graph(f: Layer, z: Tensor) -> tuple[Tensor, Tensor]:
+    """A fresh variable of z's value and f at it, with the graph between them whatever the grad mode."""
+    z = fresh_variable(z)
+    with torch.enable_grad():
+        return z, f(z).to(z.dtype)
+
+
+def vjp(f_z: Tensor, z: Tensor, v: Tensor, create_graph: bool = False) -> Tensor:
+    """v^T J for the graph that leads from z to f_z; zero where f does not depend on z. Keeps the graph."""
+    if not f_z.requires_grad:
+        return torch.zeros_like(z)
+    (product,) = torch.autograd.grad(
+        f_z, z, v, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
+    return product
+
+
+def graph_jacobian(f_z: Tensor, z: Tensor) -> Tensor:
+    """(B, d, d) Jacobian of the graph that leads from z to f_z, both (B, ...) of d entries per sample.
+
+    One product per row i, with the i-th unit vector in all samples; all rows at once where every operation of
+    the graph can be batched, else one after the other.
+    """
+    d = z.shape[1:].numel()
+    zeros = z.new_zeros(len(z), d, d)
+    if not f_z.requires_grad:
+        return zeros
+    units = torch.eye(d, dtype=z.dtype, device=z.device).view(d, 1, *z.shape[1:]).expand(d, *z.shape)
+    try:
+        (rows,) = torch.autograd.grad(
+            f_z, z, units, retain_graph=True, is_grads_batched=True, allow_unused=True
+        )
+    except RuntimeError:
+        # an operation without a batching rule, as custom autograd Functions are
+        rows = torch.stack([vjp(f_z, z, unit) for unit in units])
+    return zeros if rows is None else rows.reshape(d, len(z), d).transpose(0, 1)
+
+
+def batch_jacobian(f: Layer, z: Tensor) -> Tensor:
+    """Exact Jacobian of f at z, sample by sample, by d vector-Jacobian products.
+
+    Args:
+        f: map of (B, ...) to (B, ...), acting on every sample alone.
+        z: (B, ...) with d entries per sample.
+
+    Returns:
+        (B, d, d): [b, i, j] = d f(z)[b, i] / d z[b, j], entries of a sample in row-major order; no graph.
+    """
+    z, f_z = _graph(f, z)
+    return graph_jacobian(f_z, z)
+
+
+def hutchinson_jacobian_loss(
+    f: Layer, z: Tensor, n_vectors: int = 1, generator: torch.Generator | None = None
+) -> Tensor:
+    """Estimate of ||J_f(z)||_F^2 / (number of entries of z): the mean of ||v^T J||^2 over normal vectors v.
+
+    Unbiased, since E[v v^T] = I. Differentiable (twice through f) in all that f closes over; z is a constant.
+
+    Args:
+        f: map of (B, ...) to (B, ...).
+        z: (B, ...), the point, usually the equilibrium; detached here.
+        n_vectors: number of random vectors, each one further vector-Jacobian product.
+        generator: source of the vectors, on z's device; torch's default one if None.
+
+    Returns:
+        scalar loss.
+
+    Raises:
+        ValueError: n_vectors < 1.
+
+    Source: Bai, Koltun, Kolter 2021; M. F. Hutchinson, Commun. Stat. 19 (1990).
+    """
+    if n_vectors < 1:
+        raise ValueError(f"n_vectors must be >= 1, not {n_vectors}")
+    z, f_z = _graph(f, z)
+    total = z.new_zeros(())
+    for _ in range(n_vectors):
+        v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
+        total = total + vjp(f_z, z, v, create_graph=torch.is_grad_enabled()).square().sum()
+    return total / (n_vectors * z.numel())
+
+
+def spectral_radius(
+    f: Layer, z: Tensor, n_steps: int = 100, generator: torch.Generator | None = None
+) -> Tensor:
+    """Largest modulus of J_f(z)'s eigenvalues per sample, by power iteration on J^T.
+
+    The answer is the geometric mean of ||J^T v|| / ||v|| over the later half of the steps: a complex pair
+    makes that ratio oscillate for ever, but its logarithm averages to log|lambda| with an error of order 1 /
+    n_steps.
+
+    Args:
+        f: map of (B, ...) to (B, ...), acting on every sample alone.
+        z: (B, ...), the point; detached here.
+        n_steps: vector-Jacobian products.
+        generator: source of the start vectors, on z's device; torch's default one if None.
+
+    Returns:
+        (B,) spectral radii, no graph; 0 where the Jacobian vanishes or is nilpotent.
+
+    Raises:
+        ValueError: n_steps < 1.
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps must be >= 1, not {n_steps}")
+    z, f_z = _graph(f, z)
+    flat = (len(z), z.shape[1:].numel())
+    v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device).reshape(flat)
+    log_growth = []
+    for _ in range(n_steps):
+        norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
+        # a vector that has vanished stays zero instead of becoming 0/0
+        v = v / torch.where(norm > 0, norm, 1.0)
+        v = vjp(f_z, z, v.reshape(z.shape)).reshape(flat)
+        log_growth.append(torch.linalg.vector_norm(v, dim=1).log())
+    return torch.stack(log_growth[n_steps // 2 :]).mean(dim=0).exp()

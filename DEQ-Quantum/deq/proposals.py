@@ -1,0 +1,197 @@
+"""Which iterate to try next: Picard, Broyden, Anderson and Newton proposals for z = f(z).
+
+A proposal is called once per step with the current iterate and f at it, both (B, d), and answers with the
+next iterate, (B, d). It keeps what history it needs; stopping, guards and freezing are the loop's business
+(`solvers.py`). Samples never mix: every inner product is within a sample, so an answer does not depend on its
+batch mates. Throughout, g(z) = f(z) - z is the function whose root is sought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from deq.jacobian import batch_jacobian, offered_jacobian
+
+RIDGE_RETRIES = (1.0, 1e3, 1e6)
+
+
+def host_may_look(z: Tensor) -> bool:
+    """Whether reading a value on the host is free; on a GPU it would stall the queue of kernels."""
+    return z.device.type == "cpu"
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(B, 1) inner products of the samples of a and b (B, d)."""
+    return (a * b).sum(dim=1, keepdim=True)
+
+
+def _norm(a: Tensor) -> Tensor:
+    """(B, 1) Euclidean norms of the samples of a (B, d)."""
+    return torch.linalg.vector_norm(a, dim=1, keepdim=True)
+
+
+def rounding(*summands: Tensor) -> Tensor:
+    """(B, 1) length below which a difference made of such vectors (B, d) may be rounding error alone.
+
+    Such a difference holds no slope: trusting it, as where f(z) - z is constant, would make a step of any
+    size.
+    """
+    lengths = sum(_norm(v) for v in summands)
+    return 4 * torch.finfo(summands[0].dtype).eps * lengths
+
+
+class Picard:
+    """z <- f(z)."""
+
+    n_jacobians = 0
+
+    def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
+        return f_z
+
+
+class Broyden:
+    """Good Broyden: z <- z - H g, where H estimates the inverse Jacobian of g.
+
+    H = -I + sum_k u_k v_k^T starts at -I, so the first step is Picard's. After a step dz that changed g by
+    dg, u = (dz - H dg) / (dz^T H dg) and v = H^T dz make H dg = dz hold. A sample whose denominator is lost
+    in rounding skips its update. Source: C. G. Broyden, Math. Comp. 19 (1965).
+    """
+
+    n_jacobians = 0
+
+    def __init__(self, max_steps: int, memory: int) -> None:
+        self.memory = max(1, min(memory, max_steps))
+        self.rank = 0
+        self.z: Tensor | None = None
+
+    def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
+        g = f_z - z
+        if self.z is None:
+            # history first: a step's pair is one contiguous block, and a sum over history stays per sample
+            self.u = z.new_empty(self.memory, *z.shape)
+            self.v = torch.empty_like(self.u)
+            h_g = -g
+        elif self.rank == self.memory:
+            self.rank = 0
+            h_g = -g
+        else:
+            h_g = self._update(z, g)
+        self.z, self.h_g = z, h_g
+        return z - h_g
+
+    def _update(self, z: Tensor, g: Tensor) -> Tensor:
+        """Add the pair of the step that led to z with g, both (B, d); returns H g with the new H."""
+        k = self.rank
+        dz = z - self.z
+        h_g = self._low_rank(self.u[:k], self.v[:k], g)
+        h_dg = h_g - self.h_g
+        v = self._low_rank(self.v[:k], self.u[:k], dz)
+        denominator = _dot(dz, h_dg)
+        usable = denominator.abs() > _norm(dz) * rounding(z, h_g, self.h_g)
+        u = torch.where(usable, (dz - h_dg) / denominator, 0.0)
+        self.u[k], self.v[k] = u, v
+        self.rank = k + 1
+        return h_g + u * _dot(v, g)
+
+    @staticmethod
+    def _low_rank(left: Tensor, right: Tensor, vector: Tensor) -> Tensor:
+        """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d) and vector (B, d)."""
+        weights = (right * vector).sum(dim=2, keepdim=True)
+        return (left * weights).sum(dim=0) - vector
+
+
+class Anderson:
+    """Anderson acceleration: the last differences of z and g, combined to cancel g by least squares.
+
+    gamma minimises ||g - sum_i gamma_i dg_i||, and z <- z + mixing * g - sum_i gamma_i (dz_i + mixing *
+    dg_i). The normal equations are scaled to a unit diagonal, so that the ridge is relative to their trace
+    and old, long differences do not drown new, short ones. A sample whose factorisation fails is tried again
+    with a larger ridge and at last takes the Picard step (gamma = 0).
+    Source: D. G. Anderson, J. ACM 12 (1965); H. F. Walker, P. Ni, SIAM J. Numer. Anal. 49 (2011).
+    """
+
+    n_jacobians = 0
+
+    def __init__(self, max_steps: int, memory: int, ridge: float | None, mixing: float) -> None:
+        self.memory = max(1, min(memory, max_steps))
+        self.ridge = ridge
+        self.mixing = mixing
+        self.n_differences = 0
+        self.z: Tensor | None = None
+
+    def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
+        g = f_z - z
+        proposal = z + self.mixing * g
+        if self.z is None:
+            self._make_room(z)
+        else:
+            slot = self.n_differences % self.memory
+            dg = g - self.g
+            usable = _norm(dg) > rounding(z, g, self.g)
+            dg = torch.where(usable, dg, 0.0)
+            self.dg[slot] = dg
+            self.moves[slot] = z - self.z + self.mixing * dg
+            # the one row and column of the normal equations that this step changes
+            self.gram[:, slot] = self.gram[:, :, slot] = (self.dg * dg).sum(dim=2).T
+            self.n_differences += 1
+            gamma = self._weights((self.dg * g).sum(dim=2).T)
+            proposal = proposal - (self.moves * gamma.T.unsqueeze(2)).sum(dim=0)
+        self.z, self.g = z, g
+        return proposal
+
+    def _make_room(self, z: Tensor) -> None:
+        """Slots that are not filled, or that hold rounding error, are zero: their gamma comes out zero."""
+        self.dg = z.new_zeros(self.memory, *z.shape)
+        self.moves = torch.zeros_like(self.dg)
+        self.gram = z.new_zeros(len(z), self.memory, self.memory)
+
+    def _weights(self, target: Tensor) -> Tensor:
+        """gamma (B, memory) for the inner products of the slots with the current g, (B, memory)."""
+        length = self.gram.diagonal(dim1=1, dim2=2).sqrt().unsqueeze(2)
+        inverse_length = torch.where(length > 0, 1 / length, 0.0)
+        gram = self.gram * inverse_length * inverse_length.transpose(1, 2)
+        target = target.unsqueeze(2) * inverse_length
+        eps = torch.finfo(target.dtype).eps
+        ridge = 10 * eps if self.ridge is None else max(self.ridge, eps)
+        eye = torch.eye(self.memory, dtype=target.dtype, device=target.device)
+        gamma = torch.zeros_like(target)
+        failed = torch.ones(len(target), 1, 1, dtype=torch.bool, device=target.device)
+        for factor in RIDGE_RETRIES:
+            # on an empty slot's diagonal stands the ridge alone, so it is never zero
+            lower, info = torch.linalg.cholesky_ex(gram + ridge * factor * eye)
+            candidate = torch.cholesky_solve(target, lower)
+            solved = (info == 0).view(-1, 1, 1) & candidate.isfinite().all(dim=1, keepdim=True)
+            gamma = torch.where(failed & solved, candidate, gamma)
+            failed = failed & ~solved
+            if host_may_look(target) and not failed.any():
+                break
+        return (gamma * inverse_length).flatten(1)
+
+
+class Newton:
+    """z <- z + (I - J)^-1 (f(z) - z) with the exact Jacobian J of f, sample by sample.
+
+    J is f's own `jacobian(z)` (B, d, d) where f offers one, else autograd's (d vector-Jacobian products).
+    A sample whose I - J is singular takes the Picard step instead.
+    """
+
+    def __init__(self, f: Callable[[Tensor], Tensor], shape: torch.Size) -> None:
+        self.f = f
+        self.shape = shape
+        self.n_jacobians = 0
+
+    def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
+        state = z.reshape(self.shape)
+        jacobian = offered_jacobian(self.f, state)
+        if jacobian is None:
+            jacobian = batch_jacobian(self.f, state)
+        self.n_jacobians += 1
+        g = f_z - z
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        step, info = torch.linalg.solve_ex(eye - jacobian, g.unsqueeze(2))
+        step = step.flatten(1)
+        solved = (info == 0).unsqueeze(1) & step.isfinite().all(dim=1, keepdim=True)
+        return torch.where(solved, z + step, f_z)

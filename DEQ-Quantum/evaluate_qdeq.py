@@ -1,0 +1,183 @@
+"""Numbers of a saved model: accuracy, loss, residuals, solver steps, spectral radius, confusion matrix.
+
+    python DEQ-Quantum/evaluate_qdeq.py runs/NAME [--split test] [--f_solver newton --f_thres 50 --f_tol 1e-6]
+
+`evaluate` is also what training uses for validation and test: no dropout, the full solver cap, the circuit met once
+for the whole split.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from dataset import DataError, Split, load_features
+from deq import SolverSettings
+from figures import draw_confusion_matrix, save_figure
+from models.qdeq_model import Depth, QDEQModel
+from utils import checkpoint, seeds
+from utils.cli import OneLineParser, fail
+from utils.run_folder import choose_device
+from utils.settings import Settings, SettingsError
+
+
+@dataclass
+class Evaluation:
+    """Mean metrics over a split, and each image's predicted class (N,)."""
+
+    metrics: dict[str, float]
+    predictions: Tensor
+
+
+def build_model(settings: Settings) -> QDEQModel:
+    """The model these settings describe; initial parameters come from torch's global generator."""
+    return QDEQModel(
+        n_wires=settings.n_wires,
+        n_classes=settings.num_classes,
+        encoding=settings.encoding,
+        engine=settings.engine,
+        trainable_gates=settings.trainable_gates,
+        dropout=settings.dropout,
+    )
+
+
+def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0) -> Depth:
+    """How deep the layer is made: --n_layer layers for DIRECT and the warm-up, else the equilibrium.
+
+    Args:
+        settings: the run's settings.
+        warming_up: whether this step belongs to the warm-up.
+        fewer_steps: taken off the forward cap, as training does at random.
+    """
+    s = settings
+    return Depth(
+        n_layer=s.n_layer if s.mode == "direct" or warming_up else 0,
+        forward=SolverSettings(s.f_solver, s.f_thres - fewer_steps, s.f_tol, s.stop_mode),
+        backward=SolverSettings(s.b_solver, s.b_thres, s.b_tol, s.stop_mode),
+    )
+
+
+@torch.no_grad()
+def evaluate(
+    model: QDEQModel,
+    split: Split,
+    depth: Depth,
+    batch_size: int,
+    max_batches: int = -1,
+    spectral_radius_seed: int | None = None,
+) -> Evaluation:
+    """Classify a split.
+
+    Args:
+        model: the classifier; left in the mode (train or eval) it was in.
+        split: features and labels on the model's device.
+        depth: equilibrium or stack of layers.
+        batch_size: images at a time; results do not depend on it.
+        max_batches: only the first so many, -1 for all.
+        spectral_radius_seed: also report the mean spectral radius of df/dz, with random starts from this seed.
+    """
+    was_training = model.training
+    model.eval()
+    compiled = model.layer.compile()
+    sums: dict[str, Tensor] = {}
+    predictions = []
+
+    def add(**values: Tensor) -> None:
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value.double().sum()
+
+    starts = range(0, len(split.labels), batch_size)
+    for number, start in enumerate(starts if max_batches < 0 else starts[:max_batches]):
+        x, y = split.features[start : start + batch_size], split.labels[start : start + batch_size]
+        p = model(x, depth, compiled)
+        predictions.append(p.logits.argmax(-1))
+        add(
+            loss=cross_entropy(p.logits, y, reduction="none"),
+            acc=predictions[-1] == y,
+            res=p.res,
+            res_rel=p.res_rel,
+        )
+        if p.solver is not None:
+            add(solver_steps=p.solver.steps, converged=p.solver.converged)
+        if spectral_radius_seed is not None:
+            generator = seeds.generator(spectral_radius_seed, "spectral radius", number, x.device)
+            with torch.enable_grad():
+                add(spectral_radius=model.spectral_radius(compiled.bind(x), p.z, generator))
+    model.train(was_training)
+    predicted = torch.cat(predictions)
+    return Evaluation({name: (total / len(predicted)).item() for name, total in sums.items()}, predicted)
+
+
+def confusion_matrix(labels: Tensor, predictions: Tensor, n_classes: int) -> Tensor:
+    """Counts, (n_classes, n_classes): rows are the true classes, columns the predicted ones."""
+    labels = labels[: len(predictions)]
+    flat = torch.bincount(labels * n_classes + predictions, minlength=n_classes**2)
+    return flat.view(n_classes, n_classes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="evaluate_qdeq.py",
+        description="Evaluate a trained model; solver flags replace those it was trained with.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which parameters")
+    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="which images")
+    for name, kind in (("f_solver", str), ("stop_mode", str), ("f_thres", int), ("f_tol", float)):
+        parser.add_argument(f"--{name}", type=kind, default=None, help="as in train_qdeq.py; None: as trained")
+    parser.add_argument("--engine", default=None, help="compiled or torchquantum; None: as trained")
+    parser.add_argument("--batch_size", type=int, default=1024, help="images at a time")
+    parser.add_argument("--max_eval_steps", type=int, default=-1, help="batches, -1: all")
+    parser.add_argument("--spectral_radius_mode", action="store_true", help="also the Jacobian's spectral radius")
+    parser.add_argument("--data_dir", default=None, help="folder of <dataset>.npz; None: as trained")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command: prints the metrics, writes evaluation_<split>.json and the confusion matrix into the run."""
+    options = vars(_parser().parse_args(arguments))
+    run, which, split_name = options.pop("run"), options.pop("checkpoint"), options.pop("split")
+    try:
+        path = run / f"checkpoint_{which}.pt"
+        content = checkpoint.load(path)
+        saved = Settings.from_dict(content["settings"])
+        changed = {name: value for name, value in options.items() if value is not None}
+        settings = Settings.from_dict(saved.to_dict() | {"rand_f_thres_delta": 0, "batch_chunk": 1} | changed)
+        settings.validate()
+        device = choose_device(settings)
+        model = build_model(settings)
+        checkpoint.load_weights(model, content["model"], path)
+        model.to(device)
+        splits = load_features(
+            settings.dataset, settings.num_classes, settings.n_wires, settings.seed, settings.data_dir, device
+        )
+    except (SettingsError, DataError, checkpoint.CheckpointError, ImportError) as error:
+        fail(error)
+    split = getattr(splits, split_name)
+    radius_seed = settings.seed if settings.spectral_radius_mode else None
+    evaluation = evaluate(
+        model, split, depth_of(settings), settings.batch_size, settings.max_eval_steps, radius_seed
+    )
+    counts = confusion_matrix(split.labels, evaluation.predictions, splits.n_classes)
+    result = {
+        "run": run.name,
+        "checkpoint": which,
+        "split": split_name,
+        "images": len(evaluation.predictions),
+        **evaluation.metrics,
+        "confusion_matrix": counts.tolist(),
+    }
+    checkpoint.write_json(run / f"evaluation_{split_name}.json", result)
+    figure = draw_confusion_matrix(counts.cpu().numpy(), splits.classes)
+    save_figure(figure, run / f"confusion_{split_name}.png")
+    print(json.dumps({k: v for k, v in result.items() if k != "confusion_matrix"}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Pictures of one run: its training curves from metrics.csv, and the confusion matrix of its test images.
+
+Curves show what was measured and nothing else: an empty cell, an inf or a NaN is left out of its line, and a
+value that is not positive is left out of a logarithmic axis.
+"""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import PercentFormatter
+
+from figures.style import BLUE, GREY, INK, ORANGE, PALE, VERMILION, blank_canvas
+
+SPLITS = {"train": BLUE, "val": ORANGE, "test": VERMILION}
+IMPLICIT = 1.0
+RESIDUAL = r"relative residual  $\Vert f(z)-z\Vert\,/\,\Vert z\Vert$"
+
+
+class _Rows:
+    """The rows of a metrics.csv, column by column, as numbers."""
+
+    def __init__(self, path: Path):
+        with path.open(newline="") as file:
+            self._rows = list(csv.DictReader(file))
+
+    def column(self, name: str) -> np.ndarray:
+        """(n_rows,) numbers, NaN for what is not one."""
+        return np.array([_number(row.get(name)) for row in self._rows])
+
+    def line(self, name: str, positive: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Epochs and values of a column, where both are finite numbers (and the value is positive)."""
+        epoch, value = self.column("epoch"), self.column(name)
+        kept = np.isfinite(epoch) & np.isfinite(value)
+        if positive:
+            kept &= value > 0
+        return epoch[kept], value[kept]
+
+    def warmup_end(self) -> float | None:
+        """Epoch of the last direct row before the first implicit one; None without a warm-up."""
+        mode, epoch = self.column("mode"), self.column("epoch")
+        implicit = np.flatnonzero(mode == IMPLICIT)
+        if not len(implicit):
+            return None
+        before = epoch[: implicit[0]][mode[: implicit[0]] == 0]
+        before = before[np.isfinite(before)]
+        return float(before.max()) if len(before) else None
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def draw_training_curves(metrics_csv: Path) -> Figure:
+    """Loss, accuracy, residual and solver steps of a run against its epochs.
+
+    Args:
+        metrics_csv: the file that `utils.tracking.CsvLog` writes, of a run that may still be going on. A
+            warm-up (rows of mode 0 before rows of mode 1) is shaded; the test split is a dashed line.
+
+    Returns:
+        A figure with a panel for each measure that the file has; with none, one that says so.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    rows = _Rows(Path(metrics_csv))
+    panels = [
+        (draw, title, names)
+        for draw, title, names in (
+            (_draw_lines, "cross-entropy loss", ["train_loss", "val_loss"]),
+            (_draw_accuracy, "accuracy in %", ["train_acc", "val_acc", "test_acc"]),
+            (_draw_residual, RESIDUAL, ["train_res_rel", "val_res_rel"]),
+            (_draw_steps, "solver steps", ["train_solver_steps", "val_solver_steps"]),
+        )
+        if any(len(rows.line(name)[0]) for name in names)
+    ]
+    if not panels:
+        return _say("no measurements yet")
+    n_columns = min(2, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    figure = Figure(figsize=(5 * n_columns, 3.4 * n_rows), layout=_layout(), facecolor="white")
+    grid = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
+    warmup_end = rows.warmup_end()
+    for axes, (draw, title, names) in zip(grid, panels):
+        axes.set_title(title, fontsize=11, color=INK, loc="left")
+        axes.set_xlabel("epoch", color=INK)
+        axes.grid(color=PALE, lw=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if warmup_end is not None:
+            axes.axvspan(0, warmup_end, facecolor=PALE, alpha=0.7, zorder=0, label="warm-up", gid="warm-up")
+        draw(axes, rows, names)
+        axes.set_xlim(left=0)
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    return figure
+
+
+def _layout() -> ConstrainedLayoutEngine:
+    return ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+
+
+def _say(message: str) -> Figure:
+    figure, axes = blank_canvas(6, 2)
+    axes.text(3, 1, message, ha="center", va="center", fontsize=13, color=GREY)
+    return figure
+
+
+def _draw_lines(
+    axes: Axes, rows: _Rows, names: list[str], scale: float = 1.0, positive: bool = False
+) -> None:
+    """One line per column; a single row shows as a dot."""
+    for name in names:
+        split = name.split("_")[0]
+        epoch, value = rows.line(name, positive)
+        if len(epoch):
+            marker = "o" if len(epoch) <= 30 else ""
+            axes.plot(
+                epoch,
+                scale * value,
+                color=SPLITS[split],
+                lw=1.6,
+                marker=marker,
+                ms=3.5,
+                label=split,
+                gid=name,
+            )
+
+
+def _draw_accuracy(axes: Axes, rows: _Rows, names: list[str]) -> None:
+    _draw_lines(axes, rows, [name for name in names if not name.startswith("test")], scale=100)
+    _, test = rows.line("test_acc")
+    if len(test):
+        label = f"test, {100 * test[-1]:.2f} %"
+        axes.axhline(100 * test[-1], color=SPLITS["test"], ls="--", lw=1.4, label=label, gid="test_acc")
+
+
+def _draw_residual(axes: Axes, rows: _Rows, names: list[str]) -> None:
+    if any(len(rows.line(name, positive=True)[0]) for name in names):
+        axes.set_yscale("log")
+    _draw_lines(axes, rows, names, positive=True)
+
+
+def _draw_steps(axes: Axes, rows: _Rows, names: list[str]) -> None:
+    """Steps on the left axis, and on the right one the share of samples that met the tolerance."""
+    _draw_lines(axes, rows, names)
+    axes.set_ylim(bottom=0)
+    epoch, converged = rows.line("val_converged")
+    if not len(epoch):
+        return
+    share = axes.twinx()
+    share.plot(epoch, 100 * converged, color=GREY, ls=":", lw=1.6, gid="val_converged")
+    share.set_ylim(0, 105)
+    share.set_ylabel("converged samples in %", color=GREY)
+    share.tick_params(axis="y", colors=GREY)
+    share.spines[["top", "left"]].set_visible(False)
+    axes.plot([], [], color=GREY, ls=":", lw=1.6, label="val converged, right axis")
+
+
+def draw_confusion_matrix(counts: np.ndarray, classes: tuple) -> Figure:
+    """How many images of each class were taken for which; colours are shares of the true class.
+
+    Args:
+        counts: (n, n) integers, rows the true classes, columns the predicted ones.
+        classes: n names.
+
+    Raises:
+        ValueError: counts is not square, or there are more or fewer names.
+    """
+    counts = np.asarray(counts)
+    n = len(classes)
+    if counts.shape != (n, n):
+        raise ValueError(f"{n} classes need ({n}, {n}) counts, got {counts.shape}")
+    of_class = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, of_class, out=np.zeros(counts.shape), where=of_class > 0)
+    size = 2.2 + 0.52 * max(n, 4)
+    figure = Figure(figsize=(size + 0.9, size), layout=_layout(), facecolor="white")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for true, predicted in np.ndindex(n, n):
+        count = counts[true, predicted]
+        colour = "white" if shares[true, predicted] > 0.55 else INK if count else GREY
+        axes.text(predicted, true, str(count), ha="center", va="center", fontsize=9, color=colour)
+    long_names = max(len(str(name)) for name in classes) > 3
+    axes.set_xticks(
+        range(n), classes, rotation=45 if long_names else 0, ha="right" if long_names else "center"
+    )
+    axes.set_yticks(range(n), classes)
+    axes.tick_params(length=0)
+    axes.spines[:].set_color(PALE)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(_accuracy(counts), fontsize=11, color=INK)
+    percent = PercentFormatter(1.0, decimals=0, symbol=" %")
+    bar = figure.colorbar(image, shrink=0.8, label="share of the true class", format=percent)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _accuracy(counts: np.ndarray) -> str:
+    total = int(counts.sum())
+    if not total:
+        return "no images"
+    correct = int(np.trace(counts))
+    return f"accuracy {100 * correct / total:.2f} %  ({correct} of {total} images)"

@@ -1,0 +1,191 @@
+"""f(z; x) without simulating at every call: the circuit is met once per optimiser step.
+
+After amplitude encoding the circuit does not depend on the data, so with v = z + x in R^D, D = n_wires^2,
+
+    r_k(v) = <Z_k> = v^T M_k v / v^T v,    M_k = Re(P U^+ Z_k U P),   P = the first D basis states.
+
+U(theta) meets D basis columns once (`prepare`), and every later call is a small dense product. Since f repeats each
+readout n_wires times, z = E r, and in the space of the n_wires readouts numerator and denominator are quadratics
+in r with coefficients fixed at `reduced(x)`. Angle encoding: product states by outer products, then the fused
+blocks. Values, first and second derivatives equal those of `torchquantum_engine` (tested); dtype follows theta.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.circuit import Circuit
+from models.fusion import FusedCircuit
+
+
+class CompiledEngine(nn.Module):
+    """Compiles a circuit for given parameters.
+
+    Args:
+        circuit: what to evaluate.
+    """
+
+    def __init__(self, circuit: Circuit):
+        super().__init__()
+        self.circuit = circuit
+        self.fused = FusedCircuit(circuit.ansatz, circuit.n_wires)
+
+    def prepare(self, theta: Tensor) -> "AmplitudeReadout | AngleReadout":
+        """Meet the circuit, under autograd.
+
+        Args:
+            theta: (n_parameters,).
+
+        Returns:
+            An object whose `readouts(v)` maps (B, D) to (B, n_wires).
+        """
+        matrices = self.fused.matrices(theta)
+        if self.circuit.encoding == "amplitude":
+            return AmplitudeReadout(self._observables(matrices), self.circuit.n_wires)
+        return AngleReadout(self.circuit, self.fused, matrices)
+
+    def _observables(self, matrices: Tensor) -> Tensor:
+        """M_k for every wire k, (n_wires, D, D).
+
+        Rows of U P that agree on half of the wires share those wires' signs, so Gram matrices per group of rows,
+        added with signs, give the observables of that half: two passes over the rows serve all n_wires observables.
+        """
+        n = self.circuit.n_wires
+        n_inputs = self.circuit.n_inputs
+        basis = matrices.new_zeros(2, 2**n, n_inputs)
+        basis[0].diagonal().fill_(1.0)
+        columns = self.fused.apply_blocks(matrices, basis)
+        leading = n // 2
+        columns = columns.reshape(2, 2**leading, 2 ** (n - leading), n_inputs)
+        by_wire: list[Tensor | None] = [None] * n
+        for group_axis, wires in ((1, self.fused.wire_order[:leading]), (2, self.fused.wire_order[leading:])):
+            rows = columns.movedim(group_axis, 0).reshape(2 ** len(wires), -1, n_inputs)
+            gram = torch.bmm(rows.transpose(1, 2), rows)
+            signs = _signs(len(wires)).to(gram)
+            observables = (signs @ gram.flatten(1)).view(len(wires), n_inputs, n_inputs)
+            for wire, observable in zip(wires, observables):
+                by_wire[wire] = observable
+        return torch.stack(by_wire)
+
+
+def _signs(n_bits: int) -> Tensor:
+    """+1 or -1 for bit 0 or 1: (n_bits, 2^n_bits), the first bit the most significant."""
+    states = np.arange(2**n_bits)
+    bits = (states >> np.arange(n_bits - 1, -1, -1)[:, None]) & 1
+    return torch.from_numpy(1.0 - 2.0 * bits)
+
+
+def _ratio(numerator: Tensor, squared_norm: Tensor) -> Tensor:
+    """numerator / squared_norm per sample; a vector without direction reads 0 on every wire, with zero slope."""
+    has_direction = squared_norm > torch.finfo(squared_norm.dtype).tiny
+    return torch.where(has_direction, numerator / torch.where(has_direction, squared_norm, 1.0), 0.0 * numerator)
+
+
+class AmplitudeReadout:
+    """r(v) = v^T M v / v^T v for amplitude encoding."""
+
+    def __init__(self, observables: Tensor, n_wires: int):
+        self.observables = observables
+        self.n_wires = n_wires
+        # the rows of all M_k side by side: (D, n_wires * D), so that one product serves every observable
+        self._side_by_side = observables.transpose(0, 1).reshape(observables.shape[1], -1)
+
+    def _times_observables(self, v: Tensor) -> Tensor:
+        return (v @ self._side_by_side).view(v.shape[0], self.n_wires, -1)
+
+    def readouts(self, v: Tensor) -> Tensor:
+        """(B, D) vectors to (B, n_wires) expectation values of Z; a zero vector reads 0."""
+        numerator = (self._times_observables(v) @ v.unsqueeze(-1)).flatten(1)
+        return _ratio(numerator, v.square().sum(-1, keepdim=True))
+
+    def reduced(self, x: Tensor) -> "ReducedReadout":
+        """r -> r(x + E r) for a batch x of shape (B, D), E the up-sampling."""
+        n = self.n_wires
+        constant_rows = self._times_observables(x)
+        constant = (constant_rows @ x.unsqueeze(-1)).flatten(1)
+        linear = constant_rows.unflatten(-1, (n, n)).sum(-1)
+        quadratic = self.observables.unflatten(2, (n, n)).sum(-1).unflatten(1, (n, n)).sum(2)
+        norm_linear = x.unflatten(-1, (n, n)).sum(-1)
+        return ReducedReadout(constant, linear, quadratic, x.square().sum(-1, keepdim=True), norm_linear)
+
+
+class ReducedReadout:
+    """The readouts as a function of the n_wires readouts that went in, for one batch.
+
+        h_k(r) = (a_k + 2 b_k.r + r^T C_k r) / (|x|^2 + 2 s.r + n_wires |r|^2)
+
+    with a_k = x^T M_k x, b_k = E^T M_k x, C_k = E^T M_k E, s = E^T x. Same values as `readouts(x + E r)`.
+    """
+
+    def __init__(self, constant: Tensor, linear: Tensor, quadratic: Tensor, x_squared: Tensor, x_sums: Tensor):
+        self.constant = constant  # (B, n)
+        self.linear = linear  # (B, n, n), second index the observable's row
+        self.quadratic = quadratic  # (n, n, n)
+        self.x_squared = x_squared  # (B, 1)
+        self.x_sums = x_sums  # (B, n)
+        self.n_wires = constant.shape[1]
+        self._quadratic_rows = quadratic.transpose(0, 1).reshape(self.n_wires, -1)
+
+    def _parts(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        quadratic_r = (r @ self._quadratic_rows).view(-1, self.n_wires, self.n_wires)
+        half_slope = self.linear + quadratic_r
+        numerator = self.constant + ((self.linear + half_slope) @ r.unsqueeze(-1)).squeeze(-1)
+        squared_norm = self.x_squared + ((2 * self.x_sums + self.n_wires * r) * r).sum(-1, keepdim=True)
+        return numerator, squared_norm, half_slope
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """(B, n_wires) to (B, n_wires)."""
+        numerator, squared_norm, _ = self._parts(r)
+        return _ratio(numerator, squared_norm)
+
+    def jacobian(self, r: Tensor) -> Tensor:
+        """dh_k/dr_j, exact, (B, n_wires, n_wires)."""
+        numerator, squared_norm, half_slope = self._parts(r)
+        value = _ratio(numerator, squared_norm)
+        norm_half_slope = self.x_sums + self.n_wires * r
+        slope = 2 * (half_slope - value.unsqueeze(-1) * norm_half_slope.unsqueeze(1))
+        return _ratio(slope, squared_norm.unsqueeze(-1))
+
+
+class AngleReadout:
+    """Readouts for angle encoding: the encoder acts on |0...0>, so it makes product states."""
+
+    def __init__(self, circuit: Circuit, fused: FusedCircuit, matrices: Tensor):
+        self.circuit = circuit
+        self.fused = fused
+        self.matrices = matrices
+
+    def readouts(self, v: Tensor) -> Tensor:
+        """(B, D) angles in radians to (B, n_wires) expectation values of Z."""
+        n = self.circuit.n_wires
+        states = self.fused.apply_blocks(self.matrices, self._product_states(v))
+        probabilities = states.square().sum(0).reshape(2**n, -1)
+        in_order = _signs(n).to(v) @ probabilities
+        return in_order[[self.fused.wire_order.index(w) for w in range(n)]].T
+
+    def _product_states(self, v: Tensor) -> Tensor:
+        """The encoded states as columns, (2, 2^n_wires, B)."""
+        n = self.circuit.n_wires
+        angles = v.T.reshape(n, n, -1) / 2  # layer, wire, sample
+        cosines, sines = angles.cos(), angles.sin()
+        zero = torch.zeros_like(angles[0])
+        # amplitudes of |0> and |1> of every wire, as real and imaginary parts: each (wire, sample)
+        real, imag = [torch.ones_like(zero), zero], [zero, zero]
+        for operation in self.circuit.encoder[::n]:  # the first rotation of each layer names its axis
+            layer = operation.parameter // n
+            real, imag = _rotate(operation.gate, cosines[layer], sines[layer], real, imag)
+        qubit = torch.complex(torch.stack(real), torch.stack(imag))  # (2, wire, sample)
+        state = qubit[:, 0]
+        for wire in range(1, n):
+            state = (state.unsqueeze(1) * qubit[:, wire]).flatten(0, 1)
+        return torch.stack([state.real, state.imag])
+
+
+def _rotate(gate: str, c: Tensor, s: Tensor, real: list[Tensor], imag: list[Tensor]):
+    """exp(-i t/2 P) on one qubit's two amplitudes, with c = cos t/2, s = sin t/2, in real arithmetic."""
+    (r0, r1), (i0, i1) = real, imag
+    if gate == "rx":
+        return [c * r0 + s * i1, c * r1 + s * i0], [c * i0 - s * r1, c * i1 - s * r0]
+    if gate == "ry":
+        return [c * r0 - s * r1, s * r0 + c * r1], [c * i0 - s * i1, s * i0 + c * i1]
+    return [c * r0 + s * i0, c * r1 - s * i1], [c * i0 - s * r0, c * i1 + s * r1]

@@ -1,0 +1,71 @@
+"""The reference: TorchQuantum simulates the whole circuit at every call of f, as the released code does.
+
+Builds TorchQuantum's own encoders, gates and measurement from `circuit.Circuit`. Parameters come in as a tensor
+(the gates hold none), the state device is made per call: nothing here has a batch size. complex64 throughout, as
+TorchQuantum is. This is the only module that imports torchquantum, which takes seconds.
+"""
+
+import torch
+from torch import Tensor, nn
+
+try:
+    import torchquantum as tq
+except ImportError as error:
+    raise ImportError(
+        f"--engine torchquantum needs the torchquantum package, which failed to import ({error}). "
+        "Run `bash bash_scripts/setup.sh` with Python 3.10 to 3.12, or use --engine compiled."
+    ) from error
+
+from models.circuit import Circuit
+
+_GATES = {"rx": tq.RX, "ry": tq.RY, "rz": tq.RZ, "crx": tq.CRX, "h": tq.Hadamard, "sx": tq.SX, "cnot": tq.CNOT}
+
+
+class TorchQuantumEngine(nn.Module):
+    """Evaluates a circuit with TorchQuantum.
+
+    Args:
+        circuit: what to evaluate.
+    """
+
+    def __init__(self, circuit: Circuit):
+        super().__init__()
+        self.circuit = circuit
+        self.gates = tq.QuantumModuleList([_GATES[o.gate](wires=list(o.wires)) for o in circuit.ansatz])
+        if circuit.encoding == "amplitude":
+            self.encoder = tq.StateEncoder()
+        else:
+            self.encoder = tq.GeneralEncoder(
+                [{"input_idx": [o.parameter], "func": o.gate, "wires": list(o.wires)} for o in circuit.encoder]
+            )
+        self.measure = tq.MeasureAll(tq.PauliZ)
+
+    def prepare(self, theta: Tensor) -> "SimulatedReadout":
+        """An object whose `readouts(v)` maps (B, D) to (B, n_wires); theta: (n_parameters,)."""
+        return SimulatedReadout(self, theta)
+
+
+class SimulatedReadout:
+    """Readouts for fixed parameters, one simulation per call."""
+
+    def __init__(self, engine: TorchQuantumEngine, theta: Tensor):
+        self.engine = engine
+        self.theta = theta
+
+    def readouts(self, v: Tensor) -> Tensor:
+        """(B, D) vectors to (B, n_wires) expectation values of Z; a zero vector has no direction and reads 0."""
+        circuit = self.engine.circuit
+        device = tq.QuantumDevice(n_wires=circuit.n_wires, bsz=v.shape[0], device=v.device)
+        if circuit.encoding == "amplitude":
+            squared_norm = v.square().sum(-1, keepdim=True)
+            has_direction = squared_norm > torch.finfo(v.dtype).tiny
+            # TorchQuantum's encoder divides by the norm: give it a unit vector where there is no direction
+            self.engine.encoder(device, torch.where(has_direction, v, torch.eye(1, v.shape[1]).to(v)))
+        else:
+            has_direction = None
+            self.engine.encoder(device, v)
+        for gate, operation in zip(self.engine.gates, circuit.ansatz):
+            params = None if operation.parameter is None else self.theta[operation.parameter].view(1, 1)
+            gate(device, wires=list(operation.wires), params=params)
+        readouts = self.engine.measure(device)
+        return readouts if has_direction is None else torch.where(has_direction, readouts, 0.0 * readouts)

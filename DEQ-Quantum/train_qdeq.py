@@ -1,0 +1,128 @@
+"""Train a quantum deep equilibrium classifier: IMPLICIT, IMPLICIT+WARMUP or DIRECT with L layers.
+
+The command: settings, data, run folder, training, test, results.json and pictures. `--help` teaches the flags.
+Flags are those of the released code of Schleich et al. (arXiv 2410.23940) and more; ../README.md says where the
+meaning departs from it.
+"""
+
+from utils.cli import CommandLine, fail, parse_command_line
+
+if __name__ == "__main__":
+    COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
+
+import logging
+import tempfile
+
+import torch
+
+from dataset import DataError, load_features
+from evaluate_qdeq import confusion_matrix
+from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, save_figure
+from training import Stopped, StopRequest, Training, TrainingError
+from utils import checkpoint
+from utils.run_folder import choose_device, environment, find_run, peak_memory_mb, start_log
+from utils.settings import SettingsError
+
+log = logging.getLogger("qdeq")
+
+
+def finish(run: Training) -> dict:
+    """Measure the test split with the best validated parameters; write results.json and the pictures.
+
+    Returns:
+        What results.json holds.
+    """
+    s = run.settings
+    best = checkpoint.load(run.folder.best_path, run.device)
+    checkpoint.load_weights(run.model, best["model"], run.folder.best_path)
+    evaluation = run.evaluate(run.splits.test)
+    metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
+    run.log("test", metrics)
+    counts = confusion_matrix(run.splits.test.labels, evaluation.predictions, run.splits.n_classes)
+    results = {
+        "name": run.folder.path.name,
+        "dataset": s.dataset,
+        "num_classes": s.num_classes,
+        "n_wires": s.n_wires,
+        "encoding": s.encoding,
+        "mode": "warmup" if s.pretrain_steps else s.mode,
+        "n_layer": s.n_layer,
+        "engine": s.engine,
+        "trainable_gates": s.trainable_gates,
+        "seed": s.seed,
+        "epochs": round(run.step / run.steps_per_epoch, 3),
+        "steps": run.step,
+        **metrics,
+        **{f"best_val_{name}": value for name, value in best["best"].items()},
+        "train_seconds": run.seconds,
+        "seconds_per_step": run.seconds / max(1, run.steps_timed),
+        "peak_memory_mb": peak_memory_mb(run.device),
+        "skipped_steps": run.skipped,
+        "n_parameters": sum(p.numel() for p in run.model.parameters()),
+        "confusion_matrix": counts.tolist(),
+        **environment(run.device),
+        "settings": s.to_dict(),
+    }
+    figures = {
+        "confusion_matrix": draw_confusion_matrix(counts.cpu().numpy(), run.splits.classes),
+        "circuit": draw_circuit(run.model.layer.circuit),
+        "curves": draw_training_curves(run.folder.path / "metrics.csv"),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, run.folder.path / f"{name}.png")
+    run.tracker.finish(run.step, results, figures)
+    checkpoint.write_json(run.folder.results_path, results)
+    return results
+
+
+def train(command: CommandLine) -> None:
+    """Carry out a command: open its run folder, train, report. Errors end the program with one line."""
+    start_log(None)
+    try:
+        with StopRequest() as stop:
+            if command.settings.debug:
+                with tempfile.TemporaryDirectory() as folder, torch.autograd.set_detect_anomaly(True):
+                    command.settings.work_dir = folder
+                    _train(command, stop)
+            else:
+                _train(command, stop)
+    except (SettingsError, DataError, TrainingError, checkpoint.CheckpointError, ImportError) as error:
+        fail(error)
+
+
+def _train(command: CommandLine, stop: StopRequest) -> None:
+    device = choose_device(command.settings)
+    folder = find_run(command)
+    s = folder.settings
+    # the data before the folder: a run that cannot start leaves none behind
+    splits = load_features(s.dataset, s.num_classes, s.n_wires, s.seed, s.data_dir, device)
+    folder.create()
+    start_log(folder.path / "log.txt")
+    for warning in command.warnings:
+        log.warning("warning: %s", warning)
+    run = Training(folder, splits, device)
+    if run.step >= run.max_step and folder.results_path.exists():
+        log.info("%s has finished its %d steps; see results.json, or raise --max_step", folder.path, run.step)
+        return
+    log.info("run folder %s on %s, %d steps", folder.path, device, run.max_step)
+    run.start_tracking()
+    failed = True
+    try:
+        run.run(stop)
+        results = finish(run)
+        failed = False
+    except Stopped as stopped:
+        log.info("stopped after step %d; continue with --restart --restart_dir %s", run.step, folder.path)
+        raise SystemExit(128 + stopped.signal) from None
+    finally:
+        run.tracker.close(failed)
+    log.info(
+        "test accuracy %.2f %%  loss %.4f  residual %.1e  (%.1f s of training, %.1f ms a step)",
+        100 * results["test_acc"], results["test_loss"], results["test_res_rel"],
+        results["train_seconds"], 1e3 * results["seconds_per_step"],
+    )  # fmt: skip
+    log.info("results, curves and confusion matrix in %s", folder.path)
+
+
+if __name__ == "__main__":
+    train(COMMAND)

@@ -1,0 +1,61 @@
+"""Checkpoints and JSON files: tensors and plain data only, written aside and renamed, so none is ever half there."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import torch
+
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used; the message is one line for the user."""
+
+
+def save(path: Path, content: dict) -> None:
+    """Write a checkpoint atomically (safe against a kill at any moment)."""
+    aside = path.with_name(path.name + ".tmp")
+    torch.save({"format": FORMAT, **content}, aside)
+    os.replace(aside, path)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict:
+    """Read a checkpoint; no code in it is run.
+
+    Raises:
+        CheckpointError: missing, truncated, of another kind or format.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is not a usable checkpoint ({reason}); remove it or use another") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of this version (format {FORMAT})")
+    return content
+
+
+def load_weights(module: torch.nn.Module, state: dict, path: Path) -> None:
+    """Load a state_dict strictly.
+
+    Raises:
+        CheckpointError: other names or shapes, as of a model with other settings.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} holds a model of another shape; use the --n_wires, --num_classes and --trainable_gates it was "
+            f"trained with ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file atomically."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(aside, path)

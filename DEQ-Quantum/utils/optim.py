@@ -1,0 +1,69 @@
+"""Optimisers by name and the learning rate over time."""
+
+import torch
+from torch import nn
+
+from utils.settings import Settings
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """The optimiser --optim names, with torch's own defaults for what has no flag."""
+    kind = getattr(torch.optim, settings.optim)
+    return kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+class LearningRate:
+    """Sets the optimiser's learning rate before each step.
+
+    constant: lr. cosine: from lr to eta_min over the run. inv_sqrt: ramp over warmup_step, then lr times
+    sqrt(warmup_step / step). dev_perf: times decay_rate after more than `patience` validations without a lower
+    val_loss, not below lr_min. All but inv_sqrt (which has its own) start with a linear ramp of warmup_step.
+
+    Args:
+        optimizer: whose parameter groups are set.
+        settings: scheduler, lr, warmup_step, eta_min, decay_rate, patience, lr_min.
+        max_step: length of the run.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, settings: Settings, max_step: int):
+        self.optimizer = optimizer
+        self.settings = settings
+        self.max_step = max_step
+        self.best_loss = float("inf")
+        self.stalled = 0
+        self.decay = 1.0
+
+    def at(self, step: int) -> float:
+        """The learning rate of the step-th step, counted from 1."""
+        s = self.settings
+        if step < s.warmup_step:
+            return s.lr * step / s.warmup_step
+        if s.scheduler == "inv_sqrt":
+            return s.lr * (s.warmup_step / step) ** 0.5
+        if s.scheduler == "cosine":
+            done = (step - s.warmup_step) / max(1, self.max_step - s.warmup_step)
+            return s.eta_min + (s.lr - s.eta_min) * (1 + torch.cos(torch.tensor(torch.pi * done)).item()) / 2
+        return max(s.lr * self.decay, min(s.lr_min, s.lr)) if s.scheduler == "dev_perf" else s.lr
+
+    def apply(self, step: int) -> float:
+        """Set and return the learning rate of the step-th step."""
+        rate = self.at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def after_validation(self, val_loss: float) -> None:
+        """Tell dev_perf how validation went."""
+        if val_loss < self.best_loss:
+            self.best_loss, self.stalled = val_loss, 0
+            return
+        self.stalled += 1
+        if self.stalled > self.settings.patience:
+            self.decay *= self.settings.decay_rate
+            self.stalled = 0
+
+    def state_dict(self) -> dict:
+        return {"best_loss": self.best_loss, "stalled": self.stalled, "decay": self.decay}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best_loss, self.stalled, self.decay = state["best_loss"], state["stalled"], state["decay"]

@@ -1,0 +1,73 @@
+# Sourced by the data sets' scripts: `train|eval|smoke [--model M] [further flags]`. A script says what the data
+# set is (BASE), how long it trains (EPOCHS), its short name (NAME), and Table 5's flags (model_flags).
+set -euo pipefail
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+usage() {
+  cat <<EOF
+usage: bash bash_scripts/$(basename "$0") train|eval|smoke [--model MODEL] [further flags]
+
+  train   train with Table 5's hyper-parameters; further flags go to train_qdeq.py (see its --help)
+  eval    evaluate runs/${NAME}_MODEL, or the folder given with --run; further flags go to evaluate_qdeq.py
+  smoke   a few steps of training and an evaluation, leaving nothing behind
+
+  --model implicit (default), warmup, direct-1, direct-2, direct-5, direct-10
+
+QDEQ_PYTHON=/path/to/python uses that interpreter instead of setting up .venv.
+EOF
+}
+
+stop_with() { echo "$(basename "$0"): $1 (see --help)" >&2; exit 2; }
+
+main() {
+  local command="${1:-}" model=implicit run="" rest=()
+  case "$command" in
+    train | eval | smoke) shift ;;
+    -h | --help) usage; exit 0 ;;
+    "") usage >&2; exit 2 ;;
+    *) stop_with "unknown command $command: train, eval or smoke" ;;
+  esac
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --model) [ $# -ge 2 ] || stop_with "--model needs a value"; model="$2"; shift 2 ;;
+      --model=*) model="${1#--model=}"; shift ;;
+      --run) [ $# -ge 2 ] || stop_with "--run needs a value"; run="$2"; shift 2 ;;
+      --run=*) run="${1#--run=}"; shift ;;
+      -h | --help) usage; exit 0 ;;
+      *) rest+=("$1"); shift ;;
+    esac
+  done
+
+  local kind=()
+  case "$model" in
+    implicit) kind=(--mode implicit) ;;
+    warmup) kind=(--mode implicit --n_layer 1) ;;
+    direct-1 | direct-2 | direct-5 | direct-10) kind=(--mode direct --n_layer "${model#direct-}") ;;
+    *) stop_with "unknown model $model: implicit, warmup, direct-1, direct-2, direct-5 or direct-10" ;;
+  esac
+  local flags
+  read -r -a flags <<<"$(model_flags "$model")"
+
+  if [ -z "${QDEQ_PYTHON:-}" ]; then
+    bash "$ROOT/bash_scripts/setup.sh"
+    QDEQ_PYTHON="$ROOT/.venv/bin/python"
+  fi
+  local train=("$QDEQ_PYTHON" "$ROOT/DEQ-Quantum/train_qdeq.py" "${BASE[@]}" "${kind[@]}" "${flags[@]}")
+  local evaluate=("$QDEQ_PYTHON" "$ROOT/DEQ-Quantum/evaluate_qdeq.py")
+  case "$command" in
+    train)
+      local length=(--epochs "$EPOCHS")
+      case " ${rest[*]-} " in *" --max_step "* | *" --epochs "* | *" --restart "*) length=() ;; esac
+      exec "${train[@]}" --name "${NAME}_$model" ${length[@]+"${length[@]}"} ${rest[@]+"${rest[@]}"}
+      ;;
+    eval) exec "${evaluate[@]}" "${run:-$ROOT/runs/${NAME}_$model}" ${rest[@]+"${rest[@]}"} ;;
+    smoke)
+      folder="$(mktemp -d)" # not local: the trap reads it after this function
+      trap 'rm -rf "$folder"' EXIT
+      [ "$model" != warmup ] || rest+=(--pretrain_steps 2)
+      "${train[@]}" --name smoke --work_dir "$folder" --max_step 4 --batch_size 16 --max_eval_steps 2 \
+        --log-interval 2 --eval-interval 2 ${rest[@]+"${rest[@]}"}
+      "${evaluate[@]}" "$folder/smoke" --batch_size 16 --max_eval_steps 2
+      ;;
+  esac
+}

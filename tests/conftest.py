@@ -1,0 +1,62 @@
+"""What tests share: running the scripts as a user does, and small data sets in the cached format."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train_qdeq
+from utils.cli import parse_command_line
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPTS = REPOSITORY / "DEQ-Quantum"
+
+torch.set_num_threads(1)
+
+
+def user_environment(**changes: str) -> dict:
+    """The environment of a user: no data folder or dashboards set, one thread."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "QDEQ"))}
+    return environment | {"OMP_NUM_THREADS": "1", "QDEQ_PYTHON": sys.executable} | changes
+
+
+@pytest.fixture
+def run_script():
+    """Run `python DEQ-Quantum/NAME flags...` and give back the finished process."""
+
+    def run(name: str, *flags: object, check: bool = True, cwd: Path = REPOSITORY, **environment: str):
+        process = subprocess.run(
+            [sys.executable, str(SCRIPTS / name), *map(str, flags)],
+            cwd=cwd, env=user_environment(**environment), capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        if check:
+            assert process.returncode == 0, process.stdout + process.stderr
+        return process
+
+    return run
+
+
+def train_here(*flags: object) -> None:
+    """The training command in this process: the same code without seconds of imports."""
+    train_qdeq.train(parse_command_line(list(map(str, flags))))
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """A data_dir with tiny mnist, fashion_mnist and cifar10: noise around one pattern per class."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name, side in (("mnist", 28), ("fashion_mnist", 28), ("cifar10", 32)):
+        patterns = rng.uniform(0, 200, (10, side, side))
+        arrays = {}
+        for split, count in (("train", 200), ("test", 60)):
+            labels = np.arange(count) % 10
+            noise = rng.uniform(0, 55, (count, side, side))
+            arrays[f"{split}_images"] = (patterns[labels] + noise).astype(np.uint8)
+            arrays[f"{split}_labels"] = labels.astype(np.uint8)
+        np.savez(folder / f"{name}.npz", **arrays)
+    return folder

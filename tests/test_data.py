@@ -1,0 +1,203 @@
+"""Data: from images to pooled features and splits. Files are small and synthetic.
+
+Pooling is held against plain loops over pixels written here from section 3.2 of the paper, not against torch.
+"""
+
+import dataset
+import numpy as np
+import pytest
+import torch
+from dataset import CLASSES, DataError, load_features, load_images, pool_images, split_rows
+from PIL import Image
+from small_data import SIDES, synthetic
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    """A folder with a small file for each data set."""
+    for name, side in SIDES.items():
+        np.savez(tmp_path / f"{name}.npz", **synthetic(side))
+    return tmp_path
+
+
+# --- pooling --------------------------------------------------------------------------------------
+
+
+def normalised(image: np.ndarray) -> np.ndarray:
+    return (image.astype(np.float64) / 255 - 0.1307) / 0.3081
+
+
+def mean_of_windows(image: np.ndarray, windows: list[tuple[int, int]]) -> np.ndarray:
+    """Sum over the pixels of each window that lie in the image, divided by the whole window's size."""
+    side = len(image)
+    out = np.zeros((len(windows), len(windows)))
+    for i, (top, bottom) in enumerate(windows):
+        for j, (left, right) in enumerate(windows):
+            for row in range(max(top, 0), min(bottom, side)):
+                for column in range(max(left, 0), min(right, side)):
+                    out[i, j] += image[row, column]
+            out[i, j] /= (bottom - top) * (right - left)
+    return out.ravel()
+
+
+WINDOWS = {
+    4: [(6 * i, 6 * i + 6) for i in range(4)],
+    10: [(3 * i - 2, 3 * i + 3) for i in range(10)],
+    6: [(0, 5), (4, 10), (9, 14), (14, 19), (18, 24), (23, 28)],  # floor(28 i / 6), ceil(28 (i + 1) / 6)
+}
+
+
+@pytest.mark.parametrize("n_wires", WINDOWS)
+def test_pooling_equals_plain_loops(n_wires):
+    images = synthetic(n_train=5)["train_images"]
+    expected = np.stack([mean_of_windows(normalised(image), WINDOWS[n_wires]) for image in images])
+    features = pool_images(images, n_wires)
+    assert features.shape == (5, n_wires**2) and features.dtype == torch.float32
+    np.testing.assert_allclose(features.numpy(), expected, atol=2e-6)
+
+
+def test_ten_wires_count_the_zero_border():
+    """A black image: the corner window holds 9 of 25 pixels, an edge window 15, an inner one 25."""
+    black = -0.1307 / 0.3081
+    picture = pool_images(np.zeros((1, 28, 28), np.uint8), 10).view(10, 10)
+    for row, column, inside in ((0, 0, 9), (9, 9, 9), (0, 5, 15), (5, 9, 15), (5, 5, 25)):
+        assert picture[row, column].item() == pytest.approx(black * inside / 25)
+
+
+def test_four_wires_leave_out_the_last_rows_and_columns():
+    images = synthetic(n_train=3)["train_images"]
+    changed = images.copy()
+    changed[:, 24:, :] = 0
+    changed[:, :, 24:] = 255
+    assert torch.equal(pool_images(images, 4), pool_images(changed, 4))
+
+
+def test_normalisation_of_black_and_white():
+    images = np.stack([np.zeros((28, 28)), np.full((28, 28), 255)]).astype(np.uint8)
+    features = pool_images(images, 8)
+    torch.testing.assert_close(features[0], torch.full((64,), -0.42421292))
+    torch.testing.assert_close(features[1], torch.full((64,), 2.82148653))
+
+
+@pytest.mark.parametrize("side", [8, 32])
+def test_resizing_keeps_constants_and_symmetry(side):
+    """Interpolation weights sum to one, and treat left and right, rows and columns alike."""
+    constant = pool_images(np.full((1, side, side), 51, np.uint8), 6)
+    torch.testing.assert_close(constant, torch.full((1, 36), (51 / 255 - 0.1307) / 0.3081))
+    image = synthetic(side, n_train=1)["train_images"]
+    picture = pool_images(image, 14).view(14, 14)
+    flipped = pool_images(np.ascontiguousarray(image[:, ::-1, ::-1]), 14).view(14, 14)
+    transposed = pool_images(np.ascontiguousarray(image.transpose(0, 2, 1)), 14).view(14, 14)
+    torch.testing.assert_close(flipped.flip(0, 1), picture)
+    torch.testing.assert_close(transposed.T, picture)
+
+
+def test_resizing_follows_pillow():
+    """Pillow's bilinear filter is antialiased too; it rounds to whole grey values."""
+    image = synthetic(32, n_train=1)["train_images"]
+    resized = np.array(Image.fromarray(image[0]).resize((28, 28), Image.Resampling.BILINEAR))
+    difference = pool_images(image, 28) - pool_images(resized[None], 28)
+    assert difference.abs().max() < 1.01 / 255 / 0.3081
+
+
+def test_chunks_do_not_show(monkeypatch):
+    images = synthetic(n_train=23)["train_images"]
+    whole = pool_images(images, 10)
+    monkeypatch.setattr(dataset, "POOLING_CHUNK", 5)
+    assert torch.equal(pool_images(images, 10), whole)
+
+
+@pytest.mark.parametrize("n_wires", [0, 2, 5, 30, -4])
+def test_wires_that_cannot_be_pooled_to(n_wires, data_dir):
+    with pytest.raises(DataError, match=f"n_wires is {n_wires}; choose an even number from 4 to 28"):
+        load_features("mnist", 10, n_wires, 0, data_dir, "cpu")
+
+
+# --- splits and labels ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 5, 9, 1000])
+def test_split_is_disjoint_and_covers(n):
+    train, val = split_rows(n, seed=3)
+    assert len(train) == 4 * n // 5
+    assert sorted([*train, *val]) == list(range(n))
+    assert (np.diff(train) > 0).all() and (np.diff(val) > 0).all()
+
+
+def test_split_depends_on_the_seed_alone():
+    torch.manual_seed(0)
+    first, state = split_rows(1000, seed=1), torch.get_rng_state()
+    torch.rand(7)
+    np.random.rand(3)
+    assert all(map(np.array_equal, first, split_rows(1000, seed=1)))
+    assert not np.array_equal(first[0], split_rows(1000, seed=2)[0])
+    torch.manual_seed(0)
+    assert torch.equal(torch.get_rng_state(), state), "the split moved torch's global generator"
+
+
+def test_split_draws_evenly():
+    """Every row falls into validation about 1 time in 5 (400 seeds: 80 +- 8)."""
+    counts = np.zeros(50)
+    for seed in range(400):
+        counts[split_rows(50, seed)[1]] += 1
+    assert 40 < counts.min() and counts.max() < 120
+
+
+@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize("num_classes", CLASSES)
+def test_splits_hold_the_chosen_classes_renamed(name, num_classes, data_dir):
+    splits = load_features(name, num_classes, 4, 7, data_dir, "cpu")
+    sizes = [len(s) // num_classes for s in (splits.train, splits.val, splits.test)]
+    assert sizes == [16, 4, 6] and len(splits.train) == 16 * num_classes
+    assert splits.classes == CLASSES[num_classes] and splits.n_classes == num_classes and splits.side == 4
+    for split in (splits.train, splits.val, splits.test):
+        assert split.features.shape == (len(split), 16) and split.features.dtype == torch.float32
+        assert split.labels.shape == (len(split),) and split.labels.dtype == torch.int64
+    labels = torch.cat([splits.train.labels, splits.val.labels])
+    assert labels.bincount().tolist() == [20] * num_classes
+
+
+def test_labels_stay_with_their_images(data_dir):
+    """Each image of class c filled with grey 20 c: its features tell which class it was."""
+    arrays = synthetic()
+    for half in ("train", "test"):
+        arrays[f"{half}_images"][:] = 20 * arrays[f"{half}_labels"][:, None, None]
+    np.savez(data_dir / "mnist.npz", **arrays)
+    splits = load_features("mnist", 4, 4, 0, data_dir, "cpu")
+    assert splits.classes == (0, 3, 6, 9)
+    for split in (splits.train, splits.val, splits.test):
+        grey = torch.tensor(splits.classes)[split.labels] * 20
+        torch.testing.assert_close(split.features[:, 0], (grey / 255 - 0.1307) / 0.3081)
+
+
+def test_features_are_the_pooled_images_of_the_split(data_dir):
+    images = load_images("fashion_mnist", data_dir)
+    splits = load_features("fashion_mnist", 10, 10, 5, data_dir, "cpu")
+    train, val = split_rows(200, 5)
+    assert torch.equal(splits.train.features, pool_images(images["train_images"][train], 10))
+    assert torch.equal(splits.val.features, pool_images(images["train_images"][val], 10))
+    assert torch.equal(splits.test.features, pool_images(images["test_images"], 10))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_holds_the_same_numbers(data_dir):
+    cpu, cuda = (load_features("cifar10", 10, 10, 5, data_dir, device) for device in ("cpu", "cuda"))
+    for split in ("train", "val", "test"):
+        assert getattr(cuda, split).features.is_cuda and getattr(cuda, split).labels.is_cuda
+        assert torch.equal(getattr(cuda, split).features.cpu(), getattr(cpu, split).features)
+        assert torch.equal(getattr(cuda, split).labels.cpu(), getattr(cpu, split).labels)
+
+
+def test_choices_are_named(data_dir):
+    with pytest.raises(DataError, match="unknown data set 'mnst'; choose one of mnist, fashion_mnist, cif"):
+        load_features("mnst", 10, 4, 0, data_dir, "cpu")
+    with pytest.raises(DataError, match="num_classes is 3; choose one of 2, 4, 10"):
+        load_features("mnist", 3, 4, 0, data_dir, "cpu")
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    arrays = synthetic()
+    arrays["test_labels"][arrays["test_labels"] == 6] = 5
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    with pytest.raises(DataError, match="test_images of mnist has none of class 6; delete"):
+        load_features("mnist", 2, 4, 0, tmp_path, "cpu")

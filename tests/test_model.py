@@ -1,0 +1,199 @@
+"""The classifier: what it computes, its losses' gradients, and the equivalence of solving for readouts or for z."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from deq import SolverSettings, solve
+from models.qdeq_model import Depth, QDEQModel, residuals
+from training import Meter
+from utils.seeds import generator
+
+TIGHT = Depth(0, SolverSettings("newton", 30, 1e-12), SolverSettings("exact", 1))
+
+
+def make_model(n_wires: int = 4, n_classes: int = 4, **options) -> QDEQModel:
+    torch.manual_seed(3)
+    return QDEQModel(n_wires, n_classes, **options).double()
+
+
+def make_batch(n_wires: int = 4, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(5)
+    x = torch.randn(size, n_wires**2, generator=draw, dtype=torch.float64)
+    return x, torch.randint(4, (size,), generator=draw)
+
+
+def flat_gradient(loss: torch.Tensor, model: QDEQModel) -> torch.Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+def test_logits_are_the_head_of_the_equilibrium(encoding):
+    model = make_model(encoding=encoding).eval()
+    x, _ = make_batch()
+    depth = Depth(0, SolverSettings("broyden", 100, 1e-12), SolverSettings("broyden", 100, 1e-12))
+    p = model(x, depth)
+    f = model.layer.bind(x)
+    assert torch.allclose(f(p.z), p.z, atol=1e-10)
+    assert torch.allclose(p.logits, model.head(p.z.relu()))
+    assert p.solver.converged.all() and p.res_rel.max() < 1e-11
+
+
+def test_direct_is_the_layer_applied_again_and_again():
+    model = make_model().eval()
+    x, _ = make_batch()
+    f = model.layer.bind(x)
+    z = torch.zeros_like(x)
+    for n_layer in range(1, 4):
+        z = f(z)
+        p = model(x, Depth(n_layer))
+        assert torch.allclose(p.z, z) and p.solver is None
+        assert torch.allclose(p.res_rel, (f(z) - z).norm(dim=1) / z.norm(dim=1))
+        assert torch.allclose(p.res, ((f(z) - z) / z).abs().mean(1))
+
+
+@pytest.mark.parametrize("name", ["broyden", "anderson", "fixed_point"])
+@pytest.mark.parametrize("stop_mode", ["rel", "abs"])
+def test_solving_for_readouts_takes_the_iterates_of_solving_for_z(name, stop_mode):
+    model = make_model().eval()
+    x, _ = make_batch()
+    # a window of more differences than there are readouts leaves Anderson's combination undetermined
+    options = {"memory": 3} if name == "anderson" else {}
+    settings = SolverSettings(name, 8, 1e-4, stop_mode, options)
+    p = model(x, Depth(0, settings, settings))
+    direct = solve(model.layer.bind(x), torch.zeros_like(x), settings)
+    assert torch.allclose(p.z, direct.z, atol=1e-9)
+    assert torch.equal(p.solver.steps, direct.steps)
+
+
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+@pytest.mark.parametrize("backward", ["exact", "broyden", "anderson"])
+def test_parameter_gradients_against_finite_differences(encoding, backward):
+    """The whole loss, equilibrium included, differentiated by moving every parameter."""
+    model = make_model(encoding=encoding).eval()
+    x, y = make_batch(size=3)
+    depth = Depth(0, TIGHT.forward, SolverSettings(backward, 1 if backward == "exact" else 100, 1e-12))
+    gradient = flat_gradient(cross_entropy(model(x, depth).logits, y), model)
+    parameters = list(model.parameters())
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _ in range(5):
+            directions = [torch.randn(p.shape, generator=draw, dtype=p.dtype) for p in parameters]
+            losses = []
+            for sign in (1, -1):
+                for p, d in zip(parameters, directions):
+                    p += sign * 1e-5 * d
+                losses.append(cross_entropy(model(x, TIGHT).logits, y))
+                for p, d in zip(parameters, directions):
+                    p -= sign * 1e-5 * d
+            slope = (losses[0] - losses[1]) / 2e-5
+            assert gradient @ torch.cat([d.flatten() for d in directions]) == pytest.approx(slope.item(), rel=1e-6)
+
+
+def test_many_layers_have_the_equilibriums_gradient():
+    model = make_model().eval()
+    x, y = make_batch()
+    implicit = flat_gradient(cross_entropy(model(x, TIGHT).logits, y), model)
+    unrolled = flat_gradient(cross_entropy(model(x, Depth(60)).logits, y), model)
+    assert torch.allclose(implicit, unrolled, atol=1e-8)
+
+
+def test_gradients_of_the_two_losses_add():
+    model = make_model().eval()
+    x, y = make_batch()
+
+    def losses():
+        p = model(x, TIGHT, with_jac_loss=True, generator=torch.Generator().manual_seed(1))
+        return cross_entropy(p.logits, y), p.jac_loss
+
+    total = flat_gradient(losses()[0] + 0.8 * losses()[1], model)
+    first = flat_gradient(losses()[0], model)
+    jac_loss = losses()[1]
+    (second,) = torch.autograd.grad(jac_loss, [model.layer.theta])
+    assert jac_loss > 0 and second.abs().max() > 0
+    padded = torch.zeros_like(first)
+    padded[: len(second)] = second  # theta comes first; the head does not enter the Jacobian
+    assert torch.allclose(total, first + 0.8 * padded, atol=1e-10)
+
+
+def test_jacobian_loss_expects_the_frobenius_norm():
+    model = make_model().eval()
+    x, _ = make_batch(size=2)
+    p = model(x, TIGHT)
+    f = model.layer.bind(x)
+    jacobians = torch.autograd.functional.jacobian(lambda z: f(z).sum(0), p.z.detach()).permute(1, 0, 2)
+    exact = jacobians.square().sum() / p.z.numel()
+    draws = torch.stack(
+        [model(x, TIGHT, with_jac_loss=True, generator=generator(0, "v", i)).jac_loss.detach() for i in range(600)]
+    )
+    error = draws.std() / math.sqrt(len(draws))
+    assert abs(draws.mean() - exact) < 4 * error
+
+
+def test_spectral_radius_is_the_largest_eigenvalue():
+    model = make_model().eval()
+    x, _ = make_batch(size=4)
+    p = model(x, TIGHT)
+    f = model.layer.bind(x)
+    jacobians = torch.autograd.functional.jacobian(lambda z: f(z).sum(0), p.z.detach()).permute(1, 0, 2)
+    exact = torch.linalg.eigvals(jacobians).abs().amax(-1)
+    assert torch.allclose(model.spectral_radius(f, p.z, generator(0, "v", 0)), exact, rtol=0.05)
+
+
+def test_dropout_keeps_the_mean_and_only_in_training():
+    model = make_model(dropout=0.3)
+    z = torch.ones(400, 16, dtype=torch.float64)
+    model.train()
+    dropped = model._drop(z, torch.Generator().manual_seed(0))
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
+    assert (dropped == 0).double().mean() == pytest.approx(0.3, abs=0.03)
+    model.eval()
+    assert model._drop(z, None) is z
+
+
+def test_a_nan_image_leaves_the_others_alone():
+    model = make_model().eval()
+    x, _ = make_batch()
+    poisoned = x.clone()
+    poisoned[2] = math.nan
+    depth = Depth(0, SolverSettings("broyden", 20, 1e-8), SolverSettings("broyden", 20, 1e-8))
+    clean, spoilt = model(x, depth), model(poisoned, depth)
+    others = [i for i in range(len(x)) if i != 2]
+    assert torch.allclose(clean.logits[others], spoilt.logits[others], atol=1e-12)
+    assert spoilt.logits[others].isfinite().all()
+
+
+def test_answers_do_not_depend_on_batch_mates():
+    model = make_model().eval()
+    x, _ = make_batch(size=9)
+    depth = Depth(0, SolverSettings("broyden", 10, 1e-3), SolverSettings("broyden", 10, 1e-3))
+    together = model(x, depth).logits
+    alone = torch.cat([model(row.unsqueeze(0), depth).logits for row in x])
+    assert torch.allclose(together, alone, atol=1e-12)
+
+
+def test_residual_measures():
+    r = torch.tensor([[1.0, -2.0], [0.0, 0.0], [0.0, 4.0]])
+    h_r = torch.tensor([[1.5, -2.0], [0.0, 0.0], [0.0, 3.0]])
+    res, res_rel = residuals(r, h_r)
+    assert res.tolist() == pytest.approx([0.25, 0.0, 0.125])
+    assert res_rel.tolist() == pytest.approx([0.5 / math.sqrt(5), 0.0, 0.25])
+
+
+def test_meter_gives_means_and_survives_a_checkpoint():
+    meter = Meter()
+    meter.add("loss", torch.tensor([1.0, 3.0]))
+    again = Meter(meter.state())
+    again.add("loss", torch.tensor([8.0]))
+    assert again.means() == {"loss": 4.0} and meter.means() == {"loss": 2.0}
+
+
+def test_equilibrium_reports_its_backward_solve():
+    model = make_model().eval()
+    x, y = make_batch()
+    p = model(x, Depth(0, SolverSettings("broyden", 30, 1e-8), SolverSettings("broyden", 30, 1e-8)))
+    assert p.solver.backward is None
+    cross_entropy(p.logits, y).backward()
+    assert p.solver.backward.converged.all()

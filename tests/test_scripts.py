@@ -1,0 +1,99 @@
+"""Every shipped script: its flags parse for each model, its help teaches, and its smoke run goes through."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, user_environment
+
+from utils.cli import parse_command_line
+
+SCRIPTS = ("qdeq_mnist4", "qdeq_mnist", "qdeq_fashion_mnist", "qdeq_cifar10")
+MODELS = ("implicit", "warmup", "direct-1", "direct-2", "direct-5", "direct-10")
+
+# Table 5 of the paper: learning rate, and for the implicit models warm-up steps, Jacobian weight and frequency
+TABLE_5 = {
+    "qdeq_mnist4": {"warmup": (0.05, 1875, 0, 0), "implicit": (0.05, 0, 0, 0), "direct-10": 0.1, "direct-5": 0.05,
+                    "direct-2": 0.05, "direct-1": 0.05},
+    "qdeq_mnist": {"warmup": (0.05, 1875, 0.8, 1), "implicit": (0.05, 0, 0.8, 1), "direct-10": 0.05,
+                   "direct-5": 0.05, "direct-2": 0.05, "direct-1": 0.05},
+    "qdeq_fashion_mnist": {"warmup": (0.05, 1875, 0.8, 0.8), "implicit": (0.05, 0, 0.5, 0.8), "direct-10": 0.05,
+                           "direct-5": 0.0075, "direct-2": 0.05, "direct-1": 0.01},
+    "qdeq_cifar10": {"warmup": (0.01, 2350, 0.8, 1), "implicit": (0.05, 0, 0, 0), "direct-10": 0.0075,
+                     "direct-5": 0.0075, "direct-2": 0.01, "direct-1": 0.01},
+}  # fmt: skip
+
+
+def run(script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    command = ["bash", str(REPOSITORY / "bash_scripts" / f"{script}.sh"), *map(str, arguments)]
+    return subprocess.run(
+        command, env=user_environment(**environment), capture_output=True, text=True, timeout=300, cwd="/"
+    )
+
+
+@pytest.fixture
+def echo_python(tmp_path) -> str:
+    """An interpreter that prints its arguments, one a line, instead of running them."""
+    path = tmp_path / "echo_python"
+    path.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("model", MODELS)
+def test_train_flags_are_table_5(script, model, echo_python):
+    process = run(script, "train", "--model", model, "--seed", 7, QDEQ_PYTHON=echo_python)
+    program, *flags = process.stdout.splitlines()
+    assert Path(program) == REPOSITORY / "DEQ-Quantum" / "train_qdeq.py"
+    settings = parse_command_line(flags).settings
+    assert settings.seed == 7  # further flags pass through
+    assert settings.epochs == (25 if script == "qdeq_cifar10" else 100)
+    assert settings.dataset == {"qdeq_fashion_mnist": "fashion_mnist", "qdeq_cifar10": "cifar10"}.get(script, "mnist")
+    assert (settings.num_classes, settings.n_wires) == ((4, 4) if script == "qdeq_mnist4" else (10, 10))
+    expected = TABLE_5[script][model]
+    if model.startswith("direct"):
+        assert (settings.mode, settings.n_layer, settings.lr) == ("direct", int(model[7:]), expected)
+        assert settings.pretrain_steps == 0
+    else:
+        found = (settings.lr, settings.pretrain_steps, settings.jac_loss_weight, settings.jac_loss_freq)
+        assert settings.mode == "implicit" and found == expected
+        assert settings.n_layer == (1 if model == "warmup" else 0)
+
+
+def test_given_length_replaces_the_scripts(echo_python):
+    flags = run("qdeq_mnist", "train", "--max_step", 5, QDEQ_PYTHON=echo_python).stdout.splitlines()[1:]
+    assert parse_command_line(flags).settings.max_step == 5
+
+
+def test_eval_names_the_run(echo_python):
+    shown = run("qdeq_cifar10", "eval", "--model", "direct-2", "--split", "val", QDEQ_PYTHON=echo_python).stdout
+    assert shown.splitlines()[1:] == [str(REPOSITORY / "runs" / "cifar10_direct-2"), "--split", "val"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("train", "--model", "direct-3"), ("train", "--model")])
+def test_misuse_ends_with_status_2(arguments, echo_python):
+    process = run("qdeq_mnist", *arguments, QDEQ_PYTHON=echo_python)
+    assert process.returncode == 2 and process.stdout == "" and process.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_teaches(script):
+    process = run(script, "--help")
+    assert process.returncode == 0 and "smoke" in process.stdout and "direct-10" in process.stdout
+
+
+@pytest.mark.parametrize("script, model", list(zip(SCRIPTS, ("warmup", "implicit", "direct-2", "implicit"))))
+def test_smoke(script, model, tiny_data, tmp_path):
+    process = run(script, "smoke", "--model", model, QDEQ_DATA=str(tiny_data), TMPDIR=str(tmp_path))
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "test accuracy" in process.stdout and '"split": "test"' in process.stdout
+    assert not os.listdir(tmp_path)
+
+
+def test_quickstart(tmp_path):
+    process = run("quickstart", "--work_dir", tmp_path, "--epochs", 2)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "test accuracy" in process.stdout and str(tmp_path / "quickstart") in process.stdout
+    assert (tmp_path / "quickstart" / "curves.png").exists()

@@ -1,0 +1,55 @@
+"""Settings and problems that are refused, each with a message that names the fault and the known choices."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+
+from deq import SolverSettings, solve
+from deq.settings import SOLVER_OPTIONS
+from problems import ALL
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"name": "bisection"},
+            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, newton, exact",
+        ),
+        ({"stop_mode": "both"}, "unknown stop_mode 'both'; known: rel, abs"),
+        ({"max_steps": -1}, "max_steps must be an integer >= 0, not -1"),
+        ({"max_steps": 2.5}, "max_steps"),
+        ({"tol": -1e-3}, "tol must be a number >= 0"),
+        ({"tol": math.nan}, "tol"),
+        ({"name": "anderson", "options": {"memry": 3}}, "no option 'memry'; known: memory, ridge, mixing"),
+        ({"name": "newton", "options": {"memory": 3}}, "newton has no option 'memory'; known: none"),
+        ({"name": "anderson", "options": {"memory": 0}}, "memory must be an integer >= 1, not 0"),
+        ({"name": "anderson", "options": {"ridge": -1.0}}, "ridge must be a number >= 0, or None"),
+        ({"name": "anderson", "options": {"mixing": 0}}, "mixing must be a number > 0"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        SolverSettings(**arguments)
+
+
+def test_wrong_problems_are_refused():
+    with pytest.raises(ValueError, match=r"f must keep the shape of z: it made \(2, 1\) of \(2, 3\)"):
+        solve(lambda z: z[:, :1], torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="z0 must be a real"):
+        solve(torch.cos, torch.tensor(1.0))
+    with pytest.raises(ValueError, match="z0 must be a real"):
+        solve(torch.cos, torch.zeros(2, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match="'exact' solves linear systems only"):
+        solve(torch.cos, torch.zeros(2, 3), SolverSettings("exact"))
+
+
+def test_settings_are_plain_data_and_defaults_are_complete():
+    assert set(SOLVER_OPTIONS) == {*ALL, "exact"}
+    choice = SolverSettings("anderson", options={"memory": 3})
+    assert choice.all_options() == {"memory": 3, "ridge": None, "mixing": 1.0}
+    assert SolverSettings() == SolverSettings("broyden", 50, 1e-6, "rel", {})

@@ -1,0 +1,319 @@
+"""Where a run's numbers go: metrics.csv, TensorBoard and wandb hold the right values by the right names."""
+
+import csv
+import logging
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import wandb
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from utils import tracking
+from utils.settings import Settings
+from utils.tracking import COLUMNS, CsvLog, TensorBoardLog, Tracker
+from wandb_reader import _records, read_offline_run
+
+RELEASED_METRICS = """train_loss train_acc train_res val_loss val_acc val_res best_val_loss best_val_acc
+best_val_res test_loss test_acc test_res epoch train_step mode""".split()
+ISSUE_METRICS = """train_solver_steps val_converged val_res_rel train_jac_loss grad_norm lr seconds_per_step
+peak_memory_mb val_spectral_radius""".split()
+
+
+def rows(path: Path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def steps(path: Path) -> list[tuple[str, int]]:
+    return [(row["event"], int(row["train_step"])) for row in rows(path)]
+
+
+@pytest.fixture
+def warned(monkeypatch, caplog):
+    """The log's warnings so far."""
+    monkeypatch.setattr(logging.getLogger("qdeq"), "propagate", True)
+    caplog.set_level(logging.WARNING, "qdeq")
+    return lambda: caplog.messages
+
+
+# metrics.csv
+
+
+def test_columns_have_the_names_of_the_released_code_and_ours():
+    assert set(RELEASED_METRICS + ISSUE_METRICS) <= set(COLUMNS)
+    assert len(set(COLUMNS)) == len(COLUMNS)
+
+
+def test_csv_holds_each_value_under_its_name_at_once(tmp_path):
+    log = CsvLog(tmp_path / "m.csv")
+    assert (tmp_path / "m.csv").read_text().strip() == ",".join(COLUMNS)
+    log.log("train", 10, {"train_loss": 0.1 + 0.2, "mode": 1})
+    first = rows(tmp_path / "m.csv")  # the log is still open
+    log.log("val", 20, {"val_loss": float("nan"), "val_acc": 0.5})
+    log.close()
+    assert rows(tmp_path / "m.csv")[:1] == first
+    values = [{name: value for name, value in row.items() if value} for row in rows(tmp_path / "m.csv")]
+    assert values == [
+        {"event": "train", "train_step": "10", "train_loss": "0.30000000000000004", "mode": "1"},
+        {"event": "val", "train_step": "20", "val_loss": "nan", "val_acc": "0.5"},
+    ]
+
+
+def test_csv_refuses_a_name_that_is_no_column(tmp_path):
+    with pytest.raises(ValueError, match="train_los"):
+        CsvLog(tmp_path / "m.csv").log("train", 1, {"train_los": 1.0})
+
+
+def test_csv_of_a_resumed_run_is_rewound_to_its_checkpoint(tmp_path):
+    log = CsvLog(tmp_path / "m.csv")
+    for event, step in [("train", 10), ("val", 10), ("train", 20), ("val", 20), ("test", 20), ("train", 30)]:
+        log.log(event, step, {"epoch": step / 10})
+    log.close()
+    log = CsvLog(tmp_path / "m.csv", resume_step=20)
+    log.log("train", 30, {"epoch": 33.0})
+    log.close()
+    kept = [("train", 10), ("val", 10), ("train", 20), ("val", 20)]
+    assert steps(tmp_path / "m.csv") == [*kept, ("train", 30)]
+    assert [float(row["epoch"]) for row in rows(tmp_path / "m.csv")] == [1, 1, 2, 2, 33]
+    CsvLog(tmp_path / "m.csv").close()
+    assert steps(tmp_path / "m.csv") == []  # a new run starts anew
+
+
+def test_csv_line_cut_anywhere_by_a_kill_is_dropped(tmp_path):
+    path = tmp_path / "m.csv"
+    log = CsvLog(path)
+    log.log("train", 10, {"train_loss": 1.25})
+    before = path.read_bytes()
+    log.log("val", 123, {"epoch": 12.5, "val_loss": 2.25, "val_spectral_radius": 0.75})
+    log.close()
+    whole, expected = path.read_bytes(), rows(path)
+    for cut in range(len(before), len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        resumed = CsvLog(path, resume_step=200)
+        resumed.log("train", 130, {})
+        resumed.close()
+        is_whole = cut >= len(whole) - len("\r\n")
+        assert rows(path)[:-1] == (expected if is_whole else expected[:1])
+        assert steps(path)[-1] == ("train", 130)
+
+
+def test_csv_resumed_without_a_file_starts_one(tmp_path):
+    CsvLog(tmp_path / "m.csv", resume_step=5).close()
+    assert (tmp_path / "m.csv").read_text().strip() == ",".join(COLUMNS)
+
+
+# TensorBoard
+
+
+def test_tensorboard_holds_each_value_and_is_rewound(tmp_path):
+    tracker = Tracker(tmp_path, Settings())
+    for step in (10, 20, 30):
+        tracker.log("val", step, {"val_loss": step / 4, "mode": 1})
+    tracker.close()
+    tracker = Tracker(tmp_path, Settings(), resume_step=20)
+    tracker.log("val", 30, {"val_loss": 99.0, "mode": 0})
+    figure, axes = plt.subplots()
+    axes.plot([1, 2])
+    tracker.finish(30, {"test_acc": 0.5}, {"circuit": figure})
+    tracker.close()
+    assert plt.fignum_exists(figure.number)  # it is the caller's to save and close
+    plt.close(figure)
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {"val_loss", "mode"}
+    assert [(e.step, e.value) for e in events.Scalars("val_loss")] == [(10, 2.5), (20, 5.0), (30, 99.0)]
+    assert [e.value for e in events.Scalars("mode")] == [1, 1, 0]
+    assert events.Tags()["images"] == ["circuit"]
+
+
+def test_tensorboard_can_be_left_out(tmp_path):
+    tracker = Tracker(tmp_path, Settings(tensorboard=False))
+    tracker.log("train", 1, {"train_loss": 1.0})
+    tracker.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+# wandb, really, offline: one run, stopped and continued
+
+SETTINGS = Settings(
+    dataset="fashion_mnist", num_classes=4, lr=0.125, name="read_me_back",
+    wandb="offline", wandb_project="tests", tensorboard=False,
+)  # fmt: skip
+EVENTS = [
+    (event, step, {f"{event}_loss": step / 7, f"{event}_res": 1 / step, "mode": step % 2, "epoch": step / 3})
+    for step in range(1, 301)
+    for event in [("train", "val")[step % 2]]
+]
+RESULTS = {"test_acc": 0.75, "dataset": "fashion_mnist", "settings": {"lr": 0.125}, "torchquantum": None,
+           "confusion_matrix": [[1, 2], [3, 4]]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """A run folder with an offline run in two parts, the ids of the parts, and the calls of wandb.init."""
+    path = tmp_path_factory.mktemp("run")
+    calls, real_init = [], wandb.init
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+            patch.setenv(name, str(path / "home"))
+        patch.setattr(wandb, "init", lambda **options: calls.append(options) or real_init(**options))
+        first = Tracker(path, SETTINGS)
+        ids = [first.wandb_id]
+        for event in EVENTS[:250]:
+            first.log(*event)
+        first.close(failed=True)
+        second = Tracker(path, SETTINGS, resume_step=250, wandb_id=ids[0])
+        ids.append(second.wandb_id)
+        for event in EVENTS[250:]:
+            second.log(*event)
+        figure = plt.figure()
+        second.finish(300, RESULTS, {"circuit": figure})
+        second.close()
+        plt.close(figure)
+    return path, ids, calls
+
+
+def test_wandb_config_is_the_settings_and_tags_are_the_released_ones(offline):
+    config, _, _, tags = read_offline_run(offline[0])
+    assert Settings.from_dict(config) == SETTINGS
+    assert tags == ["fashion_mnist", "4C"]
+
+
+def test_wandb_history_holds_each_value_under_its_name(offline):
+    _, history, _, _ = read_offline_run(offline[0])
+    assert history[:-1] == [{"train_step": step, **metrics} for _, step, metrics in EVENTS]
+    assert history[-1]["train_step"] == 300
+    assert history[-1]["circuit"]["_type"] == "image-file"
+    (part,) = offline[0].glob("wandb/offline-run-*/files/media/images/*.png")
+    assert part.name in history[-1]["circuit"]["path"]
+
+
+def test_wandb_summary_holds_the_results(offline):
+    _, _, summary, _ = read_offline_run(offline[0])
+    assert RESULTS.items() <= summary.items()
+    assert summary["val_loss"] == EVENTS[-2][2]["val_loss"]
+
+
+def test_wandb_is_initialised_once_and_goes_on_under_its_id(offline):
+    path, ids, calls = offline
+    assert len(calls) == 2  # one for each part
+    assert ids[0] == ids[1] is not None
+    parts = sorted(path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert [part.name for part in parts] == [f"run-{ids[0]}.wandb"] * 2
+    assert all((call["project"], call["name"]) == ("tests", "read_me_back") for call in calls)
+    assert [len(read_offline_run(part.parent)[1]) for part in parts] == [250, 51]
+
+
+def test_wandb_reader_meets_several_blocks_and_a_cut_file(offline):
+    data = min(offline[0].glob("wandb/offline-run-*/run-*.wandb")).read_bytes()
+    assert len(data) > 2 * 32768
+    whole = list(_records(data))
+    assert list(_records(data[:-1])) == whole[:-1]
+    damage = bytearray(data)
+    damage[40000] ^= 1
+    with pytest.raises(ValueError, match="checksum"):
+        list(_records(bytes(damage)))
+    with pytest.raises(FileNotFoundError):
+        read_offline_run(offline[0] / "home")
+
+
+def test_csv_holds_the_same_run(offline):
+    assert steps(offline[0] / "metrics.csv") == [(event, step) for event, step, _ in EVENTS]
+
+
+# a dashboard that fails
+
+
+class Recorder:
+    """Stands for a dashboard; notes its calls, and fails in the methods named in `fails`."""
+
+    id = "abc"
+    fails: tuple[str, ...] = ()
+
+    def __init__(self, *arguments):
+        self.calls = []
+        self._note("init")
+
+    def _note(self, name):
+        self.calls.append(name)
+        if name in self.fails:
+            raise RuntimeError(f"{name} went wrong")
+
+    def log(self, event, step, metrics):
+        self._note("log")
+
+    def figures(self, figures, step):
+        self._note("figures")
+
+    def summary(self, values):
+        self._note("summary")
+
+    def close(self, failed=None):
+        self._note("close")
+
+
+def go_through(tracker: Tracker) -> None:
+    for step in (1, 2, 3):
+        tracker.log("train", step, {"train_loss": 0.5})
+    tracker.finish(3, {"test_acc": 0.5}, {})
+    tracker.close()
+
+
+@pytest.mark.parametrize("failing", ["init", "log", "figures", "summary", "close"])
+def test_failing_wandb_warns_once_and_all_else_goes_on(tmp_path, monkeypatch, warned, failing):
+    well, ill = Recorder(), type("Ill", (Recorder,), {"fails": (failing,)})
+    monkeypatch.setattr(tracking, "TensorBoardLog", lambda *arguments: well)
+    monkeypatch.setattr(tracking, "WandbLog", ill)
+    tracker = Tracker(tmp_path, Settings(wandb="offline"))
+    assert tracker.wandb_id == (None if failing == "init" else "abc")
+    go_through(tracker)
+    (warning,) = warned()
+    assert "wandb" in warning and f"{failing} went wrong" in warning
+    assert well.calls == ["init", "log", "log", "log", "figures", "close"]
+    assert steps(tmp_path / "metrics.csv") == [("train", 1), ("train", 2), ("train", 3)]
+
+
+@pytest.mark.parametrize("failing", ["init", "log", "figures", "close"])
+def test_failing_tensorboard_warns_once_and_all_else_goes_on(tmp_path, monkeypatch, warned, failing):
+    well, ill = Recorder(), type("Ill", (Recorder,), {"fails": (failing,)})
+    monkeypatch.setattr(tracking, "TensorBoardLog", ill)
+    monkeypatch.setattr(tracking, "WandbLog", lambda *arguments: well)
+    go_through(Tracker(tmp_path, Settings(wandb="offline")))
+    (warning,) = warned()
+    assert "TensorBoard" in warning and f"{failing} went wrong" in warning
+    assert well.calls == ["init", "log", "log", "log", "figures", "summary", "close"]
+    assert steps(tmp_path / "metrics.csv") == [("train", 1), ("train", 2), ("train", 3)]
+
+
+def test_wandb_that_is_not_installed_warns(tmp_path, monkeypatch, warned):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    go_through(Tracker(tmp_path, Settings(wandb="offline", tensorboard=False)))
+    (warning,) = warned()
+    assert "wandb is not available" in warning
+    assert len(rows(tmp_path / "metrics.csv")) == 3
+
+
+def test_wandb_that_cannot_start_warns(tmp_path, monkeypatch, warned):
+    def init(**options):
+        raise wandb.errors.CommError("no route to the server")
+
+    monkeypatch.setattr(wandb, "init", init)
+    go_through(Tracker(tmp_path, Settings(wandb="online", tensorboard=False)))
+    (warning,) = warned()
+    assert "no route" in warning
+    assert len(rows(tmp_path / "metrics.csv")) == 3
+
+
+def test_wandb_disabled_is_not_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(wandb, "init", lambda **options: pytest.fail("initialised"))
+    tracker = Tracker(tmp_path, Settings(tensorboard=False))
+    assert tracker.wandb_id is None
+    go_through(tracker)
+
+
+def test_both_dashboards_are_opened_in_the_run_folder(tmp_path):
+    log = TensorBoardLog(tmp_path, None)
+    log.close()
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
