@@ -23,6 +23,9 @@ from utils import checkpoint
 from utils.run_folder import choose_device, environment, find_run, peak_memory_mb, start_log
 from utils.settings import SettingsError
 
+# large, or shown already as wandb's config or history
+NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
+
 log = logging.getLogger("qdeq")
 
 
@@ -70,7 +73,7 @@ def finish(run: Training) -> dict:
     }
     for name, figure in figures.items():
         save_figure(figure, run.folder.path / f"{name}.png")
-    run.tracker.finish(run.step, results, figures)
+    run.tracker.finish(run.step, {k: v for k, v in results.items() if k not in NOT_IN_SUMMARY}, figures)
     checkpoint.write_json(run.folder.results_path, results)
     return results
 
@@ -91,20 +94,22 @@ def train(command: CommandLine) -> None:
 
 
 def _train(command: CommandLine, stop: StopRequest) -> None:
-    device = choose_device(command.settings)
     folder = find_run(command)
     s = folder.settings
-    # the data before the folder: a run that cannot start leaves none behind
+    device = choose_device(s)
+    # data and model before the folder: a run that cannot start leaves none behind
     splits = load_features(s.dataset, s.num_classes, s.n_wires, s.seed, s.data_dir, device)
-    folder.create()
-    start_log(folder.path / "log.txt")
-    for warning in command.warnings:
-        log.warning("warning: %s", warning)
     run = Training(folder, splits, device)
     if run.step >= run.max_step and folder.results_path.exists():
         log.info("%s has finished its %d steps; see results.json, or raise --max_step", folder.path, run.step)
         return
+    folder.create()
+    start_log(folder.path / "log.txt")
+    for warning in command.warnings:
+        log.warning("warning: %s", warning)
     log.info("run folder %s on %s, %d steps", folder.path, device, run.max_step)
+    if folder.last is not None:
+        log.info("continuing after step %d", run.step)
     run.start_tracking()
     failed = True
     try:

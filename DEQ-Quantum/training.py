@@ -111,12 +111,10 @@ class Training:
         self.learning_rate.load_state_dict(last["learning_rate"])
         self.step, self.best, self.meter = last["step"], last["best"], Meter(last["meter"])
         self.seconds, self.steps_timed, self.skipped = last["seconds"], last["steps_timed"], last["skipped"]
-        log.info("continuing %s after step %d of %d", self.folder.path, self.step, self.max_step)
 
     def _load_parameters(self, path: Path) -> None:
         path = path / "checkpoint_best.pt" if path.is_dir() else path
         checkpoint.load_weights(self.model, checkpoint.load(path, self.device)["model"], path)
-        log.info("parameters from %s", path)
 
     def save_last(self) -> None:
         checkpoint.save(

@@ -1,9 +1,9 @@
 """The paper's circuit once more, in float64 numpy and from its text alone: what both engines are held to.
 
-Nothing here comes from `models/`. Gates are textbook matrices (RX(t) = exp(-i t X / 2), the rest alike), wire 0
-is the most significant bit of a basis state's number, states are dense vectors of 2^n amplitudes, and a gate
-is applied by listing the basis states whose bits on its wires spell each row of its matrix. `dense_gate` says
-the same a second way, by Kronecker products; `test_engines.py` holds the two equal.
+Nothing here comes from `models/`. Gates are textbook matrices (RX(t) = exp(-i t X / 2), the rest alike),
+wire 0 is the most significant bit of a basis state's number, states are dense vectors of 2^n amplitudes,
+and a gate is applied by listing the basis states whose bits on its wires spell each row of its matrix.
+`dense_gate` says the same a second way, by Kronecker products; `test_engines.py` holds the two equal.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def gate_matrix(gate: str, angle: float | None = None) -> np.ndarray:
     return {"h": H, "sx": SX, "cnot": controlled(X)}[gate]
 
 
-# ---------------------------------------------------------------------------------------------- states
+# --------------------------------------------------------------------------------------------------- states
 
 
 @cache
 def basis_by_bits(wires: tuple[int, ...], n_wires: int) -> np.ndarray:
-    """(2^k, 2^(n - k)) numbers of basis states: the row is what `wires` spell, the column what the rest do."""
+    """(2^k, 2^(n - k)) numbers of basis states: rows by what `wires` spell, columns by the rest."""
     rest = [w for w in range(n_wires) if w not in wires]
     place = [2 ** (n_wires - 1 - w) for w in (*wires, *rest)]
     bits = np.indices((2,) * n_wires).reshape(n_wires, -1)
@@ -104,7 +104,7 @@ def readout_signs(n_wires: int) -> np.ndarray:
     return np.stack([kron([diagonals[w == k] for w in range(n_wires)]) for k in range(n_wires)])
 
 
-# ------------------------------------------------------------------------------------- the paper's circuit
+# -------------------------------------------------------------------------------------- the paper's circuit
 
 
 def random_layer(n_wires: int, n_ops: int = 50, seed: int = 1111) -> list[tuple[str, tuple[int, ...]]]:
@@ -160,7 +160,7 @@ def encode(v: np.ndarray, n_wires: int, encoding: str) -> np.ndarray:
 
 
 def readouts(v: np.ndarray, theta: np.ndarray, n_wires: int, encoding: str) -> np.ndarray:
-    """(B, n^2) inputs to the (B, n) expectations <Z_k>; a zero vector of amplitudes has no state and reads 0."""
+    """(B, n^2) inputs to the (B, n) expectations <Z_k>; a zero vector in amplitudes reads 0."""
     states = run(circuit(n_wires), theta, encode(v, n_wires, encoding))
     return (readout_signs(n_wires) @ np.abs(states) ** 2).T
 

@@ -35,7 +35,7 @@ def as_tuples(operations: tuple[Operation, ...]) -> tuple:
     return tuple((o.gate, o.wires, o.parameter) for o in operations)
 
 
-# ------------------------------------------------------------------------------------- random operations
+# ---------------------------------------------------------------------------------------- random operations
 
 
 @pytest.mark.parametrize("n_wires", WIRES)
@@ -70,7 +70,7 @@ def test_building_leaves_numpys_global_generator_alone():
     np.testing.assert_array_equal(np.random.random(5), expected)
 
 
-# ------------------------------------------------------------------------------------------- the whole circuit
+# ---------------------------------------------------------------------------------------- the whole circuit
 
 
 @pytest.mark.parametrize("encoding", ("amplitude", "angle"))
@@ -113,7 +113,7 @@ def test_staircase_on_ten_wires_is_that_of_figure_3():
     ]  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------- parameters
+# ----------------------------------------------------------------------------------------------- parameters
 
 
 def test_parameter_names_on_four_wires():
@@ -153,7 +153,7 @@ def test_block_parameters_are_the_last_ones(n_wires, count):
     assert circuit.block_parameters == tuple(range(circuit.n_parameters - count, circuit.n_parameters))
 
 
-# --------------------------------------------------------------------------------------------------- encoding
+# ------------------------------------------------------------------------------------------------- encoding
 
 
 @pytest.mark.parametrize("n_wires", WIRES)
@@ -179,7 +179,7 @@ def test_angle_encoding_on_ten_wires_cycles_the_axes():
     assert as_tuples(encoder) == tuple((axes[i // 10], (i % 10,), i) for i in range(100))
 
 
-# ----------------------------------------------------------------------------------------- values and errors
+# ---------------------------------------------------------------------------------------- values and errors
 
 
 def test_a_circuit_is_a_value():

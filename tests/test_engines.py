@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from torch.autograd.functional import jacobian
+from torch.autograd.functional import jacobian, jvp
 
 from models.circuit import ENCODINGS, Operation, build_circuit
 from models.compiled_engine import CompiledEngine
@@ -129,7 +129,8 @@ def test_engines_equal_torchquantums_own_layers(n_wires, encoding):
     else:
         axes = ("ry", "rz", "rx")
         encoder = tq.GeneralEncoder([
-            {"input_idx": [i], "func": axes[i // n_wires % 3], "wires": [i % n_wires]} for i in range(n_wires**2)
+            {"input_idx": [i], "func": axes[i // n_wires % 3], "wires": [i % n_wires]}
+            for i in range(n_wires**2)
         ])  # fmt: skip
     v = torch.randn(3, n_wires**2, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -160,7 +161,7 @@ def test_a_readout_does_not_depend_on_batch_mates(name, encoding):
         torch.testing.assert_close(alone[0], together[i], rtol=0, atol=2e-6)
 
 
-# ----------------------------------------------------------------------------------------- first derivatives
+# ---------------------------------------------------------------------------------------- first derivatives
 
 
 def as_function(engine):
@@ -179,8 +180,10 @@ def test_directional_derivatives_in_float64(n_wires, encoding, argument):
         return reference_readouts(*moved, n_wires, encoding)
 
     f = as_function(compiled_float64(n_wires, encoding))
-    _, slope = torch.autograd.functional.jvp(
-        lambda a: f(*(a if i == argument else b for i, b in enumerate(arguments))), arguments[argument], direction
+    _, slope = jvp(
+        lambda a: f(*(a if i == argument else b for i, b in enumerate(arguments))),
+        arguments[argument],
+        direction,
     )
 
     assert slope.abs().max() > 1e-3
@@ -215,7 +218,7 @@ def test_gradcheck_and_gradgradcheck(encoding):
     assert gradgradcheck(f, (z, x, theta), fast_mode=False)
 
 
-# ---------------------------------------------------------------------------------------- second derivatives
+# --------------------------------------------------------------------------------------- second derivatives
 
 
 @pytest.mark.parametrize("n_wires, encoding", PAIRS)
@@ -252,13 +255,12 @@ def test_slope_of_the_jacobian_loss_in_float64(encoding):
     e, direction = unit((1, 4), seed=9), unit(theta.shape, seed=10)
 
     def loss(t: float) -> float:
-        row = [
-            reference.slope(lambda s: (
-                reference_readouts(z + s * torch.eye(16).double()[j], x, theta + t * direction, 4, encoding) * e.numpy()
-            ).sum())
-            for j in range(16)
-        ]  # fmt: skip
-        return np.square(row).sum() / 16
+        def readouts(s: float) -> np.ndarray:
+            """e^T r for each of the 16 vectors z + s times a unit vector."""
+            moved = z + s * torch.eye(16, dtype=torch.float64)
+            return reference_readouts(moved, x, theta + t * direction, 4, encoding) @ e[0].numpy()
+
+        return np.square(reference.slope(readouts)).sum() / 16
 
     engine = compiled_float64(4, encoding)
     leaf = theta.clone().requires_grad_()
@@ -289,7 +291,7 @@ def test_engines_agree_on_first_and_second_derivatives(n_wires, encoding):
         torch.testing.assert_close(compiled / scale, simulated / scale, rtol=0, atol=1e-4)
 
 
-# ------------------------------------------------------------------------------------------- observables M_k
+# ------------------------------------------------------------------------------------------ observables M_k
 
 
 @pytest.mark.parametrize("n_wires", WIRES)
@@ -311,7 +313,7 @@ def test_observables_are_those_of_the_dense_unitary(n_wires):
     np.testing.assert_allclose(quotients.numpy(), expected, rtol=0, atol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------ identities
+# ----------------------------------------------------------------------------------------------- identities
 
 
 @pytest.mark.parametrize("c", (-1.0, 0.01, 300.0))
@@ -403,7 +405,7 @@ def test_dtype_follows_the_input(name, encoding):
     assert make_engine(name, 4, encoding).double().prepare(theta).readouts(z + x).dtype == torch.float64
 
 
-# ---------------------------------------------------------------------------------------------------- fusion
+# --------------------------------------------------------------------------------------------------- fusion
 
 GATES = {"rx": 1, "ry": 1, "rz": 1, "crx": 2, "h": 1, "sx": 1, "cnot": 2}
 
@@ -426,7 +428,8 @@ def circuits(draw, max_wires: int = 7) -> tuple[int, tuple[Operation, ...], list
 def fused_unitary(operations: tuple[Operation, ...], theta: torch.Tensor, n_wires: int) -> np.ndarray:
     """The circuit's matrix from its action on all basis states, axes put back in the order of the wires."""
     fused = FusedCircuit(operations, n_wires).double()
-    basis = torch.stack([torch.eye(2**n_wires, dtype=theta.dtype), torch.zeros(2**n_wires, 2**n_wires).to(theta)])
+    identity = torch.eye(2**n_wires, dtype=theta.dtype)
+    basis = torch.stack([identity, torch.zeros_like(identity)])
     state = fused.apply_blocks(fused.matrices(theta), basis)
     back = [1 + fused.wire_order.index(w) for w in range(n_wires)]
     real, imag = state.permute(0, *back, 1 + n_wires).reshape(2, 2**n_wires, 2**n_wires).numpy()

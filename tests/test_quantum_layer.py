@@ -19,7 +19,7 @@ ENGINES = ("compiled", "torchquantum")
 FACES = [(engine, encoding) for engine in ENGINES for encoding in ENCODINGS]
 
 
-def make_layer(n_wires=4, engine="compiled", encoding="amplitude", trainable_gates="all", seed=0) -> QuantumLayer:
+def make_layer(n_wires=4, engine="compiled", encoding="amplitude", trainable_gates="all", seed=0):
     if engine == "torchquantum":
         pytest.importorskip("torchquantum")
     torch.manual_seed(seed)
@@ -32,7 +32,7 @@ def draw(n_wires=4, batch=3, dtype=torch.float32, seed=0) -> tuple[torch.Tensor,
     return z, torch.randn(batch, n_wires**2, generator=generator, dtype=dtype)
 
 
-# ------------------------------------------------------------------------------------------------ f itself
+# ------------------------------------------------------------------------------------------------- f itself
 
 
 @pytest.mark.parametrize("engine, encoding", FACES)
@@ -74,7 +74,8 @@ def test_each_readout_is_repeated_n_wires_times_in_a_row(engine, encoding):
     for k in range(4):
         for entry in range(4 * k, 4 * k + 4):
             torch.testing.assert_close(value[:, entry], readouts[:, k], rtol=0, atol=0)
-    assert layer.lift(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).tolist() == [[1.0] * 4 + [2.0] * 4 + [3.0] * 4 + [4.0] * 4]
+    lifted = layer.lift(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    assert lifted.tolist() == [[1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4]]
 
 
 @pytest.mark.parametrize("engine, encoding", FACES)
@@ -103,7 +104,7 @@ def test_a_wrong_shape_is_refused(shape):
         make_layer().bind(torch.zeros(shape))
 
 
-# ------------------------------------------------------------------------------------------------ parameters
+# ----------------------------------------------------------------------------------------------- parameters
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -176,7 +177,8 @@ def test_released_freezes_the_gates_of_the_blocks(n_wires, frozen, engine):
     everything = make_layer(n_wires, engine, seed=5)
     released = make_layer(n_wires, engine, trainable_gates="released", seed=5)
 
-    assert sum(p.numel() for p in everything.parameters()) - sum(p.numel() for p in released.parameters()) == frozen
+    n_trained, n_all = (sum(p.numel() for p in layer.parameters()) for layer in (released, everything))
+    assert n_all - n_trained == frozen
     assert released.frozen_theta.shape == (frozen,)
     assert torch.equal(released.full_theta(), everything.full_theta())  # frozen where they started
     z, x = draw(n_wires)
@@ -258,7 +260,7 @@ def test_the_torchquantum_engine_says_what_to_do_without_it(without_torchquantum
         fresh.QuantumLayer(build_circuit(4), "torchquantum")
 
 
-# ------------------------------------------------------------------------------------------------ statelessness
+# -------------------------------------------------------------------------------------------- statelessness
 
 
 @pytest.mark.parametrize("engine, encoding", FACES)
@@ -359,7 +361,7 @@ def test_compiled_under_no_grad_f_still_has_a_slope_in_z(engine, encoding):
     torch.testing.assert_close(z.grad, leaf.grad, rtol=0, atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------------- the space of readouts
+# ------------------------------------------------------------------------------------ the space of readouts
 
 
 @pytest.mark.parametrize("engine, encoding", FACES)
@@ -428,7 +430,7 @@ def test_reduced_map_of_a_zero_vector_is_zero_with_zero_slope():
 
 @pytest.mark.parametrize("distance", (1.0, 1e-1, 1e-2))
 def test_reduced_map_near_a_zero_vector_loses_only_what_cancels(distance):
-    """|x + lift(r)|^2 comes as a sum of terms of the size of |x|^2: rounding grows with their ratio, no faster."""
+    """|x + lift(r)|^2 comes as a sum of terms of the size of |x|^2: rounding grows with the ratio."""
     layer = make_layer()
     z, _ = draw(batch=50)
     r = z[:, :4]

@@ -76,6 +76,29 @@ def test_anderson_with_full_memory_ends_within_d_plus_1_steps_on_linear_maps():
     torch.testing.assert_close(result.z, z_star, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("mixing", [1.0, 0.6])
+def test_anderson_follows_its_definition_when_the_window_slides(mixing):
+    # the textbook's form, apart from ours: weights that sum to one over the last 4 iterates, by least squares
+    w, x = with_spectral_norm(normal(8, 8, seed=35), 0.95), normal(1, 8, seed=36)
+
+    def f(z):
+        return torch.tanh(z @ w.T + x)
+
+    zs, residuals = [torch.zeros_like(x)], []
+    for _ in range(12):
+        window = torch.cat(zs[-4:])
+        g = f(window) - window
+        residuals.append(g[-1].norm())
+        weights = torch.ones(1, dtype=torch.float64)
+        if len(window) > 1:
+            free = torch.linalg.lstsq((g[:-1] - g[-1]).T, -g[-1].unsqueeze(1)).solution.flatten()
+            weights = torch.cat([free, 1 - free.sum(dim=0, keepdim=True)])
+        zs.append((weights @ (window + mixing * g)).unsqueeze(0))
+    options = {"memory": 3, "mixing": mixing}
+    result = solve(f, torch.zeros_like(x), SolverSettings("anderson", 11, 0.0, "abs", options))
+    torch.testing.assert_close(result.trace.flatten(), torch.stack(residuals), rtol=1e-6, atol=1e-13)
+
+
 def test_anderson_keeps_its_rate_when_differences_shrink_by_decades():
     # old differences are 1e6 times longer than new ones here; a ridge relative to them would stop progress
     a = torch.diag(torch.tensor([0.05, -0.03, 0.02], dtype=torch.float64))
@@ -97,8 +120,8 @@ def test_newton_converges_quadratically_on_the_cosine():
 
 
 def test_newton_solves_an_affine_map_in_one_step_with_one_jacobian():
-    problem = expansion()
-    result = solve(problem.f, problem.z0, SolverSettings("newton", 5, 1e-12))
+    a, b, _ = affine(5, 4, 3.0, seed=37)
+    result = solve(lambda z: z @ a.T + b, torch.zeros_like(b), SolverSettings("newton", 5, 1e-12))
     assert result.steps.tolist() == [1] * 4 and result.n_jacobians == 1 and result.n_f_evals == 2
 
 
@@ -221,6 +244,19 @@ def test_samples_freeze_when_they_converge(solver):
         short = solve(problem.f, problem.z0, SolverSettings(solver, n_steps, 1e-6, "abs"))
         assert torch.equal(short.z[i], result.z[i])
     assert result.n_f_evals == len(result.trace) == int(result.steps.max()) + 1
+
+
+def test_a_frozen_sample_does_not_heed_what_f_says_of_it_later():
+    # as with sums whose order, and so whose last digits, change from call to call
+    calls = []
+
+    def f(z):
+        calls.append(1)
+        return torch.cat([torch.full_like(z[:1], 1.0 if len(calls) < 4 else 9.0), 0.9 * z[1:] + 1])
+
+    result = solve(f, torch.zeros(2, 1, dtype=torch.float64), SolverSettings("fixed_point", 10, 1e-9))
+    assert result.converged.tolist() == [True, False] and result.steps.tolist() == [1, 10]
+    assert result.f_z[0] == 1.0 and result.residual[0] == 0.0
 
 
 # statuses and guards

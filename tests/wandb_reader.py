@@ -1,8 +1,8 @@
 """Reads back what a run logged to Weights & Biases offline: wandb has no reader of its `run-*.wandb` files.
 
 Such a file is a 7-byte header (":W&B", magic, version), then the log format of LevelDB: blocks of 32 KiB, the
-header within the first; in them chunks of CRC-32 (4 bytes), length (2), type (1: whole record, 2: first, 3: middle,
-4: last part of one) and content. A record is a protobuf message.
+header within the first; in them chunks of CRC-32 (4 bytes), length (2), type (1) and content. A chunk is a
+whole record (type 1) or its first, a middle or its last part (2, 3, 4); a record is a protobuf message.
 """
 
 import json

@@ -31,7 +31,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} is not a usable checkpoint: more than tensors and plain data") from error
+    except Exception as error:  # damaged files make torch and pickle raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a usable checkpoint ({reason}); remove it or use another") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -49,12 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
   five weight-tied layers; a warm-up of 1875 steps through one layer, then the equilibrium:
     python train_qdeq.py --mode direct --n_layer 5
     python train_qdeq.py --mode implicit --n_layer 1 --pretrain_steps 1875
-  continue after Ctrl-C or a crash: repeat the command with --restart""",
+  continue a run after Ctrl-C or a crash:
+    python train_qdeq.py --restart --restart_dir ../runs/NAME""",
     )
     groups = {name: parser.add_argument_group(name, about) for name, about in GROUPS.items()}
     for f in fields(Settings):
         flag, text = flag_of(f), f.metadata["help"]
-        if f.default not in ("", False):
+        if f.default != "" and f.default is not False:
             text += f" (default: {f.default})"
         options = {"dest": f.name, "help": text}
         if f.type is bool and f.default is False:
@@ -90,27 +91,25 @@ def parse_command_line(arguments: list[str] | None = None) -> CommandLine:
     for flag in IDLE_FLAGS:
         if given.pop(flag[2:], None) is not None:
             warnings.append(f"{flag} does nothing, here as in the released code")
-    if given.pop("cuda", False):
-        warnings += _prefer_cuda(given)
+    prefer_cuda = given.pop("cuda", False)
     try:
         if "epochs" in given and given.get("max_step"):
             raise SettingsError("--epochs and --max_step both set the length of the run: give one of them")
+        if given.get("restart") and given.get("load"):
+            raise SettingsError("--load starts anew and --restart continues: give one of them")
+        if prefer_cuda and given.get("device") == "cpu":
+            raise SettingsError("--cuda and --device cpu contradict each other")
         settings = Settings(**given)
-        return CommandLine(settings, given, warnings + settings.validate())
+        warnings += settings.validate()
     except SettingsError as error:
         parser.error(str(error))
+    if prefer_cuda:
+        import torch  # here, so that --help and errors do not wait for it
 
-
-def _prefer_cuda(given: dict) -> list[str]:
-    if given.get("device") == "cpu":
-        raise SystemExit("train_qdeq.py: --cuda and --device cpu contradict each other (see --help)")
-    import torch  # here, so that --help and errors do not wait for it
-
-    if torch.cuda.is_available():
-        given["device"] = "cuda"
-        return []
-    given["device"] = "cpu"
-    return ["--cuda: there is no CUDA device here, running on the CPU"]
+        settings.device = given["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        if settings.device == "cpu":
+            warnings.append("--cuda: there is no CUDA device here, running on the CPU")
+    return CommandLine(settings, given, warnings)
 
 
 def fail(message: object) -> None:

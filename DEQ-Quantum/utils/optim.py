@@ -1,5 +1,7 @@
 """Optimisers by name and the learning rate over time."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -15,9 +17,9 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
 class LearningRate:
     """Sets the optimiser's learning rate before each step.
 
-    constant: lr. cosine: from lr to eta_min over the run. inv_sqrt: ramp over warmup_step, then lr times
-    sqrt(warmup_step / step). dev_perf: times decay_rate after more than `patience` validations without a lower
-    val_loss, not below lr_min. All but inv_sqrt (which has its own) start with a linear ramp of warmup_step.
+    A linear ramp over warmup_step steps, then constant: lr; cosine: from lr to eta_min over the run; inv_sqrt: lr
+    times sqrt(warmup_step / step); dev_perf: times decay_rate after more than `patience` validations without a
+    lower val_loss, not below lr_min.
 
     Args:
         optimizer: whose parameter groups are set.
@@ -42,7 +44,7 @@ class LearningRate:
             return s.lr * (s.warmup_step / step) ** 0.5
         if s.scheduler == "cosine":
             done = (step - s.warmup_step) / max(1, self.max_step - s.warmup_step)
-            return s.eta_min + (s.lr - s.eta_min) * (1 + torch.cos(torch.tensor(torch.pi * done)).item()) / 2
+            return s.eta_min + (s.lr - s.eta_min) * (1 + math.cos(math.pi * done)) / 2
         return max(s.lr * self.decay, min(s.lr_min, s.lr)) if s.scheduler == "dev_perf" else s.lr
 
     def apply(self, step: int) -> float:

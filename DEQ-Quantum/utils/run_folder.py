@@ -61,6 +61,7 @@ class RunFolder:
         if self.settings.restart and (self.path / "config.json").exists():
             return
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path = _make_free(self.path)
             checkpoint.write_json(self.path / "config.json", self.settings.to_dict())
         except OSError as error:
@@ -91,6 +92,8 @@ def _saved_settings(path: Path, given: dict) -> Settings:
         saved = json.loads((path / "config.json").read_text())
     except ValueError as error:
         raise SettingsError(f"{path}/config.json is not JSON ({error}): start anew without --restart") from error
+    if not isinstance(saved, dict):
+        raise SettingsError(f"{path}/config.json holds no settings: start anew without --restart")
     for f in fields(Settings):
         if f.name in given and f.name not in CHANGEABLE and given[f.name] != saved.get(f.name):
             raise SettingsError(
@@ -110,9 +113,11 @@ def _make_free(path: Path) -> Path:
     while True:
         candidate = path if suffix == 1 else path.with_name(f"{path.name}-{suffix}")
         try:
-            candidate.mkdir(parents=True)
+            candidate.mkdir()
             return candidate
         except FileExistsError:
+            if candidate.is_dir() and not any(candidate.iterdir()):
+                return candidate  # of a run that was killed before it wrote anything
             suffix += 1
 
 

@@ -4,6 +4,7 @@ Flags keep the spelling of the paper's released code. The same object is saved w
 and shown by the trackers. Knows nothing of models or data; errors name the flag and the remedy.
 """
 
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -43,8 +44,8 @@ class Settings:
     # optimisation
     optim: str = setting("Adam", "optimisation", "optimiser", ("Adam", "SGD", "Adagrad", "RMSprop", "RAdam"))
     lr: float = setting(0.05, "optimisation", "learning rate (Table 5 of the paper: 0.0075 to 0.1)")
-    scheduler: str = setting("constant", "optimisation", "learning rate over time; all but inv_sqrt start with a "
-                             "linear ramp of --warmup_step steps", ("constant", "cosine", "inv_sqrt", "dev_perf"))
+    scheduler: str = setting("constant", "optimisation", "learning rate over time, after a linear ramp of "
+                             "--warmup_step steps", ("constant", "cosine", "inv_sqrt", "dev_perf"))
     warmup_step: int = setting(0, "optimisation", "steps of the learning rate's ramp from 0 to --lr")
     eta_min: float = setting(0.0, "optimisation", "cosine: last learning rate")
     decay_rate: float = setting(0.5, "optimisation", "dev_perf: factor on the learning rate when val_loss stalls")
@@ -138,8 +139,8 @@ class Settings:
             raise SettingsError("--pretrain_steps warms up --mode implicit; with --mode direct leave it at 0")
         if self.pretrain_steps and self.n_layer < 1:
             raise SettingsError("--pretrain_steps needs --n_layer, the number of layers of the warm-up (1 or more)")
-        if self.max_step and self.pretrain_steps > self.max_step:
-            raise SettingsError("--pretrain_steps is larger than --max_step: the warm-up would never end")
+        if self.max_step and self.pretrain_steps >= self.max_step:
+            raise SettingsError("--pretrain_steps must be smaller than --max_step: the warm-up would never end")
         if self.max_step and self.start_train_steps >= self.max_step:
             raise SettingsError("--start_train_steps must be smaller than --max_step")
         if self.rand_f_thres_delta >= self.f_thres:
@@ -150,8 +151,6 @@ class Settings:
             raise SettingsError("--scheduler inv_sqrt decays from the end of its ramp: give --warmup_step")
         if self.restart_dir and not self.restart:
             raise SettingsError("--restart_dir names the run to continue: add --restart")
-        if self.restart and self.load:
-            raise SettingsError("--load starts anew and --restart continues: give one of them")
         if self.restart and self.debug:
             raise SettingsError("--debug leaves no run folder behind: there is nothing to --restart")
         return self._without_effect()
@@ -161,6 +160,10 @@ class Settings:
             value, choices = getattr(self, f.name), f.metadata["choices"]
             if choices and value not in choices:
                 raise SettingsError(f"{flag_of(f)} must be one of {', '.join(map(str, choices))}, got {value}")
+            if type(value) is not f.type and not (f.type is float and type(value) is int):
+                raise SettingsError(f"{flag_of(f)} must be of type {f.type.__name__}, got {value!r}")
+            if f.type is float and not math.isfinite(value):
+                raise SettingsError(f"{flag_of(f)} must be a finite number, got {value}")
         if self.n_wires < 4 or self.n_wires % 2:
             raise SettingsError(f"--n_wires must be an even number from 4, got {self.n_wires}")
         at_least = {
@@ -175,8 +178,12 @@ class Settings:
                 if f.name in names and not getattr(self, f.name) >= minimum:
                     raise SettingsError(f"{flag_of(f)} must be at least {minimum}, got {getattr(self, f.name)}")
         for name in ("lr", "f_tol", "b_tol"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) <= 0:
                 raise SettingsError(f"--{name} must be positive, got {getattr(self, name)}")
+        if self.seed >= 2**63:
+            raise SettingsError(f"--seed must be below 2^63, got {self.seed}")
+        if self.name in (".", "..") or Path(self.name).name != self.name:
+            raise SettingsError(f"--name is the name of a folder in --work_dir, not a path: {self.name}")
         if not 0 <= self.jac_loss_freq <= 1:
             raise SettingsError(f"--jac_loss_freq is a fraction of the steps, 0 to 1, got {self.jac_loss_freq}")
         if not 0 <= self.dropout < 1:
@@ -194,6 +201,9 @@ class Settings:
             warnings.append("no Jacobian loss: it needs both --jac_loss_weight and --jac_loss_freq")
         elif self.jac_loss_freq and self.mode == "direct":
             warnings.append("--jac_loss_weight has no effect with --mode direct")
+        for scheduler, names in {"dev_perf": ("patience", "lr_min"), "cosine": ("eta_min",)}.items():
+            warnings += [f"--{n} has no effect without --scheduler {scheduler}" for n in names
+                         if getattr(self, n) and self.scheduler != scheduler]  # fmt: skip
         return warnings
 
 

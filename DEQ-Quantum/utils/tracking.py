@@ -38,6 +38,7 @@ class CsvLog:
         if resume_step is not None and path.exists():
             with path.open(newline="") as file:
                 kept = [row for row in csv.DictReader(file) if _until(row, resume_step)]
+        kept = [{name: row.get(name, "") for name in COLUMNS} for row in kept]
         aside = path.with_name(path.name + ".tmp")
         with aside.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
@@ -95,7 +96,7 @@ class WandbLog:
         self._wandb = wandb
         self._run = wandb.init(
             project=settings.wandb_project,
-            name=settings.run_name,
+            name=run_dir.name,
             id=run_id,
             resume="allow",
             dir=run_dir,
@@ -105,14 +106,13 @@ class WandbLog:
             settings=wandb.Settings(silent=True),
         )
         self.id = self._run.id
-        self._run.define_metric("train_step")
-        self._run.define_metric("*", step_metric="train_step")
 
     def log(self, event: str, step: int, metrics: dict) -> None:
-        self._run.log({"train_step": step, **metrics})
+        # events of one step share a row of wandb's history, and a resumed run goes on at its step
+        self._run.log({"train_step": step, **metrics}, step=step)
 
     def figures(self, figures: dict, step: int) -> None:
-        self._run.log({"train_step": step, **{name: self._wandb.Image(f) for name, f in figures.items()}})
+        self._run.log({name: self._wandb.Image(figure) for name, figure in figures.items()}, step=step)
 
     def summary(self, values: dict) -> None:
         self._run.summary.update(values)
@@ -129,6 +129,9 @@ class Tracker:
         settings: which dashboards.
         resume_step: last step that the run has behind it, None for a new run.
         wandb_id: the wandb run to go on with.
+
+    Attributes:
+        wandb_id: the wandb run's, None without one.
     """
 
     def __init__(self, run_dir: Path, settings: Settings, resume_step: int | None = None, wandb_id: str | None = None):
@@ -138,11 +141,8 @@ class Tracker:
             self._open("TensorBoard", lambda: TensorBoardLog(run_dir, resume_step))
         if settings.wandb != "disabled":
             self._open("wandb", lambda: WandbLog(run_dir, settings, wandb_id))
-
-    @property
-    def wandb_id(self) -> str | None:
-        wandb_log = self._dashboards.get("wandb")
-        return wandb_log.id if wandb_log else None
+        # kept for the checkpoints even if wandb fails later
+        self.wandb_id = self._dashboards["wandb"].id if "wandb" in self._dashboards else wandb_id
 
     def log(self, event: str, step: int, metrics: dict) -> None:
         """One event ("train", "val" or "test") with its metrics, all of them plain numbers named in COLUMNS."""
