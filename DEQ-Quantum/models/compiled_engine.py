@@ -77,7 +77,7 @@ def _signs(n_bits: int) -> Tensor:
 
 def _ratio(numerator: Tensor, squared_norm: Tensor) -> Tensor:
     """numerator / squared_norm per sample; a vector without direction reads 0 on every wire, with zero slope."""
-    has_direction = squared_norm > torch.finfo(squared_norm.dtype).tiny
+    has_direction = ~(squared_norm <= torch.finfo(squared_norm.dtype).tiny)  # a NaN stays one
     return torch.where(has_direction, numerator / torch.where(has_direction, squared_norm, 1.0), 0.0 * numerator)
 
 
@@ -91,7 +91,7 @@ class AmplitudeReadout:
         self._side_by_side = observables.transpose(0, 1).reshape(observables.shape[1], -1)
 
     def _times_observables(self, v: Tensor) -> Tensor:
-        return (v @ self._side_by_side).view(v.shape[0], self.n_wires, -1)
+        return (v @ self._side_by_side).unflatten(-1, (self.n_wires, v.shape[1]))
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) vectors to (B, n_wires) expectation values of Z; a zero vector reads 0."""
@@ -114,7 +114,8 @@ class ReducedReadout:
 
         h_k(r) = (a_k + 2 b_k.r + r^T C_k r) / (|x|^2 + 2 s.r + n_wires |r|^2)
 
-    with a_k = x^T M_k x, b_k = E^T M_k x, C_k = E^T M_k E, s = E^T x. Same values as `readouts(x + E r)`.
+    with a_k = x^T M_k x, b_k = E^T M_k x, C_k = E^T M_k E, s = E^T x. Same values as `readouts(x + E r)`, to a
+    round-off of the order of eps |x|^2 / |x + E r|^2 (both quadratics are sums of terms of size |x|^2).
     """
 
     def __init__(self, constant: Tensor, linear: Tensor, quadratic: Tensor, x_squared: Tensor, x_sums: Tensor):

@@ -9,6 +9,7 @@ Knows the gate list, not what the columns mean. States are kept as real arrays (
 more axis of length 2, in front), the column index last.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +35,9 @@ def _gate_terms(gate: str) -> np.ndarray:
         return np.stack([_NOTHING, _I, -1j * {"rx": _X, "ry": _Y, "rz": _Z}[gate]])
     if gate == "crx":
         return np.stack([np.kron(_OFF, _I), np.kron(_ON, _I), np.kron(_ON, -1j * _X)])
+    if gate == "h":  # (X + Z) / sqrt 2, exact in every dtype at the fixed angle pi / 2
+        return np.stack([_NOTHING, _Z, _X])
     fixed = {
-        "h": np.array([[1, 1], [1, -1]]) / np.sqrt(2),
         "sx": np.array([[1 + 1j, 1 - 1j], [1 - 1j, 1 + 1j]]) / 2,
         "cnot": np.kron(_OFF, _I) + np.kron(_ON, _X),
     }
@@ -116,7 +118,7 @@ class FusedCircuit(nn.Module):
                 operation = operations[index]
                 for t, matrix in enumerate(_gate_terms(operation.gate)):
                     terms[b, position, t] = _embed(matrix, operation.wires, tuple(block.wires))
-                parameter[b, position] = operation.parameter or 0
+                parameter[b, position] = -1 if operation.parameter is None else operation.parameter
         flat = np.stack([terms.real, terms.imag], axis=-1).reshape(-1, 3, 2 * dim * dim)
         self.register_buffer("terms", torch.tensor(flat, dtype=torch.get_default_dtype()), persistent=False)
         self.register_buffer("parameter", torch.tensor(parameter.reshape(-1)), persistent=False)
@@ -135,7 +137,7 @@ class FusedCircuit(nn.Module):
 
     def matrices(self, theta: Tensor) -> Tensor:
         """The blocks' unitaries as real matrices [[Re, -Im], [Im, Re]], shape (n_blocks, 2*dim, 2*dim)."""
-        half = theta[self.parameter] / 2
+        half = torch.cat([theta, theta.new_full((1,), math.pi / 2)])[self.parameter] / 2
         weights = torch.stack([torch.ones_like(half), half.cos(), half.sin()], dim=-1)
         gates = torch.bmm(weights.unsqueeze(1), self.terms).view(*self._shape, 2)
         gates = torch.view_as_complex(gates)

@@ -51,12 +51,10 @@ class QuantumLayer(nn.Module):
         self.engine = _make_engine(engine, circuit)
         theta = torch.empty(circuit.n_parameters).uniform_(-math.pi, math.pi)
         frozen = circuit.block_parameters if trainable_gates == "released" else ()
-        trained = [i for i in range(circuit.n_parameters) if i not in frozen]
-        self.theta = nn.Parameter(theta[trained])
-        self.register_buffer("frozen_theta", theta[list(frozen)])
-        # where each entry of the full theta comes from, in the concatenation of trained and frozen ones
-        places = torch.argsort(torch.tensor(trained + list(frozen)))
-        self.register_buffer("_places", places, persistent=False)
+        # the blocks' parameters are the circuit's last
+        n_trained = circuit.n_parameters - len(frozen)
+        self.theta = nn.Parameter(theta[:n_trained].clone())
+        self.register_buffer("frozen_theta", theta[n_trained:].clone())
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -67,7 +65,7 @@ class QuantumLayer(nn.Module):
         """All circuit parameters, trained and frozen, in the circuit's order: (n_parameters,)."""
         if not self.frozen_theta.numel():
             return self.theta
-        return torch.cat([self.theta, self.frozen_theta])[self._places]
+        return torch.cat([self.theta, self.frozen_theta])
 
     def lift(self, readouts: Tensor) -> Tensor:
         """Repeat each of the n_wires readouts n_wires times in a row: (B, n_wires) to (B, n_wires^2)."""

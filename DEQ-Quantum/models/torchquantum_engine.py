@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 try:
     import torchquantum as tq
+    from torchquantum.functional import func_name_dict
 except ImportError as error:
     raise ImportError(
         f"--engine torchquantum needs the torchquantum package, which failed to import ({error}). "
@@ -17,8 +18,6 @@ except ImportError as error:
     ) from error
 
 from models.circuit import Circuit
-
-_GATES = {"rx": tq.RX, "ry": tq.RY, "rz": tq.RZ, "crx": tq.CRX, "h": tq.Hadamard, "sx": tq.SX, "cnot": tq.CNOT}
 
 
 class TorchQuantumEngine(nn.Module):
@@ -31,7 +30,6 @@ class TorchQuantumEngine(nn.Module):
     def __init__(self, circuit: Circuit):
         super().__init__()
         self.circuit = circuit
-        self.gates = tq.QuantumModuleList([_GATES[o.gate](wires=list(o.wires)) for o in circuit.ansatz])
         if circuit.encoding == "amplitude":
             self.encoder = tq.StateEncoder()
         else:
@@ -50,22 +48,24 @@ class SimulatedReadout:
 
     def __init__(self, engine: TorchQuantumEngine, theta: Tensor):
         self.engine = engine
-        self.theta = theta
+        self.theta = theta.clone()
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) vectors to (B, n_wires) expectation values of Z; a zero vector has no direction and reads 0."""
         circuit = self.engine.circuit
+        if not len(v):
+            return v.new_zeros(0, circuit.n_wires)
         device = tq.QuantumDevice(n_wires=circuit.n_wires, bsz=v.shape[0], device=v.device)
         if circuit.encoding == "amplitude":
             squared_norm = v.square().sum(-1, keepdim=True)
-            has_direction = squared_norm > torch.finfo(v.dtype).tiny
+            has_direction = ~(squared_norm <= torch.finfo(v.dtype).tiny)
             # TorchQuantum's encoder divides by the norm: give it a unit vector where there is no direction
             self.engine.encoder(device, torch.where(has_direction, v, torch.eye(1, v.shape[1]).to(v)))
         else:
             has_direction = None
             self.engine.encoder(device, v)
-        for gate, operation in zip(self.engine.gates, circuit.ansatz):
+        for operation in circuit.ansatz:
             params = None if operation.parameter is None else self.theta[operation.parameter].view(1, 1)
-            gate(device, wires=list(operation.wires), params=params)
-        readouts = self.engine.measure(device)
+            func_name_dict[operation.gate](device, wires=list(operation.wires), params=params)
+        readouts = self.engine.measure(device).to(v.dtype)
         return readouts if has_direction is None else torch.where(has_direction, readouts, 0.0 * readouts)
