@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.functional import jacobian, jvp
 
-from models.circuit import ENCODINGS, Operation, build_circuit
+from models.circuit import ENCODINGS, build_circuit
 from models.compiled_engine import CompiledEngine
-from models.fusion import FusedCircuit, partition
 
 ENGINES = ("compiled", "torchquantum")
 WIRES = (4, 6, 10)
@@ -403,93 +400,3 @@ def test_dtype_follows_the_input(name, encoding):
     z, x, theta = draw(4)
 
     assert make_engine(name, 4, encoding).double().prepare(theta).readouts(z + x).dtype == torch.float64
-
-
-# --------------------------------------------------------------------------------------------------- fusion
-
-GATES = {"rx": 1, "ry": 1, "rz": 1, "crx": 2, "h": 1, "sx": 1, "cnot": 2}
-
-
-@st.composite
-def circuits(draw, max_wires: int = 7) -> tuple[int, tuple[Operation, ...], list[float]]:
-    """Any gates on any wires, and an angle for each that takes one."""
-    n_wires = draw(st.integers(4, max_wires))
-    operations, angles = [], []
-    for gate in draw(st.lists(st.sampled_from(sorted(GATES)), min_size=1, max_size=40)):
-        wires = tuple(draw(st.permutations(range(n_wires)))[: GATES[gate]])
-        parameter = None
-        if gate in ("rx", "ry", "rz", "crx"):
-            parameter = len(angles)
-            angles.append(draw(st.floats(-2 * math.pi, 2 * math.pi)))
-        operations.append(Operation(gate, wires, parameter))
-    return n_wires, tuple(operations), angles
-
-
-def fused_unitary(operations: tuple[Operation, ...], theta: torch.Tensor, n_wires: int) -> np.ndarray:
-    """The circuit's matrix from its action on all basis states, axes put back in the order of the wires."""
-    fused = FusedCircuit(operations, n_wires).double()
-    identity = torch.eye(2**n_wires, dtype=theta.dtype)
-    basis = torch.stack([identity, torch.zeros_like(identity)])
-    state = fused.apply_blocks(fused.matrices(theta), basis)
-    back = [1 + fused.wire_order.index(w) for w in range(n_wires)]
-    real, imag = state.permute(0, *back, 1 + n_wires).reshape(2, 2**n_wires, 2**n_wires).numpy()
-    return real + 1j * imag
-
-
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
-@given(circuits())
-def test_fused_circuit_is_the_dense_unitary(case):
-    n_wires, operations, angles = case
-    theta = torch.tensor(angles, dtype=torch.float64)
-
-    as_tuples = tuple((o.gate, o.wires, o.parameter) for o in operations)
-    expected = reference.unitary(as_tuples, theta.numpy(), n_wires)
-
-    np.testing.assert_allclose(fused_unitary(operations, theta, n_wires), expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("wires", [(0,), (3,), (6,)])
-@pytest.mark.parametrize("gate", ("h", "sx"))
-def test_a_fused_circuit_needs_no_parameter(gate, wires):
-    expected = reference.dense_gate(reference.gate_matrix(gate), wires, 7)
-
-    unitary = fused_unitary((Operation(gate, wires),), torch.zeros(0, dtype=torch.float64), 7)
-
-    np.testing.assert_allclose(unitary, expected, rtol=0, atol=1e-15)
-
-
-def test_a_parameter_may_serve_several_gates():
-    operations = (Operation("rx", (0,), 1), Operation("crx", (2, 0), 0), Operation("rz", (3,), 1))
-    theta = torch.tensor([0.4, -1.3], dtype=torch.float64)
-
-    expected = reference.unitary([(o.gate, o.wires, o.parameter) for o in operations], theta.numpy(), 4)
-
-    np.testing.assert_allclose(fused_unitary(operations, theta, 4), expected, rtol=0, atol=1e-14)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@given(circuits(max_wires=10), st.integers(2, 6))
-def test_partition_keeps_the_order_on_every_wire_and_the_width(case, width):
-    n_wires, operations, _ = case
-
-    blocks = partition(operations, width)
-
-    order = [position for block in blocks for position in block.operations]
-    assert sorted(order) == list(range(len(operations)))
-    for wire in range(n_wires):
-        on_wire = [position for position in order if wire in operations[position].wires]
-        assert on_wire == sorted(on_wire)
-    for block in blocks:
-        touched = {w for position in block.operations for w in operations[position].wires}
-        assert touched == set(block.wires)
-        assert len(block.wires) == len(touched) <= width
-
-
-def test_partition_needs_few_blocks_for_the_papers_circuits():
-    assert len(partition(build_circuit(4).ansatz, 4)) == 1
-    assert len(partition(build_circuit(10).ansatz, 5)) <= 8
-
-
-def test_an_unknown_gate_is_refused():
-    with pytest.raises(ValueError, match="does not know the gate 'swap'"):
-        FusedCircuit((Operation("swap", (0, 1)),), 4)

@@ -10,6 +10,7 @@ once per step.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,8 +39,7 @@ def equilibrium(
 
     Args:
         f: map of (B, ...) to (B, ...), acting on every sample alone; parameters and inputs are what it closes
-            over. Solver `newton` and backward solver `exact` call its `jacobian(z)` -> (B, d, d) if it has
-            one.
+            over. Solver `newton` and all backward solvers use its `jacobian(z)` -> (B, d, d) if it offers one.
         z0: (B, ...) starting points; z* does not depend on them, so they receive no gradient.
         forward: how z* is found.
         backward: how q is found, starting at dl/dz*: `broyden`, `anderson`, `fixed_point` (k steps are the
@@ -175,9 +175,15 @@ class _Adjoint:
 def _solve_adjoint(adjoint: _Adjoint, settings: SolverSettings) -> SolverResult:
     """q = J^T q + grad without gradient, by the solver that the settings name."""
     grad = adjoint.grad.detach()
-    if settings.name != "exact":
-        return solve(adjoint, grad, settings)
     flat_grad = grad.reshape(len(grad), -1)
+    if settings.name != "exact":
+        # a product with a Jacobian at hand is cheaper than a pass through f's graph
+        jacobian = None if isinstance(adjoint.f, _Adjoint) else offered_jacobian(adjoint.f, adjoint.z)
+        if jacobian is None:
+            return solve(adjoint, grad, settings)
+        result = solve(lambda q: torch.baddbmm(flat_grad.unsqueeze(1), q.unsqueeze(1), jacobian).squeeze(1),
+                       flat_grad, settings)  # fmt: skip
+        return replace(result, z=result.z.view(grad.shape), f_z=result.f_z.view(grad.shape))
     transposed = adjoint.jacobian(grad)
     system = torch.eye(flat_grad.shape[1], dtype=grad.dtype, device=grad.device) - transposed
     q, info = torch.linalg.solve_ex(system, flat_grad.unsqueeze(2))

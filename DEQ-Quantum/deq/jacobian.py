@@ -113,7 +113,8 @@ def hutchinson_jacobian_loss(
     Unbiased, since E[v v^T] = I. Differentiable (twice through f) in all that f closes over; z is a constant.
 
     Args:
-        f: map of (B, ...) to (B, ...).
+        f: map of (B, ...) to (B, ...). Where it offers `vjp(z, v)` -> v^T J (B, ...), differentiable in all that
+            f closes over, that is used in place of a second pass through its graph.
         z: (B, ...), the point, usually the equilibrium; detached here.
         n_vectors: number of random vectors, each one further vector-Jacobian product.
         generator: source of the vectors, on z's device; torch's default one if None.
@@ -128,12 +129,22 @@ def hutchinson_jacobian_loss(
     """
     if n_vectors < 1:
         raise ValueError(f"n_vectors must be >= 1, not {n_vectors}")
-    z, f_z = _graph(f, z)
+    product = _differentiable_vjp(f, z)
     total = z.new_zeros(())
     for _ in range(n_vectors):
         v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
-        total = total + vjp(f_z, z, v, create_graph=torch.is_grad_enabled()).square().sum()
+        total = total + product(v).square().sum()
     return total / (n_vectors * z.numel())
+
+
+def _differentiable_vjp(f: Layer, z: Tensor) -> Callable[[Tensor], Tensor]:
+    """v -> v^T J at z, differentiable in what f closes over: f's own, else by autograd."""
+    offered = getattr(f, "vjp", None)
+    if offered is not None:
+        z = z.detach()
+        return lambda v: offered(z, v)
+    z, f_z = _graph(f, z)
+    return lambda v: vjp(f_z, z, v, create_graph=torch.is_grad_enabled())
 
 
 def spectral_radius(

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from models.circuit import Circuit
-from models.fusion import FusedCircuit
+from models.fusion import FusedBlocks
+from models.propagation import Propagation
 
 
 class CompiledEngine(nn.Module):
@@ -28,7 +29,8 @@ class CompiledEngine(nn.Module):
     def __init__(self, circuit: Circuit):
         super().__init__()
         self.circuit = circuit
-        self.fused = FusedCircuit(circuit.ansatz, circuit.n_wires)
+        self.blocks = FusedBlocks(circuit.ansatz, circuit.n_wires)
+        self.propagation = Propagation(self.blocks.wires, circuit.n_wires)
 
     def prepare(self, theta: Tensor) -> "AmplitudeReadout | AngleReadout":
         """Meet the circuit, under autograd.
@@ -39,10 +41,10 @@ class CompiledEngine(nn.Module):
         Returns:
             An object whose `readouts(v)` maps (B, D) to (B, n_wires).
         """
-        matrices = self.fused.matrices(theta)
+        matrices = self.blocks(theta)
         if self.circuit.encoding == "amplitude":
             return AmplitudeReadout(self._observables(matrices), self.circuit.n_wires)
-        return AngleReadout(self.circuit, self.fused, matrices)
+        return AngleReadout(self.circuit, self.propagation, matrices)
 
     def _observables(self, matrices: Tensor) -> Tensor:
         """M_k for every wire k, (n_wires, D, D).
@@ -54,18 +56,15 @@ class CompiledEngine(nn.Module):
         n_inputs = self.circuit.n_inputs
         basis = matrices.new_zeros(2, 2**n, n_inputs)
         basis[0].diagonal().fill_(1.0)
-        columns = self.fused.apply_blocks(matrices, basis)
+        columns = self.propagation(matrices, basis)
         leading = n // 2
-        columns = columns.reshape(2, 2**leading, 2 ** (n - leading), n_inputs)
-        by_wire: list[Tensor | None] = [None] * n
-        for group_axis, wires in ((1, self.fused.wire_order[:leading]), (2, self.fused.wire_order[leading:])):
-            rows = columns.movedim(group_axis, 0).reshape(2 ** len(wires), -1, n_inputs)
-            gram = torch.bmm(rows.transpose(1, 2), rows)
-            signs = _signs(len(wires)).to(gram)
-            observables = (signs @ gram.flatten(1)).view(len(wires), n_inputs, n_inputs)
-            for wire, observable in zip(wires, observables):
-                by_wire[wire] = observable
-        return torch.stack(by_wire)
+        columns = columns.view(2, 2**leading, 2 ** (n - leading), n_inputs)
+        halves = []
+        for group_axis in (1, 2):
+            rows = columns.movedim(group_axis, 0).reshape(columns.shape[group_axis], -1, n_inputs)
+            halves.append(_SignedGram.apply(rows, _signs(rows.shape[0].bit_length() - 1).to(rows)))
+        order = self.propagation.wire_order
+        return torch.cat(halves)[[order.index(wire) for wire in range(n)]]
 
 
 def _signs(n_bits: int) -> Tensor:
@@ -73,6 +72,25 @@ def _signs(n_bits: int) -> Tensor:
     states = np.arange(2**n_bits)
     bits = (states >> np.arange(n_bits - 1, -1, -1)[:, None]) & 1
     return torch.from_numpy(1.0 - 2.0 * bits)
+
+
+class _SignedGram(torch.autograd.Function):
+    """sum_g signs[k, g] rows_g^T rows_g: (G, R, D) rows and (K, G) signs to (K, D, D).
+
+    The backward pass uses the symmetry that autograd does not see: one product in place of two.
+    """
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, signs: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, signs)
+        gram = torch.bmm(rows.transpose(1, 2), rows)
+        return (signs @ gram.flatten(1)).unflatten(1, gram.shape[1:])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        rows, signs = ctx.saved_tensors
+        symmetric = grad + grad.transpose(1, 2)
+        return torch.bmm(rows, (signs.T @ symmetric.flatten(1)).unflatten(1, grad.shape[1:])), None
 
 
 def _ratio(numerator: Tensor, squared_norm: Tensor) -> Tensor:
@@ -97,6 +115,14 @@ class AmplitudeReadout:
         """(B, D) vectors to (B, n_wires) expectation values of Z; a zero vector reads 0."""
         numerator = (self._times_observables(v) @ v.unsqueeze(-1)).flatten(1)
         return _ratio(numerator, v.square().sum(-1, keepdim=True))
+
+    def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
+        """weights^T dr/dv at v, 2 sum_k w_k (M_k v - r_k v) / v^T v: (B, D) and (B, n_wires) to (B, D)."""
+        rows = self._times_observables(v)
+        squared_norm = v.square().sum(-1, keepdim=True)
+        readouts = _ratio((rows @ v.unsqueeze(-1)).flatten(1), squared_norm)
+        weighted_rows = (weights.unsqueeze(1) @ rows).squeeze(1)
+        return _ratio(2 * (weighted_rows - (weights * readouts).sum(-1, keepdim=True) * v), squared_norm)
 
     def reduced(self, x: Tensor) -> "ReducedReadout":
         """r -> r(x + E r) for a batch x of shape (B, D), E the up-sampling."""
@@ -151,18 +177,17 @@ class ReducedReadout:
 class AngleReadout:
     """Readouts for angle encoding: the encoder acts on |0...0>, so it makes product states."""
 
-    def __init__(self, circuit: Circuit, fused: FusedCircuit, matrices: Tensor):
+    def __init__(self, circuit: Circuit, propagation: Propagation, matrices: Tensor):
         self.circuit = circuit
-        self.fused = fused
+        self.propagation = propagation
         self.matrices = matrices
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) angles in radians to (B, n_wires) expectation values of Z."""
         n = self.circuit.n_wires
-        states = self.fused.apply_blocks(self.matrices, self._product_states(v))
-        probabilities = states.square().sum(0).reshape(2**n, -1)
-        in_order = _signs(n).to(v) @ probabilities
-        return in_order[[self.fused.wire_order.index(w) for w in range(n)]].T
+        states = self.propagation(self.matrices, self._product_states(v))
+        in_order = _signs(n).to(v) @ states.square().sum(0)
+        return in_order[[self.propagation.wire_order.index(w) for w in range(n)]].T
 
     def _product_states(self, v: Tensor) -> Tensor:
         """The encoded states as columns, (2, 2^n_wires, B)."""

@@ -1,24 +1,27 @@
-"""Fuses a list of gates into a few wide unitaries and applies them to many columns at once.
+"""Fuses a list of gates into a few wide unitaries: the blocks that meet the state.
 
-Gates that act within `BLOCK_WIRES` wires are multiplied into one matrix before they meet the state, so a circuit
-of 78 gates on 10 wires becomes a handful of 32x32 products. Every gate is linear in (1, cos t/2, sin t/2), so all
-embedded gates come out of one batched product with constants, and the blocks out of a tree of batched products:
-no Python per gate at run time, and plain autograd through all of it.
+Gates are multiplied in two levels before they meet a state: those on the same two wires into a 4x4 matrix, those
+into 32x32 blocks on five wires, so 78 gates on 10 wires become five products. Every gate is linear in
+(1, cos t/2, sin t/2), so all gates come out of one batched product with constants and all blocks out of trees of
+batched products: no Python per gate at run time, and plain autograd through all of it. Circuits of very many gates
+are built in groups of blocks that are rebuilt in the backward pass, so that memory does not grow with the gates.
 
-Knows the gate list, not what the columns mean. States are kept as real arrays (real and imaginary part are one
-more axis of length 2, in front), the column index last.
+Knows the gate list, not what the states mean.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.circuit import Operation
 
-BLOCK_WIRES = 5
+ATOM_WIRES, BLOCK_WIRES = 2, 5
+GROUP = 8  # blocks built at a time
 
 _I = np.eye(2)
 _X = np.array([[0, 1], [1, 0]], dtype=complex)
@@ -59,112 +62,131 @@ def _embed(matrix: np.ndarray, wires: tuple[int, ...], block_wires: tuple[int, .
 
 @dataclass
 class Block:
-    """Wires of one fused unitary and the positions of its operations in the circuit, in order."""
+    """Wires of one fused unitary and the positions of its members in their list, in order."""
 
-    wires: list[int]
-    operations: list[int]
+    wires: tuple[int, ...]
+    members: list[int]
 
 
-def partition(operations: tuple[Operation, ...], width: int) -> list[Block]:
-    """Group operations into blocks of at most `width` wires, keeping the order on every wire.
+def partition(operations: Sequence[Operation], width: int, available: Sequence[int]) -> list[Block]:
+    """Group operations into blocks of `width` of the available wires, keeping the order on every wire.
 
-    Greedy: an operation may join any block that is not before the last block touching one of its wires; it joins
-    the first where it adds fewest wires, or opens a new block.
+    Greedy: a block starts from the first operation left, takes on the wire with which it can absorb most, until it
+    has its width; it absorbs what lies on its wires and is preceded there by nothing that stays outside.
     """
-    blocks: list[Block] = []
-    last_block: dict[int, int] = {}
-    for position, operation in enumerate(operations):
-        earliest = max((last_block.get(w, 0) for w in operation.wires), default=0)
-        candidates = []
-        for index in range(earliest, len(blocks)):
-            added = [w for w in operation.wires if w not in blocks[index].wires]
-            if len(blocks[index].wires) + len(added) <= width:
-                candidates.append((len(added), index))
-        index = min(candidates)[1] if candidates else len(blocks)
-        if index == len(blocks):
-            blocks.append(Block([], []))
-        blocks[index].wires += [w for w in operation.wires if w not in blocks[index].wires]
-        blocks[index].operations.append(position)
-        last_block.update({w: index for w in operation.wires})
+    left = list(range(len(operations)))
+    blocks = []
+
+    def absorbed(wires: set[int]) -> list[int]:
+        taken, blocked = [], set()
+        for position in left:
+            own = operations[position].wires
+            if wires.issuperset(own) and blocked.isdisjoint(own):
+                taken.append(position)
+            else:
+                blocked.update(own)
+                if blocked.issuperset(wires):
+                    break
+        return taken
+
+    while left:
+        wires = set(operations[left[0]].wires)
+        while len(wires) < width:
+            new = {frozenset(operations[p].wires) - wires for p in left} | {frozenset([w]) for w in available}
+            fitting = [w for w in new - {frozenset()} if w - wires and len(wires | w) <= width]
+            wires |= max(fitting, key=lambda w: (len(absorbed(wires | w)) - len(w) / 2, sorted(w)))
+        blocks.append(Block(tuple(sorted(wires)), absorbed(wires)))
+        gone = set(blocks[-1].members)
+        left = [position for position in left if position not in gone]
     return blocks
 
 
-class FusedCircuit(nn.Module):
-    """U(theta) of a gate list, as a few dense blocks.
+def _product(matrices: Tensor) -> Tensor:
+    """Ordered product along dimension 1, the last factor on the left: (N, L, d, d) to (N, d, d)."""
+    while matrices.shape[1] > 1:
+        pairs = matrices[:, 1::2] @ matrices[:, : matrices.shape[1] // 2 * 2 : 2]
+        matrices = torch.cat([pairs, matrices[:, -1:]], dim=1) if matrices.shape[1] % 2 else pairs
+    return matrices[:, 0]
+
+
+class FusedBlocks(nn.Module):
+    """The unitaries of a gate list's blocks, as a function of theta.
 
     Args:
         operations: the gates, in order of application.
         n_wires: number of qubits.
 
     Attributes:
-        wire_order: the wires in the order in which `apply` leaves the axes of the state.
+        width: wires of every block.
+        wires: those wires, in the order of the bits of its matrix (first the most significant), block by block.
     """
 
-    def __init__(self, operations: tuple[Operation, ...], n_wires: int):
+    def __init__(self, operations: Sequence[Operation], n_wires: int):
         super().__init__()
-        self.n_wires = n_wires
         self.width = min(BLOCK_WIRES, n_wires)
-        self.blocks = partition(operations, self.width)
-        for block in self.blocks:  # every block gets the same size, so that they are built in one batch
-            block.wires += [w for w in range(n_wires) if w not in block.wires][: self.width - len(block.wires)]
+        blocks = partition(operations, self.width, range(n_wires))
+        self.wires = [block.wires for block in blocks]
+        self.groups = nn.ModuleList(
+            _Group(operations, blocks[start : start + GROUP]) for start in range(0, len(blocks), GROUP)
+        )
 
-        dim = 2**self.width
-        length = max(len(block.operations) for block in self.blocks)
-        terms = np.zeros((len(self.blocks), length, 3, dim, dim), dtype=complex)
+    def forward(self, theta: Tensor) -> Tensor:
+        """The blocks as real matrices [[Re, -Im], [Im, Re]], shape (n_blocks, 2 * 2^width, 2 * 2^width)."""
+        if len(self.groups) == 1:
+            return self.groups[0](theta)
+        return torch.cat([checkpoint(group, theta, use_reentrant=False) for group in self.groups])
+
+
+def _atoms(operations: Sequence[Operation], block: Block) -> list[Block]:
+    """A block's gates in groups of two wires of that block; members are positions in `operations`."""
+    atoms = partition([operations[index] for index in block.members], ATOM_WIRES, block.wires)
+    return [Block(atom.wires, [block.members[m] for m in atom.members]) for atom in atoms]
+
+
+class _Group(nn.Module):
+    """Some blocks, built together."""
+
+    def __init__(self, operations: Sequence[Operation], blocks: list[Block]):
+        super().__init__()
+        atoms_of = [_atoms(operations, block) for block in blocks]
+        self._add_gates(operations, [atom for atoms in atoms_of for atom in atoms])
+
+        dim, length, size = 2 ** len(blocks[0].wires), max(map(len, atoms_of)), 4**ATOM_WIRES
+        zero = sum(map(len, atoms_of)) * size  # behind the atoms' entries lie a zero and a one
+        entries = np.tile(np.where(np.eye(dim, dtype=bool), zero + 1, zero), (len(blocks), length, 1, 1))
+        start = 0
+        for b, (block, atoms) in enumerate(zip(blocks, atoms_of)):
+            for position, atom in enumerate(atoms):
+                own = 1 + np.arange(size).reshape(2**ATOM_WIRES, -1)
+                spread = _embed(own, atom.wires, block.wires).astype(np.int64) - 1
+                entries[b, position] = np.where(spread < 0, zero, spread + start)
+                start += size
+        self.register_buffer("entries", torch.tensor(entries.reshape(-1), dtype=torch.int32), persistent=False)
+        self.shape = entries.shape
+
+    def _add_gates(self, operations: Sequence[Operation], atoms: list[Block]) -> None:
+        dim, length = 2**ATOM_WIRES, max(len(atom.members) for atom in atoms)
+        terms = np.zeros((len(atoms), length, 3, dim, dim), dtype=complex)
         terms[:, :, 0] = np.eye(dim)
-        parameter = np.zeros((len(self.blocks), length), dtype=np.int64)
-        for b, block in enumerate(self.blocks):
-            for position, index in enumerate(block.operations):
+        # -1: the constant angle behind theta's entries, for gates without a parameter
+        parameter = np.full((len(atoms), length), -1)
+        for a, atom in enumerate(atoms):
+            for position, index in enumerate(atom.members):
                 operation = operations[index]
                 for t, matrix in enumerate(_gate_terms(operation.gate)):
-                    terms[b, position, t] = _embed(matrix, operation.wires, tuple(block.wires))
-                parameter[b, position] = -1 if operation.parameter is None else operation.parameter
+                    terms[a, position, t] = _embed(matrix, operation.wires, atom.wires)
+                parameter[a, position] = -1 if operation.parameter is None else operation.parameter
         flat = np.stack([terms.real, terms.imag], axis=-1).reshape(-1, 3, 2 * dim * dim)
         self.register_buffer("terms", torch.tensor(flat, dtype=torch.get_default_dtype()), persistent=False)
         self.register_buffer("parameter", torch.tensor(parameter.reshape(-1)), persistent=False)
-        self._shape = (len(self.blocks), length, dim, dim)
-        self._plan_axes()
+        self.atoms_shape = (len(atoms), length, dim, dim)
 
-    def _plan_axes(self) -> None:
-        """The permutation before each block; axes are never put back, the order is only remembered."""
-        order = list(range(self.n_wires))
-        self.permutations = []
-        for block in self.blocks:
-            new_order = block.wires + [w for w in order if w not in block.wires]
-            self.permutations.append([0, *(1 + order.index(w) for w in new_order), 1 + self.n_wires])
-            order = new_order
-        self.wire_order = order
-
-    def matrices(self, theta: Tensor) -> Tensor:
-        """The blocks' unitaries as real matrices [[Re, -Im], [Im, Re]], shape (n_blocks, 2*dim, 2*dim)."""
+    def forward(self, theta: Tensor) -> Tensor:
         half = torch.cat([theta, theta.new_full((1,), math.pi / 2)])[self.parameter] / 2
         weights = torch.stack([torch.ones_like(half), half.cos(), half.sin()], dim=-1)
-        gates = torch.bmm(weights.unsqueeze(1), self.terms).view(*self._shape, 2)
-        gates = torch.view_as_complex(gates)
-        while gates.shape[1] > 1:  # later gates stand on the left
-            if gates.shape[1] % 2:
-                gates, odd = gates[:, :-1], gates[:, -1:]
-                gates = torch.cat([gates[:, 1::2] @ gates[:, 0::2], odd], dim=1)
-            else:
-                gates = gates[:, 1::2] @ gates[:, 0::2]
-        unitary = gates[:, 0]
+        gates = torch.bmm(weights.unsqueeze(1), self.terms).view(*self.atoms_shape, 2)
+        atoms = _product(torch.view_as_complex(gates)).flatten()
+        table = torch.cat([atoms, atoms.new_tensor([0, 1])])
+        unitary = _product(table.index_select(0, self.entries).view(self.shape))
         real, imag = unitary.real, unitary.imag
         return torch.cat([torch.cat([real, -imag], -1), torch.cat([imag, real], -1)], -2)
-
-    def apply_blocks(self, matrices: Tensor, columns: Tensor) -> Tensor:
-        """Send columns through the circuit.
-
-        Args:
-            matrices: from `matrices(theta)`.
-            columns: (2, 2^n_wires, C), real and imaginary part of C states, wire 0 the most significant bit.
-
-        Returns:
-            (2, 2, ..., 2, C): real/imaginary, then one axis per wire in `wire_order`, then columns.
-        """
-        n_columns = columns.shape[-1]
-        state = columns.reshape((2,) * (1 + self.n_wires) + (n_columns,))
-        dim = 2 ** (self.width + 1)
-        for matrix, permutation in zip(matrices, self.permutations):
-            shape = (2,) * (1 + self.n_wires) + (n_columns,)
-            state = (matrix @ state.permute(permutation).reshape(dim, -1)).view(shape)
-        return state

@@ -106,9 +106,16 @@ class BoundLayer:
         self.layer = layer
         self.readout = readout
         self.x = x
+        if hasattr(readout, "vjp"):
+            self.vjp = self._vjp
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.layer.lift(self.readout.readouts(z + self.x))
+
+    def _vjp(self, z: Tensor, v: Tensor) -> Tensor:
+        """v^T df/dz in closed form, differentiable in parameters and x: (B, D)."""
+        n = self.layer.circuit.n_wires
+        return self.readout.vjp(z + self.x, v.unflatten(-1, (n, n)).sum(-1))
 
     def reduced(self):
         """The same map in the space of readouts, h(r) with f(lift(r)) = lift(h(r)): (B, n_wires) to itself.

@@ -1,0 +1,111 @@
+"""Sends many states through fused blocks, and differentiates by running the circuit backwards.
+
+States are real arrays: real and imaginary part are one more axis of length 2 in front, one axis per wire, the column
+index innermost. The backward pass undoes each block on the state it has (the transpose is the inverse) beside the
+gradient, so it keeps no intermediate states: memory does not grow with the number of blocks (reverse-unitary or
+adjoint differentiation; Jones and Gacon, arXiv 2009.02823). Knows matrices and wires, not gates or parameters.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Propagation:
+    """The way of a state through blocks on given wires.
+
+    Args:
+        wires: of each block, in the order of its matrix's bits, the first the most significant; all as many.
+        n_wires: number of qubits.
+
+    Attributes:
+        wire_order: the wires in the order in which the axes of the state come out. Axes are never put back in
+            place between blocks, their order is only remembered.
+    """
+
+    def __init__(self, wires: Sequence[Sequence[int]], n_wires: int):
+        self.n_wires = n_wires
+        self.dim = 2 ** (1 + len(wires[0]))
+        order = list(range(n_wires))
+        self.permutations: list[list[int]] = []
+        for block in wires:
+            new_order = [*block, *(w for w in order if w not in block)]
+            self.permutations.append([0, *(1 + order.index(w) for w in new_order), 1 + n_wires])
+            order = new_order
+        self.wire_order = order
+        self.inverses = [sorted(range(n_wires + 2), key=p.__getitem__) for p in self.permutations]
+
+    def __call__(self, matrices: Tensor, columns: Tensor) -> Tensor:
+        """Apply the blocks.
+
+        Args:
+            matrices: (n_blocks, dim, dim), orthogonal: unitaries as [[Re, -Im], [Im, Re]].
+            columns: (2, 2^n_wires, C), real and imaginary part of C states, wire 0 the most significant bit.
+
+        Returns:
+            (2, 2^n_wires, C), the wires' bits in `wire_order`.
+        """
+        return _Adjoint.apply(matrices, columns, self)
+
+    def forward(self, matrices: Tensor, columns: Tensor) -> Tensor:
+        """The same by plain operations, which autograd can follow."""
+        state = columns
+        for matrix, permutation in zip(matrices, self.permutations):
+            state = (matrix @ self._axes(state).permute(permutation).reshape(self.dim, -1)).view(columns.shape)
+        return state
+
+    def backward(
+        self, matrices: Tensor, columns: Tensor, out: Tensor, grad: Tensor, for_columns: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Gradients with respect to matrices and, if asked for, columns.
+
+        Args:
+            matrices, columns: as went in.
+            out: (2, 2^n_wires, C), what came out.
+            grad: (2, 2^n_wires, C), the gradient of what came out.
+            for_columns: whether the columns' gradient is wanted.
+        """
+        n_columns = out.shape[-1]
+        both = torch.cat([out, grad], dim=-1)  # undone together
+        grad_matrices = torch.empty_like(matrices)
+        for index in reversed(range(1, len(matrices))):
+            after = both.view(self.dim, -1, 2 * n_columns)
+            before = (matrices[index].T @ both.view(self.dim, -1)).view(after.shape)
+            left = after[:, :, n_columns:].reshape(self.dim, -1)
+            right = before[:, :, :n_columns].reshape(self.dim, -1)
+            torch.mm(left, right.T, out=grad_matrices[index])
+            both = self._axes(before).permute(self.inverses[index]).reshape(2, -1, 2 * n_columns)
+        # what the first block met is known
+        left = both[..., n_columns:].reshape(self.dim, -1)
+        right = self._axes(columns).permute(self.permutations[0]).reshape(self.dim, -1)
+        torch.mm(left, right.T, out=grad_matrices[0])
+        if not for_columns:
+            return grad_matrices, None
+        grad = self._axes((matrices[0].T @ left).view(grad.shape))
+        return grad_matrices, grad.permute(self.inverses[0]).reshape(columns.shape)
+
+    def _axes(self, state: Tensor) -> Tensor:
+        return state.reshape((2,) * (1 + self.n_wires) + (state.shape[-1],))
+
+
+class _Adjoint(torch.autograd.Function):
+    """Propagation with the adjoint backward pass; second derivatives fall back to plain operations."""
+
+    @staticmethod
+    def forward(ctx, matrices: Tensor, columns: Tensor, propagation: Propagation) -> Tensor:
+        out = propagation.forward(matrices, columns)
+        ctx.save_for_backward(matrices, columns, out)
+        ctx.propagation = propagation
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        matrices, columns, out = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return *ctx.propagation.backward(matrices, columns, out, grad, columns.requires_grad), None
+        inputs = [t for t in (matrices, columns) if t.requires_grad]
+        grads = iter(
+            torch.autograd.grad(ctx.propagation.forward(matrices, columns), inputs, grad, create_graph=True)
+        )
+        return *(next(grads) if t.requires_grad else None for t in (matrices, columns)), None
