@@ -1,0 +1,71 @@
+"""The README keeps its word: its code runs, its commands parse, its tables and files are there."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY, SCRIPTS, user_environment
+
+import results_table
+from utils.cli import parse_command_line
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def test_the_example_of_an_own_layer_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(code.strip().splitlines()) <= 12
+    process = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True,
+                             env=user_environment(PYTHONPATH=str(SCRIPTS)), timeout=120)  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    converged, residual, gradient, backward_residual = process.stdout.split()
+    assert converged == "True" and float(residual) < 1e-3
+    assert float(gradient) > 0 and float(backward_residual) <= 1e-6
+
+
+def test_training_commands_parse():
+    commands = re.findall(r"train_qdeq\.py (--[^`\n|]+)", README)
+    assert commands
+    for command in commands:
+        if command != "--help":
+            parse_command_line(shlex.split(command))
+
+
+@pytest.mark.parametrize("pattern", sorted(set(re.findall(r"<!-- results_table\.py (\S+) -->", README))))
+def test_result_tables_are_those_of_the_committed_files(pattern):
+    files = sorted(map(str, REPOSITORY.glob(pattern)))
+    assert files, f"{pattern} names no file"
+    printed = subprocess.run([sys.executable, str(SCRIPTS / "results_table.py"), *files],
+                             capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    assert f"<!-- results_table.py {pattern} -->\n\n{printed}\n" in README
+
+
+def test_linked_files_and_scripts_exist():
+    names = re.findall(r'(?:src="|\]\()(?!http)([^")#]+)', README) + re.findall(r"bash (bash_scripts/\w+\.sh)", README)
+    assert names
+    for name in names:
+        assert (REPOSITORY / name).exists(), name
+
+
+def run(seed: int, accuracy: float, **other) -> dict:
+    return {
+        "dataset": "mnist", "num_classes": 4, "n_wires": 4, "encoding": "amplitude", "mode": "implicit", "n_layer": 0,
+        "trainable_gates": "all", "engine": "compiled", "epochs": 100.0, "test_acc": accuracy, "test_res": 0.01,
+        "test_res_rel": 0.001, "train_seconds": 10.0, "seconds_per_step": 0.002, "seed": seed, **other,
+    }  # fmt: skip
+
+
+def test_results_table_puts_seeds_together_with_their_spread():
+    lines = results_table.table([run(0, 0.9), run(1, 0.92), run(0, 0.8, mode="direct", n_layer=5)]).splitlines()
+    assert len(lines) == 2 + 2
+    assert "| IMPLICIT | amplitude | 100 | 91.00 ± 1.41 |" in lines[2] and lines[2].endswith("| 0, 1 |")
+    assert "| DIRECT-5 |" in lines[3] and "| 80.00 |" in lines[3]
+
+
+def test_results_table_names_the_file_it_cannot_read(tmp_path, capsys):
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(SystemExit) as end:
+        results_table.main([str(tmp_path)])
+    assert end.value.code == 1 and str(tmp_path / "results.json") in capsys.readouterr().err
