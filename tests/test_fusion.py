@@ -159,6 +159,22 @@ def test_undoing_the_blocks_gives_the_gradient_of_plain_operations(wires, needs)
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
+def test_many_columns_go_in_parts_with_the_same_values_and_gradients(monkeypatch):
+    propagation = Propagation([(0, 2), (1, 2)], 3)
+    matrices = random_orthogonal(2, 8).requires_grad_()
+    columns = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_()
+    weights = torch.randn(2, 8, 5, dtype=torch.float64)
+    whole = propagation(matrices, columns)
+    monkeypatch.setattr("models.propagation.CHUNK", 16)  # two columns of eight amplitudes
+    parts = propagation(matrices, columns)
+    assert torch.allclose(whole, parts, rtol=0, atol=1e-14)
+    for ours, theirs in zip(
+        torch.autograd.grad((parts * weights).sum(), (matrices, columns)),
+        torch.autograd.grad((whole * weights).sum(), (matrices, columns)),
+    ):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
 def test_propagation_has_right_second_derivatives():
     propagation = Propagation([(0, 2), (1, 2)], 3)
     matrices = random_orthogonal(2, 8).requires_grad_()

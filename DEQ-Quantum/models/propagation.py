@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 
+CHUNK = 2**19  # complex amplitudes sent at a time: bounds what is held beside the states themselves
+
+
 class Propagation:
     """The way of a state through blocks on given wires.
 
@@ -46,7 +49,10 @@ class Propagation:
         Returns:
             (2, 2^n_wires, C), the wires' bits in `wire_order`.
         """
-        return _Adjoint.apply(matrices, columns, self)
+        size = max(1, CHUNK // columns.shape[1])
+        if columns.shape[-1] <= size:
+            return _Adjoint.apply(matrices, columns, self)
+        return torch.cat([_Adjoint.apply(matrices, part, self) for part in columns.split(size, dim=-1)], dim=-1)
 
     def forward(self, matrices: Tensor, columns: Tensor) -> Tensor:
         """The same by plain operations, which autograd can follow."""

@@ -114,8 +114,16 @@ class QDEQModel(nn.Module):
         return Prediction(logits, z, res, res_rel, jac_loss, solver)
 
     def spectral_radius(self, f: BoundLayer, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Modulus of the largest eigenvalue of df/dz at z, per sample: (B,)."""
-        return spectral_radius(f, z.detach(), generator=generator)
+        """Modulus of the largest eigenvalue of df/dz at an equilibrium z = lift(r), per sample: (B,).
+
+        df/dz = E K and dh/dr = K E share their eigenvalues but for zeros, so where h offers its exact Jacobian the
+        answer is exact; else it comes from power iteration with random starts.
+        """
+        h = f.reduced()
+        if not hasattr(h, "jacobian"):
+            return spectral_radius(f, z.detach(), generator=generator)
+        with torch.no_grad():
+            return torch.linalg.eigvals(h.jacobian(z[:, :: self.layer.circuit.n_wires])).abs().amax(-1)
 
     def _in_readout_space(self, depth: Depth) -> tuple[SolverSettings, SolverSettings]:
         """The solvers' settings for r: ||z|| = sqrt(n_wires) ||r||, which only an absolute tolerance notices."""
