@@ -25,6 +25,9 @@ from utils.run_folder import choose_device
 from utils.settings import Settings, SettingsError
 
 
+BATCH = 2048  # images at a time; no result depends on it
+
+
 @dataclass
 class Evaluation:
     """Mean metrics over a split, and each image's predicted class (N,)."""
@@ -66,8 +69,7 @@ def evaluate(
     model: QDEQModel,
     split: Split,
     depth: Depth,
-    batch_size: int,
-    max_batches: int = -1,
+    max_images: int | None = None,
     spectral_radius_seed: int | None = None,
 ) -> Evaluation:
     """Classify a split.
@@ -76,8 +78,7 @@ def evaluate(
         model: the classifier; left in the mode (train or eval) it was in.
         split: features and labels on the model's device.
         depth: equilibrium or stack of layers.
-        batch_size: images at a time; results do not depend on it.
-        max_batches: only the first so many, -1 for all.
+        max_images: only the first so many, None for all.
         spectral_radius_seed: also report the mean spectral radius of df/dz, with random starts from this seed.
     """
     was_training = model.training
@@ -90,9 +91,8 @@ def evaluate(
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.double().sum()
 
-    starts = range(0, len(split.labels), batch_size)
-    for number, start in enumerate(starts if max_batches < 0 else starts[:max_batches]):
-        x, y = split.features[start : start + batch_size], split.labels[start : start + batch_size]
+    images = zip(split.features[:max_images].split(BATCH), split.labels[:max_images].split(BATCH))
+    for number, (x, y) in enumerate(images):
         p = model(x, depth, compiled)
         predictions.append(p.logits.argmax(-1))
         add(
@@ -131,8 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind in (("f_solver", str), ("stop_mode", str), ("f_thres", int), ("f_tol", float)):
         parser.add_argument(f"--{name}", type=kind, default=None, help="as in train_qdeq.py; None: as trained")
     parser.add_argument("--engine", default=None, help="compiled or torchquantum; None: as trained")
-    parser.add_argument("--batch_size", type=int, default=1024, help="images at a time")
-    parser.add_argument("--max_eval_steps", type=int, default=-1, help="batches, -1: all")
+    parser.add_argument("--max_images", type=int, default=None, help="only the first so many; None: all")
     parser.add_argument("--spectral_radius_mode", action="store_true", help="also the Jacobian's spectral radius")
     parser.add_argument("--data_dir", default=None, help="folder of <dataset>.npz; None: as trained")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run")
@@ -143,6 +142,9 @@ def main(arguments: list[str] | None = None) -> None:
     """The command: prints the metrics, writes evaluation_<split>.json and the confusion matrix into the run."""
     options = vars(_parser().parse_args(arguments))
     run, which, split_name = options.pop("run"), options.pop("checkpoint"), options.pop("split")
+    max_images = options.pop("max_images")
+    if max_images is not None and max_images < 1:
+        fail(f"--max_images must be at least 1, got {max_images}")
     try:
         path = run / f"checkpoint_{which}.pt"
         content = checkpoint.load(path)
@@ -161,9 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
         fail(error)
     split = getattr(splits, split_name)
     radius_seed = settings.seed if settings.spectral_radius_mode else None
-    evaluation = evaluate(
-        model, split, depth_of(settings), settings.batch_size, settings.max_eval_steps, radius_seed
-    )
+    evaluation = evaluate(model, split, depth_of(settings), max_images, radius_seed)
     counts = confusion_matrix(split.labels, evaluation.predictions, splits.n_classes)
     result = {
         "run": run.name,

@@ -277,8 +277,9 @@ class Training:
     def evaluate(self, split: Split) -> Evaluation:
         """Measure a split with the present parameters."""
         s = self.settings
-        seed = s.seed if s.spectral_radius_mode else None
-        return evaluate(self.model, split, depth_of(s, self.warming_up(self.step)), s.batch_size, s.max_eval_steps, seed)
+        max_images = s.max_eval_steps * s.batch_size if s.max_eval_steps > 0 else None
+        radius_seed = s.seed if s.spectral_radius_mode else None
+        return evaluate(self.model, split, depth_of(s, self.warming_up(self.step)), max_images, radius_seed)
 
     def validate(self) -> None:
         """Measure the validation split; keep the parameters if none were better."""

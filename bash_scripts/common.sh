@@ -67,7 +67,7 @@ main() {
       [ "$model" != warmup ] || rest+=(--pretrain_steps 2)
       "${train[@]}" --name smoke --work_dir "$folder" --max_step 4 --batch_size 16 --max_eval_steps 2 \
         --log-interval 2 --eval-interval 2 ${rest[@]+"${rest[@]}"}
-      "${evaluate[@]}" "$folder/smoke" --batch_size 16 --max_eval_steps 2
+      "${evaluate[@]}" "$folder/smoke" --max_images 32
       ;;
   esac
 }

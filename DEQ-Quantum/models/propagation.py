@@ -1,9 +1,9 @@
 """Sends many states through fused blocks, and differentiates by running the circuit backwards.
 
 States are real arrays: real and imaginary part are one more axis of length 2 in front, one axis per wire, the column
-index innermost. The backward pass undoes each block on the state it has (the transpose is the inverse) beside the
-gradient, so it keeps no intermediate states: memory does not grow with the number of blocks (reverse-unitary or
-adjoint differentiation; Jones and Gacon, arXiv 2009.02823). Knows matrices and wires, not gates or parameters.
+index innermost. The backward pass keeps the states that the last `KEPT` blocks met and finds those before by undoing
+blocks (the transpose is the inverse), so memory does not grow with the number of blocks (reverse-unitary or adjoint
+differentiation; Jones and Gacon, arXiv 2009.02823). Knows matrices and wires, not gates or parameters.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 
+KEPT = 4
 CHUNK = 2**19  # complex amplitudes sent at a time: bounds what is held beside the states themselves
 
 
@@ -54,42 +55,50 @@ class Propagation:
             return _Adjoint.apply(matrices, columns, self)
         return torch.cat([_Adjoint.apply(matrices, part, self) for part in columns.split(size, dim=-1)], dim=-1)
 
-    def forward(self, matrices: Tensor, columns: Tensor) -> Tensor:
-        """The same by plain operations, which autograd can follow."""
+    def forward(self, matrices: Tensor, columns: Tensor, met: list[Tensor] | None = None) -> Tensor:
+        """The same by plain operations, which autograd can follow; `met` collects what each block meets."""
         state = columns
-        for matrix, permutation in zip(matrices, self.permutations):
-            state = (matrix @ self._axes(state).permute(permutation).reshape(self.dim, -1)).view(columns.shape)
+        for index, matrix in enumerate(matrices):
+            state = self._before(index, state)
+            if met is not None:
+                met.append(state)
+            state = (matrix @ state).view(columns.shape)
         return state
 
     def backward(
-        self, matrices: Tensor, columns: Tensor, out: Tensor, grad: Tensor, for_columns: bool
+        self, matrices: Tensor, columns: Tensor, kept: Sequence[Tensor], grad: Tensor, for_columns: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Gradients with respect to matrices and, if asked for, columns.
 
         Args:
             matrices, columns: as went in.
-            out: (2, 2^n_wires, C), what came out.
+            kept: what the last blocks met; what earlier ones met is found by undoing.
             grad: (2, 2^n_wires, C), the gradient of what came out.
             for_columns: whether the columns' gradient is wanted.
         """
-        n_columns = out.shape[-1]
-        both = torch.cat([out, grad], dim=-1)  # undone together
         grad_matrices = torch.empty_like(matrices)
-        for index in reversed(range(1, len(matrices))):
-            after = both.view(self.dim, -1, 2 * n_columns)
-            before = (matrices[index].T @ both.view(self.dim, -1)).view(after.shape)
-            left = after[:, :, n_columns:].reshape(self.dim, -1)
-            right = before[:, :, :n_columns].reshape(self.dim, -1)
-            torch.mm(left, right.T, out=grad_matrices[index])
-            both = self._axes(before).permute(self.inverses[index]).reshape(2, -1, 2 * n_columns)
-        # what the first block met is known
-        left = both[..., n_columns:].reshape(self.dim, -1)
-        right = self._axes(columns).permute(self.permutations[0]).reshape(self.dim, -1)
-        torch.mm(left, right.T, out=grad_matrices[0])
-        if not for_columns:
-            return grad_matrices, None
-        grad = self._axes((matrices[0].T @ left).view(grad.shape))
-        return grad_matrices, grad.permute(self.inverses[0]).reshape(columns.shape)
+        first_kept = len(matrices) - len(kept)
+        before = None
+        for index in reversed(range(len(matrices))):
+            grad = grad.reshape(self.dim, -1)
+            if index >= first_kept:
+                before = kept[index - first_kept]
+            elif index:
+                before = matrices[index].T @ self._after(index + 1, before, columns.shape).view(self.dim, -1)
+            else:
+                before = self._before(0, columns)
+            torch.mm(grad, before.T, out=grad_matrices[index])
+            if index or for_columns:
+                grad = self._after(index, matrices[index].T @ grad, columns.shape)
+        return grad_matrices, grad if for_columns else None
+
+    def _before(self, index: int, state: Tensor) -> Tensor:
+        """A state as block `index` meets it: its wires in front, (dim, rest)."""
+        return self._axes(state).permute(self.permutations[index]).reshape(self.dim, -1)
+
+    def _after(self, index: int, met: Tensor, shape: torch.Size) -> Tensor:
+        """The inverse of `_before`: a state as the block before left it."""
+        return self._axes(met.view(shape)).permute(self.inverses[index]).reshape(shape)
 
     def _axes(self, state: Tensor) -> Tensor:
         return state.reshape((2,) * (1 + self.n_wires) + (state.shape[-1],))
@@ -100,16 +109,18 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, matrices: Tensor, columns: Tensor, propagation: Propagation) -> Tensor:
-        out = propagation.forward(matrices, columns)
-        ctx.save_for_backward(matrices, columns, out)
+        met: list[Tensor] = []
+        out = propagation.forward(matrices, columns, met)
+        # the first block meets the columns, which are there anyway
+        ctx.save_for_backward(matrices, columns, *met[max(1, len(met) - KEPT) :])
         ctx.propagation = propagation
         return out
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        matrices, columns, out = ctx.saved_tensors
+        matrices, columns, *kept = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return *ctx.propagation.backward(matrices, columns, out, grad, columns.requires_grad), None
+            return *ctx.propagation.backward(matrices, columns, kept, grad, columns.requires_grad), None
         inputs = [t for t in (matrices, columns) if t.requires_grad]
         grads = iter(
             torch.autograd.grad(ctx.propagation.forward(matrices, columns), inputs, grad, create_graph=True)

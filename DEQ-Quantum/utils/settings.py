@@ -87,7 +87,7 @@ class Settings:
     log_interval: int = setting(0, "run", "steps between training log entries; 0: once an epoch", flag="--log-interval")
     eval_interval: int = setting(0, "run", "steps between validations, each with a checkpoint; 0: once an epoch",
                                  flag="--eval-interval")
-    max_eval_steps: int = setting(-1, "run", "batches per validation, -1: all of them")
+    max_eval_steps: int = setting(-1, "run", "batches of --batch_size images per validation, -1: all images")
     wandb: str = setting("disabled", "run", "Weights & Biases", ("disabled", "offline", "online"))
     wandb_project: str = setting("qdeq", "run", "its project")
     tensorboard: bool = setting(True, "run", "write TensorBoard events into the run folder")
