@@ -5,9 +5,10 @@ Flags are those of the released code of Schleich et al. (arXiv 2410.23940) and m
 meaning departs from it.
 """
 
-from utils.cli import CommandLine, fail, parse_command_line
+from utils.cli import CommandLine, fail, parse_command_line, share_cores
 
 if __name__ == "__main__":
+    share_cores()
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
 import logging

@@ -5,9 +5,17 @@ so pictures can be drawn in the middle of a training run. Colours are those of O
 readers can tell apart. `save_figure` writes the same bytes for the same picture.
 """
 
+from figures.benchmark_pictures import draw_scaling
 from figures.circuit_drawing import draw_circuit
 from figures.overview import draw_overview
 from figures.run_pictures import draw_confusion_matrix, draw_training_curves
 from figures.style import save_figure
 
-__all__ = ["draw_circuit", "draw_confusion_matrix", "draw_overview", "draw_training_curves", "save_figure"]
+__all__ = [
+    "draw_circuit",
+    "draw_confusion_matrix",
+    "draw_overview",
+    "draw_scaling",
+    "draw_training_curves",
+    "save_figure",
+]

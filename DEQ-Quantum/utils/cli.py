@@ -1,6 +1,7 @@
 """The command line of a run, built from the fields of `Settings`; flags that the released code only accepts."""
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass, fields
 
@@ -110,6 +111,15 @@ def parse_command_line(arguments: list[str] | None = None) -> CommandLine:
         if settings.device == "cpu":
             warnings.append("--cuda: there is no CUDA device here, running on the CPU")
     return CommandLine(settings, given, warnings)
+
+
+def share_cores() -> None:
+    """Let OpenMP's threads sleep while they wait for each other; call it before torch is imported.
+
+    By default they spin, and where another process needs one of the cores a step of a few milliseconds then takes
+    a second, because the thread that is waited for is not scheduled. A value set by the user stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def fail(message: object) -> None:
