@@ -1,0 +1,166 @@
+"""The command line of `benchmark.py`. Torch-free, so that --help and a wrong flag do not wait for it."""
+
+import argparse
+from pathlib import Path
+
+from utils.cli import OneLineParser
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LARGEST_SEED = 2**63 - 1
+
+EXAMPLES = """examples:
+  the ratio that the README states, with what it was measured on:
+    python benchmark.py step --json step.json
+  the same for 4 wires and a batch of 64, in seconds:
+    python benchmark.py step --n_wires 4 --batch_size 64 --repetitions 3
+  every solver on both engines, to a residual of 1e-5:
+    python benchmark.py solve --max_steps 30 --tol 1e-5
+  time and memory against the size of the circuit, with a picture:
+    python benchmark.py scaling --wires 4 6 8 10 12 --seconds 60
+  memory against the number of gates:
+    python benchmark.py memory --json memory.json
+
+All contestants run in one process and take turns, round by round, so that whatever else the machine does hits all
+of them; medians over the rounds are compared. Ctrl-C ends a benchmark early: what was measured is shown and saved.
+Exit status: 0 done; 1 a wrong result or an error; 2 a wrong flag; 130 interrupted."""
+
+
+def _integer(minimum: int, maximum: int | None = None, even: bool = False):
+    """A parser of integers in a range."""
+    needs = f"an {'even ' if even else ''}integer from {minimum}" + (f" to {maximum}" if maximum else "")
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {needs}, got {text!r}") from None
+        if value < minimum or (maximum is not None and value > maximum) or (even and value % 2):
+            raise argparse.ArgumentTypeError(f"expected {needs}, got {value}")
+        return value
+
+    return read
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return value
+
+
+WIRES = _integer(4, even=True)
+COUNT = _integer(1)
+OPERATIONS = _integer(0)
+
+
+def _common(repetitions: int) -> argparse.ArgumentParser:
+    """Flags of every benchmark."""
+    common = argparse.ArgumentParser(add_help=False)
+    add = common.add_argument
+    add("--batch_size", type=COUNT, default=256, metavar="N", help="samples a step (default: 256)")
+    add(
+        "--repetitions", type=COUNT, default=repetitions, metavar="N", help=f"rounds (default: {repetitions})"
+    )
+    add("--seed", type=_integer(0, LARGEST_SEED), default=1111, metavar="N",
+        help="of parameters, features and random vectors (default: 1111)")  # fmt: skip
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA where there is one")
+    add("--threads", type=COUNT, metavar="N", help="CPU threads of torch (default: torch's own choice)")
+    add("--json", type=Path, metavar="FILE", help="also write everything measured, every time included")
+    return common
+
+
+def _add_n_wires(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--n_wires", type=WIRES, default=10, metavar="N", help="qubits, even (default: 10)")
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Flags of the benchmarks that go through circuits of growing size."""
+    add = parser.add_argument
+    add("--operations", type=OPERATIONS, nargs="+", default=[50, 100, 200, 400, 800], metavar="N",
+        help="random operations of the circuit (default: 50 100 200 400 800)")  # fmt: skip
+    add("--reference_operations", type=OPERATIONS, default=200, metavar="N",
+        help="TorchQuantum's step too, up to so many operations (default: 200)")  # fmt: skip
+    add("--seconds", type=_positive, default=120.0, metavar="X",
+        help="leave out a point that would take longer, and say so (default: 120)")  # fmt: skip
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; the benchmark's name is in `command`."""
+    parser = OneLineParser(
+        prog="benchmark.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="How fast, how large, and whether equal: the compiled engine against TorchQuantum.",
+        epilog=EXAMPLES,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{step,solve,scaling,memory}")
+
+    def command(name: str, about: str, description: str, repetitions: int) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=about, description=description, parents=[_common(repetitions)])
+
+    step = command(
+        "step",
+        "one training step, both engines, both solver settings; are the results equal",
+        "Time a full training step (forward, residual, Jacobian loss, backward, clip, Adam) and one call of f, the "
+        "latter also by PennyLane where it is installed (requirements-benchmark.txt). Loss, gradient and equilibrium "
+        "of the engines are compared; beyond the tolerance in the table the exit status is 1.",
+        10,
+    )
+    _add_n_wires(step)
+    solve = command(
+        "solve",
+        "the forward solve alone: broyden, anderson, fixed_point, newton",
+        "Time the search for the equilibrium, without gradient, once f is bound to the batch; binding is a row of "
+        "its own.",
+        10,
+    )
+    _add_n_wires(solve)
+    solve.add_argument("--max_steps", type=COUNT, default=10, metavar="N", help="solver steps (default: 10)")
+    solve.add_argument(
+        "--tol",
+        type=_positive,
+        default=1e-3,
+        metavar="X",
+        help="relative residual that stops (default: 1e-3)",
+    )
+    scaling = command(
+        "scaling",
+        "seconds and memory of a step against wires and operations, with a picture",
+        "Time a training step, and measure its peak memory, for growing circuits: first the wires at 50 random "
+        "operations, then the operations at --n_wires wires.",
+        5,
+    )
+    _add_n_wires(scaling)
+    scaling.add_argument("--wires", type=WIRES, nargs="+", default=[4, 6, 8, 10, 12, 14, 16], metavar="N",
+                         help="qubits, even (default: 4 6 8 10 12 14 16)")  # fmt: skip
+    scaling.add_argument("--reference_wires", type=_integer(0), default=10, metavar="N",
+                         help="TorchQuantum's step too, up to so many wires (default: 10)")  # fmt: skip
+    scaling.add_argument("--plot", type=Path, default=REPOSITORY / "images" / "scaling.png", metavar="FILE",
+                         help="the picture; .png and .svg are both written (default: images/scaling.png)")  # fmt: skip
+    _add_sizes(scaling)
+    memory = command(
+        "memory",
+        "peak memory of a step against operations",
+        "Measure the peak memory of a training step: tensors held at once beyond those there before (not the "
+        "process's memory).",
+        1,
+    )
+    _add_n_wires(memory)
+    _add_sizes(memory)
+    return parser
+
+
+def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read a command line; ends the program with one line on stderr if it cannot work."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    # before anything is measured, not after
+    for flag in ("json", "plot"):
+        path = getattr(options, flag, None)
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            parser.error(f"--{flag}: cannot write the file {path}")
+    if options.command == "scaling" and options.plot.suffix not in (".png", ".svg"):
+        parser.error(f"--plot: expected a .png or .svg file, got {options.plot.name!r}")
+    return options

@@ -1,0 +1,58 @@
+"""The same circuit in PennyLane: `default.qubit`, torch interface, backpropagation, broadcast over the batch.
+
+For comparison only; `requirements-benchmark.txt` installs it. The only module that imports pennylane.
+"""
+
+import pennylane
+import torch
+from torch import Tensor
+
+from models.circuit import Circuit, Operation
+
+GATES = {
+    "rx": pennylane.RX,
+    "ry": pennylane.RY,
+    "rz": pennylane.RZ,
+    "crx": pennylane.CRX,
+    "cnot": pennylane.CNOT,
+    "h": pennylane.Hadamard,
+    "sx": pennylane.SX,
+}
+VERSION = pennylane.__version__
+
+
+class PennyLaneLayer:
+    """f(z; x) as `models.quantum_layer` defines it, for any circuit.
+
+    Args:
+        circuit: what to evaluate.
+        theta: (n_parameters,); gradients reach it.
+    """
+
+    def __init__(self, circuit: Circuit, theta: Tensor):
+        self.circuit = circuit
+        self.theta = theta
+        device = pennylane.device("default.qubit", wires=circuit.n_wires)
+        self._readouts = pennylane.QNode(self._program, device, interface="torch", diff_method="backprop")
+
+    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
+        """(B, n_wires^2) and (B, n_wires^2) to (B, n_wires^2), in z's dtype."""
+        readouts = torch.stack(tuple(self._readouts(z + x)), dim=-1).to(z.dtype)
+        return readouts.repeat_interleave(self.circuit.n_wires, dim=-1)
+
+    def _program(self, v: Tensor) -> list:
+        """The quantum function: encoder, ansatz, Z on every wire; v: (B, n_wires^2)."""
+        wires = range(self.circuit.n_wires)
+        if self.circuit.encoding == "amplitude":
+            pennylane.AmplitudeEmbedding(v, wires=wires, pad_with=0.0, normalize=True)
+        for operation in self.circuit.encoder:
+            _apply(operation, v.T)
+        for operation in self.circuit.ansatz:
+            _apply(operation, self.theta)
+        return [pennylane.expval(pennylane.PauliZ(wire)) for wire in wires]
+
+
+def _apply(operation: Operation, parameters: Tensor) -> None:
+    """Queue one gate; its parameter is an entry of `parameters`, for an encoder a row (B,)."""
+    angles = [] if operation.parameter is None else [parameters[operation.parameter]]
+    GATES[operation.gate](*angles, wires=list(operation.wires))
