@@ -9,9 +9,11 @@
 """
 
 from benchmarks.command_line import parse_command_line
+from utils.cli import fail, share_cores
 
 if __name__ == "__main__":
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
+    share_cores()
 
 import argparse
 import os
@@ -35,7 +37,6 @@ from benchmarks.timing import Series, interleave, ratio
 from deq import SolverSettings, solve
 from figures import draw_scaling, save_figure
 from utils.checkpoint import write_json
-from utils.cli import fail
 from utils.run_folder import choose_device, environment
 from utils.settings import SettingsError
 
@@ -67,6 +68,7 @@ class Benchmark:
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seed": options.seed,
             "threads": torch.get_num_threads(),
+            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
             "machine": _machine(),
             **environment(self.device),
             "arguments": {k: v for k, v in vars(options).items() if k not in not_results},

@@ -25,6 +25,7 @@ from utils.run_folder import choose_device, environment, find_run, peak_memory_m
 from utils.settings import SettingsError
 
 # large, or shown already as wandb's config or history
+PATHS = ("data_dir", "work_dir", "restart_dir", "load")  # of this machine: config.json knows them
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
 
 log = logging.getLogger("qdeq")
@@ -65,7 +66,7 @@ def finish(run: Training) -> dict:
         "n_parameters": sum(p.numel() for p in run.model.parameters()),
         "confusion_matrix": counts.tolist(),
         **environment(run.device),
-        "settings": s.to_dict(),
+        "settings": {name: value for name, value in s.to_dict().items() if name not in PATHS},
     }
     figures = {
         "confusion_matrix": draw_confusion_matrix(counts.cpu().numpy(), run.splits.classes),

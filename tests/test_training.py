@@ -15,7 +15,7 @@ from conftest import SCRIPTS, train_here, user_environment
 from wandb_reader import read_offline_run
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--tensorboard", "False")
-TIMES = ("train_seconds", "seconds_per_step", "peak_memory_mb", "name", "settings")
+TIMES = ("date", "train_seconds", "seconds_per_step", "peak_memory_mb", "name", "settings")
 
 
 def rows_of(run: Path, event: str) -> list[dict]:

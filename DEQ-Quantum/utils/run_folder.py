@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass, fields
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
@@ -163,7 +164,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def environment(device: torch.device) -> dict:
-    """Versions, device and commit, for results.json; None for what is not there."""
+    """Date, versions, device and commit, for results.json; None for what is not there."""
     try:
         torchquantum = metadata.version("torchquantum")
     except metadata.PackageNotFoundError:
@@ -173,6 +174,7 @@ def environment(device: torch.device) -> dict:
     else:
         name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
     return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": torch.__version__,
         "torchquantum": torchquantum,
         "python": platform.python_version(),
