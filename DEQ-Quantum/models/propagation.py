@@ -56,11 +56,14 @@ class Propagation:
         return torch.cat([_Adjoint.apply(matrices, part, self) for part in columns.split(size, dim=-1)], dim=-1)
 
     def forward(self, matrices: Tensor, columns: Tensor, met: list[Tensor] | None = None) -> Tensor:
-        """The same by plain operations, which autograd can follow; `met` collects what each block meets."""
+        """The same by plain operations, which autograd can follow; `met` collects what the last blocks meet.
+
+        The first block meets the columns, which are there anyway, so that is left out.
+        """
         state = columns
         for index, matrix in enumerate(matrices):
             state = self._before(index, state)
-            if met is not None:
+            if met is not None and index >= max(1, len(matrices) - KEPT):
                 met.append(state)
             state = (matrix @ state).view(columns.shape)
         return state
@@ -111,8 +114,7 @@ class _Adjoint(torch.autograd.Function):
     def forward(ctx, matrices: Tensor, columns: Tensor, propagation: Propagation) -> Tensor:
         met: list[Tensor] = []
         out = propagation.forward(matrices, columns, met)
-        # the first block meets the columns, which are there anyway
-        ctx.save_for_backward(matrices, columns, *met[max(1, len(met) - KEPT) :])
+        ctx.save_for_backward(matrices, columns, *met)
         ctx.propagation = propagation
         return out
 
