@@ -68,7 +68,7 @@ class Benchmark:
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seed": options.seed,
             "threads": torch.get_num_threads(),
-            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+            "openmp_wait": {name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")},
             "machine": _machine(),
             **environment(self.device),
             "arguments": {k: v for k, v in vars(options).items() if k not in not_results},

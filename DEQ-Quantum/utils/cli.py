@@ -114,12 +114,13 @@ def parse_command_line(arguments: list[str] | None = None) -> CommandLine:
 
 
 def share_cores() -> None:
-    """Let OpenMP's threads sleep while they wait for each other; call it before torch is imported.
+    """Let (GNU) OpenMP's threads fall asleep soon while they wait for each other; call it before torch is imported.
 
-    By default they spin, and where another process needs one of the cores a step of a few milliseconds then takes
-    a second, because the thread that is waited for is not scheduled. A value set by the user stays.
+    By default they spin for long, and where another process needs one of the cores a step of 30 ms then takes a
+    second, because the thread that is waited for is not scheduled. What the user has set stays.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def fail(message: object) -> None:
