@@ -163,12 +163,18 @@ def main(arguments: list[str] | None = None) -> None:
         fail(error)
     split = getattr(splits, split_name)
     radius_seed = settings.seed if settings.spectral_radius_mode else None
-    evaluation = evaluate(model, split, depth_of(settings), max_images, radius_seed)
+    step = content["step"] if which == "last" else content["best"]["step"]
+    depth = depth_of(settings, warming_up=step <= settings.pretrain_steps)
+    evaluation = evaluate(model, split, depth, max_images, radius_seed)
     counts = confusion_matrix(split.labels, evaluation.predictions, splits.n_classes)
     result = {
         "run": run.name,
         "checkpoint": which,
         "split": split_name,
+        "step": step,
+        "n_layer": depth.n_layer,
+        "engine": settings.engine,
+        **{name: getattr(settings, name) for name in ("f_solver", "stop_mode", "f_thres", "f_tol")},
         "images": len(evaluation.predictions),
         **evaluation.metrics,
         "confusion_matrix": counts.tolist(),

@@ -70,12 +70,15 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("files", type=Path, nargs="+", help="results.json files, or run folders that hold one")
     results = []
+    needed = {*SAME, "test_acc", "test_res", "test_res_rel", "train_seconds", "seconds_per_step", "seed"}
     for path in parser.parse_args(arguments).files:
         path = path / "results.json" if path.is_dir() else path
         try:
             results.append(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             fail(f"{path} is no readable results file ({error})")
+        if not isinstance(results[-1], dict) or not needed <= set(results[-1]):
+            fail(f"{path} holds no results of a run")
     print(table(results))
 
 

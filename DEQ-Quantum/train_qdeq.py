@@ -22,10 +22,9 @@ from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, s
 from training import Stopped, StopRequest, Training, TrainingError
 from utils import checkpoint
 from utils.run_folder import choose_device, environment, find_run, peak_memory_mb, start_log
-from utils.settings import SettingsError
+from utils.settings import PATHS, SettingsError
 
 # large, or shown already as wandb's config or history
-PATHS = ("data_dir", "work_dir", "restart_dir", "load")  # of this machine: config.json knows them
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
 
 log = logging.getLogger("qdeq")
@@ -84,18 +83,17 @@ def train(command: CommandLine) -> None:
     """Carry out a command: open its run folder, train, report. Errors end the program with one line."""
     start_log(None)
     try:
-        with StopRequest() as stop:
-            if command.settings.debug:
-                with tempfile.TemporaryDirectory() as folder, torch.autograd.set_detect_anomaly(True):
-                    command.settings.work_dir = folder
-                    _train(command, stop)
-            else:
-                _train(command, stop)
+        if command.settings.debug:
+            with tempfile.TemporaryDirectory() as folder, torch.autograd.set_detect_anomaly(True):
+                command.settings.work_dir = folder
+                _train(command)
+        else:
+            _train(command)
     except (SettingsError, DataError, TrainingError, checkpoint.CheckpointError, ImportError) as error:
         fail(error)
 
 
-def _train(command: CommandLine, stop: StopRequest) -> None:
+def _train(command: CommandLine) -> None:
     folder = find_run(command)
     s = folder.settings
     device = choose_device(s)
@@ -115,7 +113,8 @@ def _train(command: CommandLine, stop: StopRequest) -> None:
     run.start_tracking()
     failed = True
     try:
-        run.run(stop)
+        with StopRequest() as stop:
+            run.run(stop)
         results = finish(run)
         failed = False
     except Stopped as stopped:

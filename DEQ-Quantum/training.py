@@ -56,6 +56,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _request(self, number, frame) -> None:
+        log.info("stopping after this step; once more to stop at once")
         self.signal = number
         signal.signal(number, signal.SIG_DFL)
 
@@ -234,7 +235,9 @@ class Training:
             batches = self.batches()
             while self.step < self.max_step:
                 if self.step == s.pretrain_steps:
-                    self.best = {}  # the warm-up's best is of another model
+                    # the warm-up's best is of another model
+                    self.best = {}
+                    self.learning_rate.best_loss = float("inf")
                 began = time.perf_counter()
                 self.train_step(*next(batches))
                 self.seconds += time.perf_counter() - began
@@ -274,16 +277,17 @@ class Training:
         self.log("train", metrics)
         self.meter = Meter()
 
-    def evaluate(self, split: Split) -> Evaluation:
-        """Measure a split with the present parameters."""
+    def evaluate(self, split: Split, max_images: int | None = None) -> Evaluation:
+        """Measure a split, or its first images, with the present parameters."""
         s = self.settings
-        max_images = s.max_eval_steps * s.batch_size if s.max_eval_steps > 0 else None
         radius_seed = s.seed if s.spectral_radius_mode else None
         return evaluate(self.model, split, depth_of(s, self.warming_up(self.step)), max_images, radius_seed)
 
     def validate(self) -> None:
         """Measure the validation split; keep the parameters if none were better."""
-        metrics = self.evaluate(self.splits.val).metrics
+        s = self.settings
+        max_images = s.max_eval_steps * s.batch_size if s.max_eval_steps > 0 else None
+        metrics = self.evaluate(self.splits.val, max_images).metrics
         score = (metrics["acc"], -metrics["loss"])
         if not self.best or score > (self.best["acc"], -self.best["loss"]):
             self._save_best(metrics)

@@ -8,8 +8,9 @@ usage() {
 usage: bash bash_scripts/$(basename "$0") train|eval|smoke [--model MODEL] [further flags]
 
   train   train with Table 5's hyper-parameters; further flags go to train_qdeq.py (see its --help)
-  eval    evaluate runs/${NAME}_MODEL, or the folder given with --run; further flags go to evaluate_qdeq.py
-  smoke   a few steps of training and an evaluation, leaving nothing behind
+  eval    evaluate runs/${NAME}_MODEL, the first run of that model, or the folder given with --run; further flags
+          go to evaluate_qdeq.py
+  smoke   a few steps of training and an evaluation on the real data, leaving no run behind
 
   --model implicit (default), warmup, direct-1, direct-2, direct-5, direct-10
 
@@ -57,7 +58,10 @@ main() {
   case "$command" in
     train)
       local length=(--epochs "$EPOCHS")
-      case " ${rest[*]-} " in *" --max_step "* | *" --epochs "* | *" --restart "*) length=() ;; esac
+      case " ${rest[*]-} " in
+        *" --max_step"* | *" --epochs"*) length=() ;;
+        *" --restart"*) [ ! -e "$ROOT/runs/${NAME}_$model/config.json" ] || length=() ;; # it knows its length
+      esac
       exec "${train[@]}" --name "${NAME}_$model" ${length[@]+"${length[@]}"} ${rest[@]+"${rest[@]}"}
       ;;
     eval) exec "${evaluate[@]}" "${run:-$ROOT/runs/${NAME}_$model}" ${rest[@]+"${rest[@]}"} ;;

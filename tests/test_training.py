@@ -14,7 +14,10 @@ import torch
 from conftest import SCRIPTS, train_here, user_environment
 from wandb_reader import read_offline_run
 
-DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--tensorboard", "False")
+import evaluate_qdeq
+
+DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
+          "--tensorboard", "False")
 TIMES = ("date", "train_seconds", "seconds_per_step", "peak_memory_mb", "name", "settings")
 
 
@@ -172,6 +175,33 @@ def test_stopped_run_ends_with_the_same_numbers(number, uninterrupted, tmp_path,
     # a finished run is left as it is
     train_here("--restart", "--restart_dir", run)
     assert "has finished" in capsys.readouterr().out and results_of(run) == ours
+
+
+def test_a_finished_run_can_be_extended_and_remembers_it(tmp_path):
+    train_here(*DIGITS, "--max_step", 3, "--name", "e", "--work_dir", tmp_path)
+    train_here("--restart", "--restart_dir", tmp_path / "e", "--max_step", 6)
+    train_here(*DIGITS, "--max_step", 6, "--eval-interval", 3, "--name", "w", "--work_dir", tmp_path)
+    assert json.loads((tmp_path / "e" / "config.json").read_text())["max_step"] == 6
+    assert results_of(tmp_path / "e")["steps"] == 6
+    assert results_of(tmp_path / "e")["test_loss"] == results_of(tmp_path / "w")["test_loss"]
+
+
+def test_short_validations_leave_the_test_whole(tmp_path):
+    train_here(*DIGITS, "--max_step", 1, "--max_eval_steps", 1, "--name", "s", "--work_dir", tmp_path)
+    assert sum(map(sum, results_of(tmp_path / "s")["confusion_matrix"])) == 146
+
+
+def test_a_checkpoint_of_the_warmup_is_evaluated_through_its_layers(tmp_path, capsys):
+    train_here(*DIGITS, "--n_layer", 2, "--pretrain_steps", 4, "--max_step", 5, "--eval-interval", 4, "--name", "w",
+               "--work_dir", tmp_path)  # fmt: skip
+    path = tmp_path / "w" / "checkpoint_last.pt"
+    content = torch.load(path, weights_only=True)
+    for step, n_layer in ((4, 2), (5, 0)):
+        torch.save({**content, "step": step}, path)
+        evaluate_qdeq.main([str(tmp_path / "w"), "--checkpoint", "last"])
+        evaluation = json.loads((tmp_path / "w" / "evaluation_test.json").read_text())
+        assert evaluation["n_layer"] == n_layer
+        assert ("solver_steps" in evaluation) == (n_layer == 0)
 
 
 def test_same_seed_same_run_other_seed_other_run(tmp_path):

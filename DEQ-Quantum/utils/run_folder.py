@@ -54,16 +54,18 @@ class RunFolder:
         return self.path / "results.json"
 
     def create(self) -> None:
-        """Make the folder of a run that has none yet, under the next free name.
+        """Make the folder of a run that has none yet, under the next free name, and write its settings.
 
         Raises:
             SettingsError: it cannot be written.
         """
-        if self.settings.restart and (self.path / "config.json").exists():
-            return
+        goes_on = self.settings.restart and (self.path / "config.json").exists()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path = _make_free(self.path)
+            if goes_on:
+                self.results_path.unlink(missing_ok=True)  # of a run that is being extended
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path = _make_free(self.path)
             checkpoint.write_json(self.path / "config.json", self.settings.to_dict())
         except OSError as error:
             raise SettingsError(f"--work_dir: cannot write the run folder {self.path} ({error.strerror})") from error

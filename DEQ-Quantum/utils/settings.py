@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PATHS = ("data_dir", "work_dir", "restart_dir", "load")  # of one machine: kept in config.json only
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
 
 
@@ -87,7 +88,8 @@ class Settings:
     log_interval: int = setting(0, "run", "steps between training log entries; 0: once an epoch", flag="--log-interval")
     eval_interval: int = setting(0, "run", "steps between validations, each with a checkpoint; 0: once an epoch",
                                  flag="--eval-interval")
-    max_eval_steps: int = setting(-1, "run", "batches of --batch_size images per validation, -1: all images")
+    max_eval_steps: int = setting(-1, "run", "batches of --batch_size images per validation, -1: all images; the test "
+                                  "is always whole")
     wandb: str = setting("disabled", "run", "Weights & Biases", ("disabled", "offline", "online"))
     wandb_project: str = setting("qdeq", "run", "its project")
     tensorboard: bool = setting(True, "run", "write TensorBoard events into the run folder")
@@ -143,7 +145,7 @@ class Settings:
             raise SettingsError("--pretrain_steps must be smaller than --max_step: the warm-up would never end")
         if self.max_step and self.start_train_steps >= self.max_step:
             raise SettingsError("--start_train_steps must be smaller than --max_step")
-        if self.rand_f_thres_delta >= self.f_thres:
+        if self.mode == "implicit" and self.rand_f_thres_delta >= self.f_thres:
             raise SettingsError("--rand_f_thres_delta must be smaller than --f_thres, so that a step remains")
         if self.batch_chunk > self.batch_size:
             raise SettingsError("--batch_chunk cannot exceed --batch_size")

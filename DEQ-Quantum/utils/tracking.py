@@ -10,7 +10,7 @@ import logging
 import os
 from pathlib import Path
 
-from utils.settings import Settings
+from utils.settings import PATHS, Settings
 
 PASS_METRICS = ("loss", "acc", "res", "res_rel", "solver_steps", "converged", "jac_loss", "spectral_radius")
 COLUMNS = (
@@ -101,7 +101,7 @@ class WandbLog:
             resume="allow",
             dir=run_dir,
             mode=settings.wandb,
-            config=settings.to_dict(),
+            config={name: value for name, value in settings.to_dict().items() if name not in PATHS},
             tags=[settings.dataset, f"{settings.num_classes}C"],
             settings=wandb.Settings(silent=True),
         )
