@@ -248,12 +248,14 @@ def test_finding_a_run_writes_nothing(run, tmp_path):
 def test_restart_goes_on_in_the_same_folder_with_its_settings(run, tmp_path, how):
     path = begin(run, "--name", "x", "--lr", 0.25, "--seed", 5)
     how = how if len(how) == 2 else [*how, path]
-    before = listing(tmp_path)
-    folder = run("--restart", *how)
+    names = set(listing(tmp_path))
+    folder = run("--restart", *how, "--max_step", 60)
     assert folder.last["step"] == 7
     assert (folder.settings.lr, folder.settings.seed, folder.settings.restart) == (0.25, 5, True)
     folder.create()
-    assert folder.path == path and listing(tmp_path) == before
+    assert folder.path == path and set(listing(tmp_path)) == names
+    # what was changed is remembered
+    assert json.loads((path / "config.json").read_text())["max_step"] == 60
     assert folder.best_path == path / "checkpoint_best.pt" and folder.results_path == path / "results.json"
 
 
@@ -369,7 +371,7 @@ def test_log_goes_to_screen_and_file(tmp_path, capsys):
 
 def test_facts_of_the_machine_are_plain_data():
     facts = environment(torch.device("cpu"))
-    assert set(facts) == {"torch", "torchquantum", "python", "device", "git_commit"}
+    assert set(facts) == {"date", "torch", "torchquantum", "python", "device", "git_commit"}
     assert json.loads(json.dumps(facts)) == facts
     assert facts["torch"] == torch.__version__ and facts["device"].startswith("cpu (")
     assert 10 < peak_memory_mb(torch.device("cpu")) < 1e6
