@@ -42,6 +42,10 @@ def test_result_tables_are_those_of_the_committed_files(pattern):
     assert f"<!-- results_table.py {pattern} -->\n\n{printed}\n" in README
 
 
+def test_nothing_is_left_to_fill_in():
+    assert not re.search(r"@[A-Z0-9]+@|TODO|TBD", README)
+
+
 def test_linked_files_and_scripts_exist():
     names = re.findall(r'(?:src="|\]\()(?!http)([^")#]+)', README) + re.findall(r"bash (bash_scripts/\w+\.sh)", README)
     assert names
