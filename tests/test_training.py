@@ -68,7 +68,8 @@ def test_csv_has_every_metric_of_every_event(finished_run):
     )
     wanted = "loss acc res res_rel solver_steps converged".split()
     assert all(float(row[f"train_{name}"]) >= 0 for row in train for name in wanted)
-    assert all(float(row[name]) > 0 for row in train for name in ("lr", "grad_norm", "seconds_per_step", "train_jac_loss"))
+    positive = ("lr", "grad_norm", "seconds_per_step", "train_jac_loss")
+    assert all(float(row[name]) > 0 for row in train for name in positive)
     assert all(float(row[f"val_{name}"]) >= 0 for row in val for name in [*wanted, "spectral_radius"])
     assert len(test) == 1 and float(test[0]["test_acc"]) == results_of(finished_run)["test_acc"]
     best = max(val, key=lambda row: (float(row["val_acc"]), -float(row["val_loss"])))

@@ -142,8 +142,8 @@ class QDEQModel(nn.Module):
 def residuals(r: Tensor, h_r: Tensor) -> tuple[Tensor, Tensor]:
     """The paper's residual and the relative one, per sample; 0/0 is 0.
 
-    The first averages element-wise ratios (denominators from 1e-9), so single entries near zero dominate it. Both are the same in the space
-    of readouts as in that of z, which repeats them.
+    The first averages element-wise ratios (denominators from 1e-9), so single entries near zero dominate it. Both are
+    the same in the space of readouts as in that of z, which repeats them.
 
     Args:
         r: (B, n) iterate.
