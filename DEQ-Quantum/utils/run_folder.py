@@ -65,7 +65,7 @@ class RunFolder:
                 self.results_path.unlink(missing_ok=True)  # of a run that is being extended
             else:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path = _make_free(self.path)
+                self.path = _make_free(self.path, self.settings.restart)
             checkpoint.write_json(self.path / "config.json", self.settings.to_dict())
         except OSError as error:
             raise SettingsError(f"--work_dir: cannot write the run folder {self.path} ({error.strerror})") from error
@@ -111,7 +111,7 @@ def _saved_settings(path: Path, given: dict) -> Settings:
     return settings
 
 
-def _make_free(path: Path) -> Path:
+def _make_free(path: Path, restart: bool) -> Path:
     suffix = 1
     while True:
         candidate = path if suffix == 1 else path.with_name(f"{path.name}-{suffix}")
@@ -119,7 +119,7 @@ def _make_free(path: Path) -> Path:
             candidate.mkdir()
             return candidate
         except FileExistsError:
-            if candidate.is_dir() and not any(candidate.iterdir()):
+            if restart and candidate.is_dir() and not any(candidate.iterdir()):
                 return candidate  # of a run that was killed before it wrote anything
             suffix += 1
 
