@@ -72,7 +72,8 @@ def partition(operations: Sequence[Operation], width: int, available: Sequence[i
     """Group operations into blocks of `width` of the available wires, keeping the order on every wire.
 
     Greedy: a block starts from the first operation left and takes on those wires, of one operation at a time, with
-    which it can absorb most, until it has its width; it absorbs what lies on its wires and is preceded there by nothing that stays outside.
+    which it can absorb most, until it has its width; it absorbs what lies on its wires and is preceded there by
+    nothing that stays outside.
     """
     left = list(range(len(operations)))
     blocks = []

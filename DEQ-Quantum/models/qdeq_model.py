@@ -108,7 +108,7 @@ class QDEQModel(nn.Module):
         z = self.layer.lift(r)
         jac_loss = x.new_zeros(())
         if with_jac_loss:
-            jac_loss = hutchinson_jacobian_loss(f, z.detach(), n_vectors=1, generator=generator)
+            jac_loss = hutchinson_jacobian_loss(f.at_lifted(h), z.detach(), n_vectors=1, generator=generator)
         logits = self.head(torch.relu(self._drop(z, generator)))
         res, res_rel = residuals(r.detach(), h_r)
         return Prediction(logits, z, res, res_rel, jac_loss, solver)

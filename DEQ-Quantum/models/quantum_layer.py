@@ -126,3 +126,21 @@ class BoundLayer:
         if hasattr(self.readout, "reduced"):
             return self.readout.reduced(self.x)
         return lambda r: self.readout.readouts(self.layer.lift(r) + self.x)
+
+    def at_lifted(self, h) -> "BoundLayer | _AtLifted":
+        """The same map for callers whose every z is a lift(r); h = `reduced()` then makes `vjp` cheaper, if it can."""
+        return _AtLifted(self, h) if hasattr(h, "vjp") else self
+
+
+class _AtLifted:
+    """f at points z = lift(r), with v^T df/dz by way of h."""
+
+    def __init__(self, f: BoundLayer, h):
+        self.f, self.h = f, h
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.f(z)
+
+    def vjp(self, z: Tensor, v: Tensor) -> Tensor:
+        n = self.f.layer.circuit.n_wires
+        return self.h.vjp(z[:, ::n], v.unflatten(-1, (n, n)).sum(-1))
