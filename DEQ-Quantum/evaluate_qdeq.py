@@ -6,6 +6,11 @@
 for the whole split.
 """
 
+from utils.cli import OneLineParser, fail, share_cores
+
+if __name__ == "__main__":
+    share_cores()  # before torch is imported
+
 import argparse
 import json
 from dataclasses import dataclass
@@ -20,10 +25,8 @@ from deq import SolverSettings
 from figures import draw_confusion_matrix, save_figure
 from models.qdeq_model import Depth, QDEQModel
 from utils import checkpoint, seeds
-from utils.cli import OneLineParser, fail
 from utils.run_folder import choose_device
 from utils.settings import Settings, SettingsError
-
 
 BATCH = 2048  # images at a time; no result depends on it
 

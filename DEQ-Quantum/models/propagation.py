@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-KEPT = 4
+KEPT = 3
 CHUNK = 2**19  # complex amplitudes sent at a time: bounds what is held beside the states themselves
 
 
