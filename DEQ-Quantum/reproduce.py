@@ -8,20 +8,28 @@
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from reproduction import report
 from reproduction.command_line import parse_command_line
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
 from reproduction.rows import TABLES, Table
 from reproduction.schedule import new_stop_path, open_pool, run_all
+from reproduction.tables import markdown
 from utils.cli import fail, share_cores
 from utils.settings import Settings, SettingsError
 
 
 def run_tables(options: argparse.Namespace) -> None:
-    """`table1` to `table4`, `tables`: run what is not finished, then show the tables."""
-    jobs = [job for name in options.tables for job in _jobs(TABLES[name], options)]
+    """`table1` to `table4`, `tables`: run what is not finished, then show the tables; --report only writes them."""
+    if options.report:
+        for name in options.tables:
+            _write_table(TABLES[name], options)
+        return
+    tables = [_chosen(TABLES[name], options) for name in options.tables]
+    jobs = [job for table in tables for job in _jobs(table, options)]
     jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
     finished = [job for job in jobs if job.results() is not None]
     left = [job for job in jobs if job not in finished]
@@ -31,14 +39,37 @@ def run_tables(options: argparse.Namespace) -> None:
         return
     if left:
         _run(jobs, left, options)
+    for table in tables:
+        of_table = [job for job in jobs if job.table == table.name]
+        print("\n" + report.show_table(table, _epochs(table, options), options.seeds, of_table))
+
+
+def _chosen(table: Table, options: argparse.Namespace) -> Table:
+    """The table, or only the rows that --rows names."""
+    if options.rows is None:
+        return table
+    return replace(table, rows=tuple(row for row in table.rows if row.name in options.rows))
+
+
+def _write_table(table: Table, options: argparse.Namespace) -> dict:
+    """Keep, write and print one table."""
+    epochs = _epochs(table, options)
+    content = report.write_table(table, epochs, options.seeds, _jobs(table, options), options.results_dir)
+    print(markdown(content) + "\n")
+    if content["rows"]:
+        print(f"written to {options.results_dir / table.name}\n")
+    return content
+
+
+def _epochs(table: Table, options: argparse.Namespace) -> int:
+    return options.epochs or table.epochs
 
 
 def _jobs(table: Table, options: argparse.Namespace) -> list[Job]:
-    rows = [row for row in table.rows if options.rows is None or row.name in options.rows]
-    epochs = options.epochs or table.epochs
+    epochs = _epochs(table, options)
     watched = ["--device", options.device, "--tensorboard", "False", "--data_dir", str(_data_dir(options))]
     jobs = []
-    for row in rows:
+    for row in table.rows:
         extra = [*watched]
         if options.wandb != "disabled":
             extra += ["--wandb", options.wandb, "--wandb_project", options.wandb_project]

@@ -48,7 +48,7 @@ def _folders() -> argparse.ArgumentParser:
         "--work_dir",
         type=Path,
         metavar="DIR",
-        help="folder of the runs, <table>/<row>/seed-<n> in it (default: runs/paper, with --epochs N runs/paper_N-epochs)",
+        help="folder of the runs, <table>/<row>/seed-<n> (default: runs/paper, with --epochs N runs/paper_N-epochs)",
     )
     flags.add_argument(
         "--results_dir",
@@ -73,9 +73,13 @@ def _running() -> argparse.ArgumentParser:
     flags.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to run on, or auto for the one in reach")
     flags.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
     flags.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
-    flags.add_argument("--wandb", choices=("disabled", "offline", "online"), default="disabled", help="as in train_qdeq.py")
+    flags.add_argument(
+        "--wandb", choices=("disabled", "offline", "online"), default="disabled", help="as in train_qdeq.py"
+    )
     flags.add_argument("--wandb_project", default="qdeq", metavar="NAME", help="(default: qdeq)")
-    flags.add_argument("--dry_run", action="store_true", help="print the commands of the runs that are left, run nothing")
+    flags.add_argument(
+        "--dry_run", action="store_true", help="print the commands of the runs that are left, run nothing"
+    )
     return flags
 
 
@@ -110,7 +114,10 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it is wrong."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if getattr(options, "report", False) and options.rows:
+        parser.error("--report shows whole tables: leave out --rows")
     folder = "paper" if options.epochs is None else f"paper_{options.epochs}-epochs"
     options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
     options.results_dir = options.results_dir or REPOSITORY / "results" / folder

@@ -94,13 +94,24 @@ class Job:
             with (self.folder / "metrics.csv").open(newline="") as file:
                 rows = [row for row in csv.DictReader(file) if row["event"] == "val"]
             return Progress(float(rows[-1]["epoch"]), float(rows[-1]["val_acc"]))
-        except (OSError, IndexError, KeyError, TypeError, ValueError):  # not there yet, or its last row is being written
+        except (
+            OSError,
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # not there yet, or its last row is being written
             return None
 
 
 def flags_of(table: Table, row: Row, epochs: int) -> tuple[str, ...]:
-    """The flags that make a row, for train_qdeq.py: what is trained and for how long, without a seed."""
+    """The flags that make a row, for train_qdeq.py: what is trained and for how long, without a seed.
+
+    A warm-up keeps its share of a run that is shortened, else it would fill the run.
+    """
     flags = table.flags | row.flags | {"epochs": epochs}
+    if "pretrain_steps" in flags:
+        flags["pretrain_steps"] = max(1, round(flags["pretrain_steps"] * epochs / table.epochs))
     return tuple(word for name, value in flags.items() for word in _words(name, value))
 
 

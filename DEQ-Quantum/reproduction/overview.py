@@ -40,6 +40,7 @@ class Overview:
         self._began = self._said = clock()
         self._drawn = 0
         self._starts: dict[Job, tuple[float, float]] = {}  # running jobs: when, and at which epoch
+        self._first_seen: dict[Job, tuple[float, float]] = {}  # the same at the first validation, imports done
         self._ends: dict[Job, Outcome] = {}
         self._accuracy: dict[Job, float] = {}
         self._seconds_per_epoch: dict[tuple[str, str], list[float]] = {}
@@ -126,13 +127,17 @@ class Overview:
     def seconds_left(self) -> float | None:
         """About how long the rest takes, from the pace of each row, or of all rows for one that has not begun yet."""
         pace = {row: mean(values) for row, values in self._seconds_per_epoch.items()}
-        epochs_left = {job: float(job.epochs) for job in self._jobs if job not in self._ends and job not in self._starts}
-        for job, (began, first_epoch) in self._starts.items():
+        epochs_left = {
+            job: float(job.epochs) for job in self._jobs if job not in self._ends and job not in self._starts
+        }
+        for job, (_, first_epoch) in self._starts.items():
             progress = job.progress()
             epoch = progress.epoch if progress else first_epoch
             epochs_left[job] = job.epochs - epoch
             if epoch > first_epoch:
-                pace.setdefault((job.table, job.row), (self._clock() - began) / (epoch - first_epoch))
+                seen_at, seen_epoch = self._first_seen.setdefault(job, (self._clock(), epoch))
+                if epoch > seen_epoch:
+                    pace.setdefault((job.table, job.row), (self._clock() - seen_at) / (epoch - seen_epoch))
         if not pace:
             return None
         usual = mean(pace.values())
