@@ -6,6 +6,7 @@ done once and on the CPU, so that every device sees the same numbers. Images are
 `<data_dir>/<dataset>.npz`: where that file exists, nothing is downloaded.
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -178,6 +179,11 @@ def load_images(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise _folder_error(path.parent, error) from error
     return _read_cache(path, dataset) if cached else _download(path, dataset)
+
+
+def test_images_sha256(dataset: str, data_dir: str | Path) -> str:
+    """Which test images a number was measured on: the SHA-256 of their bytes, whatever file they came in."""
+    return hashlib.sha256(load_images(dataset, data_dir)["test_images"].tobytes()).hexdigest()
 
 
 def _check_n_wires(n_wires: int) -> None:

@@ -16,13 +16,14 @@ import tempfile
 
 import torch
 
-from dataset import DataError
+from dataset import DataError, test_images_sha256
 from evaluate_qdeq import confusion_matrix, load_splits
 from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, save_figure
-from training import Stopped, StopRequest, Training, TrainingError
+from training import Stopped, Training, TrainingError
 from utils import checkpoint
 from utils.run_folder import choose_device, environment, find_run, peak_memory_mb, start_log
 from utils.settings import PATHS, SettingsError
+from utils.signals import StopRequest
 
 # large, or shown already as wandb's config or history
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
@@ -65,6 +66,7 @@ def finish(run: Training) -> dict:
         "skipped_steps": run.skipped,
         "n_parameters": sum(p.numel() for p in run.model.parameters()),
         "confusion_matrix": counts.tolist(),
+        "test_images_sha256": test_images_sha256(s.dataset, s.data_dir),
         **environment(run.device),
         "settings": {name: value for name, value in s.to_dict().items() if name not in PATHS},
     }

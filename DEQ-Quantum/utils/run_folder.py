@@ -22,13 +22,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils import checkpoint
 from utils.cli import CommandLine
-from utils.settings import Settings, SettingsError, flag_of
+from utils.settings import SURROUNDINGS, Settings, SettingsError, flag_of
 
 # what a resumed run may do differently: how long, where, and how it is watched
-CHANGEABLE = {
-    "restart", "restart_dir", "name", "work_dir", "data_dir", "device", "max_step", "epochs",
-    "wandb", "wandb_project", "tensorboard",
-}  # fmt: skip
+CHANGEABLE = {*SURROUNDINGS, "max_step", "epochs"}
 
 log = logging.getLogger("qdeq")
 

@@ -11,6 +11,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATHS = ("data_dir", "work_dir", "restart_dir", "load")  # of one machine: kept in config.json only
+# where a run is and how it is watched: no number of its results depends on these
+SURROUNDINGS = (
+    "restart", "restart_dir", "name", "work_dir", "data_dir", "device", "wandb", "wandb_project", "wandb_group",
+    "wandb_job_type", "tensorboard",
+)  # fmt: skip
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
 MODELS = ("qdeq", "wang2022", "classical", "classical_narrow", "linear", "alam2021")
 WITHOUT_CIRCUIT = ("classical", "classical_narrow", "linear")
@@ -101,6 +106,8 @@ class Settings:
                                   "is always whole")
     wandb: str = setting("disabled", "run", "Weights & Biases", ("disabled", "offline", "online"))
     wandb_project: str = setting("qdeq", "run", "its project")
+    wandb_group: str = setting("", "run", "its group, as of all runs of one table")
+    wandb_job_type: str = setting("", "run", "its job type, as of all runs of one row")
     tensorboard: bool = setting(True, "run", "write TensorBoard events into the run folder")
     debug: bool = setting(False, "run", "check every gradient for NaN (slow) and leave no run folder behind")
 
