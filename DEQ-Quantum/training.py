@@ -6,7 +6,6 @@ cross-entropy plus, on some steps, the Jacobian loss, clip, update. Everything r
 """
 
 import logging
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from utils import checkpoint, seeds
 from utils.optim import LearningRate, make_optimizer
 from utils.run_folder import RunFolder, beside_bar, peak_memory_mb
 from utils.settings import SettingsError
+from utils.signals import StopRequest
 from utils.tracking import Tracker
 
 JAC_INCREMENT, JAC_WEIGHT_LIMIT = 0.1, 2.0
@@ -41,24 +41,6 @@ class Stopped(Exception):
     def __init__(self, number: int):
         super().__init__(number)
         self.signal = number
-
-
-class StopRequest:
-    """Context in which Ctrl-C or SIGTERM let the step in progress end; a second one ends at once."""
-
-    def __enter__(self) -> "StopRequest":
-        self.signal: int | None = None
-        self._before = {n: signal.signal(n, self._request) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _request(self, number, frame) -> None:
-        log.info("stopping after this step; once more to stop at once")
-        self.signal = number
-        signal.signal(number, signal.SIG_DFL)
 
 
 class Meter:

@@ -9,7 +9,9 @@ import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
 
 import results_table
+from evaluate_qdeq import build_model
 from utils.cli import parse_command_line
+from utils.settings import MODELS, Settings
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -68,8 +70,25 @@ def test_results_table_puts_seeds_together_with_their_spread():
     assert "| DIRECT-5 |" in lines[3] and "| 80.00 |" in lines[3]
 
 
+def test_results_table_tells_baselines_apart():
+    models = {"wang2022": "Wang et al. 2022, IMPLICIT", "classical": "classical DEQ, IMPLICIT",
+              "alam2021": "Alam et al. 2021, PCA, IMPLICIT", "linear": "linear classifier"}  # fmt: skip
+    lines = results_table.table([run(0, 0.9), *(run(0, 0.9, model=model) for model in models)]).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {name}" for name in ("IMPLICIT", *models.values())]
+    assert len(results_table.table([run(0, 0.9), run(1, 0.9, model="qdeq")]).splitlines()) == 2 + 1
+
+
 def test_results_table_names_the_file_it_cannot_read(tmp_path, capsys):
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(SystemExit) as end:
         results_table.main([str(tmp_path)])
     assert end.value.code == 1 and str(tmp_path / "results.json") in capsys.readouterr().err
+
+
+def test_parameter_counts_of_the_baselines_are_the_models():
+    rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\d+) \| (\d+) \|$", README, re.M)
+    assert [row[0] for row in rows] == list(MODELS)
+    for name, *counts in rows:
+        for n, count in zip((4, 10), counts):
+            model = build_model(Settings(model=name, n_wires=n, num_classes=n))
+            assert sum(p.numel() for p in model.parameters()) == int(count), name

@@ -1,11 +1,12 @@
 """Checkpoints and JSON files: tensors and plain data only, written aside and renamed, so none is ever half there."""
 
-import json
 import os
 import pickle
 from pathlib import Path
 
 import torch
+
+from utils.files import write_json as write_json  # re-exported: all that a run folder is written with
 
 FORMAT = 1
 
@@ -51,13 +52,6 @@ def load_weights(module: torch.nn.Module, state: dict, path: Path) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} holds a model of another shape; use the --n_wires, --num_classes and --trainable_gates it was "
-            f"trained with ({' '.join(str(error).split())[:200]})"
+            f"{path} holds a model of another shape; use the --model, --n_wires, --num_classes and --trainable_gates "
+            f"it was trained with ({' '.join(str(error).split())[:200]})"
         ) from error
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file atomically."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(aside, path)

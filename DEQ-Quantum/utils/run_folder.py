@@ -22,13 +22,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils import checkpoint
 from utils.cli import CommandLine
-from utils.settings import Settings, SettingsError, flag_of
+from utils.settings import SURROUNDINGS, Settings, SettingsError, flag_of
 
 # what a resumed run may do differently: how long, where, and how it is watched
-CHANGEABLE = {
-    "restart", "restart_dir", "name", "work_dir", "data_dir", "device", "max_step", "epochs",
-    "wandb", "wandb_project", "tensorboard",
-}  # fmt: skip
+CHANGEABLE = {*SURROUNDINGS, "max_step", "epochs"}
 
 log = logging.getLogger("qdeq")
 
@@ -98,9 +95,10 @@ def _saved_settings(path: Path, given: dict) -> Settings:
     if not isinstance(saved, dict):
         raise SettingsError(f"{path}/config.json holds no settings: start anew without --restart")
     for f in fields(Settings):
-        if f.name in given and f.name not in CHANGEABLE and given[f.name] != saved.get(f.name):
+        of_run = saved.get(f.name, f.default)  # a run older than a setting has its default
+        if f.name in given and f.name not in CHANGEABLE and given[f.name] != of_run:
             raise SettingsError(
-                f"{flag_of(f)} {given[f.name]} contradicts the run to continue ({saved.get(f.name)}): "
+                f"{flag_of(f)} {given[f.name]} contradicts the run to continue ({of_run}): "
                 "leave it out, or start a new run without --restart"
             )
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}

@@ -97,6 +97,8 @@ class WandbLog:
         self._run = wandb.init(
             project=settings.wandb_project,
             name=run_dir.name,
+            group=settings.wandb_group or None,
+            job_type=settings.wandb_job_type or None,
             id=run_id,
             resume="allow",
             dir=run_dir,

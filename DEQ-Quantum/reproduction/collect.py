@@ -1,0 +1,78 @@
+"""From run folders to what is committed: each run's results.json and a compact copy of its curves.
+
+<results_dir>/<table>/<row>/seed-<n>.json    results.json as the run wrote it
+<results_dir>/<table>/<row>/seed-<n>.csv     one line per epoch: the figures' data
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from reproduction.jobs import Job, same_run
+from utils.cli import parse_command_line
+from utils.files import write_json, write_text
+from utils.settings import SettingsError
+
+CURVES = ("train_loss", "train_acc", "val_loss", "val_acc", "val_res", "val_res_rel", "val_spectral_radius")
+
+
+def kept_path(job: Job, results_dir: Path) -> Path:
+    """Where a job's results are kept."""
+    return results_dir / job.table / job.row / f"seed-{job.seed}.json"
+
+
+def collect(jobs: list[Job], results_dir: Path) -> int:
+    """Keep the results of the jobs that are finished.
+
+    Returns:
+        How many they are.
+    """
+    n_finished = 0
+    for job in jobs:
+        results = job.results()
+        if results is None:
+            continue
+        n_finished += 1
+        path = kept_path(job, results_dir)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, results)
+        write_text(path.with_suffix(".csv"), curves(job.folder / "metrics.csv"))
+    return n_finished
+
+
+def curves(metrics_csv: Path) -> str:
+    """A run's curves as CSV: training and validation of each epoch in one line, six digits of each number."""
+    with metrics_csv.open(newline="") as file:
+        events = list(csv.DictReader(file))
+    by_step: dict[str, dict] = {}
+    for event in events:
+        if event["event"] in ("train", "val"):
+            line = by_step.setdefault(event["train_step"], {"epoch": _short(event["epoch"]), "mode": event["mode"]})
+            line |= {name: _short(event[name]) for name in CURVES if event.get(name)}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("epoch", "mode", *CURVES), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(by_step.values())
+    return text.getvalue()
+
+
+def _short(number: str) -> str:
+    return f"{float(number):.6g}"
+
+
+def read_kept(job: Job, results_dir: Path) -> dict | None:
+    """A job's kept results; None where there are none of a run with its settings.
+
+    Raises:
+        SettingsError: a file that is no results.json.
+    """
+    path = kept_path(job, results_dir)
+    if not path.exists():
+        return None
+    try:
+        results = json.loads(path.read_text())
+        saved = results["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is no results file of a run ({error!r}); remove it") from error
+    return results if same_run(saved, parse_command_line(list(job.flags)).settings) else None

@@ -1,0 +1,125 @@
+"""The command line of `reproduce.py`. Torch-free, so that --help and a wrong flag do not wait for it."""
+
+import argparse
+from pathlib import Path
+
+from reproduction.rows import TABLES
+from utils.cli import OneLineParser
+from utils.settings import REPOSITORY
+
+SEEDS = (0, 1, 2)
+
+EXAMPLES = """examples:
+  every row of Table 2 with three seeds, on all cores; the same command goes on where it was stopped:
+    python reproduce.py table2
+  what that would run, and a shorter trial of two of its rows:
+    python reproduce.py table2 --dry_run
+    python reproduce.py table2 --rows implicit direct-1 --seeds 0 --epochs 2
+  Tables 1 to 4 in one go on a Ray cluster whose machines share this folder:
+    python reproduce.py tables --address auto
+  the tables of what is finished, without running anything:
+    python reproduce.py table2 --report
+
+Ctrl-C lets every run save and end. Exit status: 0 done; 1 a run failed; 2 a wrong flag; 130 interrupted."""
+
+
+def _integer(minimum: int):
+    """A parser of integers from a minimum."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"expected an integer from {minimum}, got {text!r}")
+        return value
+
+    return read
+
+
+COUNT = _integer(1)
+
+
+def _folders() -> argparse.ArgumentParser:
+    """Flags of every command: where runs and results lie."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument(
+        "--work_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the runs, <table>/<row>/seed-<n> (default: runs/paper, with --epochs N runs/paper_N-epochs)",
+    )
+    flags.add_argument(
+        "--results_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of what is kept of them (default: results/paper, with --epochs N results/paper_N-epochs)",
+    )
+    flags.add_argument("--epochs", type=COUNT, metavar="N", help="train for so long, not as long as the paper")
+    flags.add_argument(
+        "--seeds", type=_integer(0), nargs="+", default=list(SEEDS), metavar="N", help="(default: 0 1 2)"
+    )
+    return flags
+
+
+def _running() -> argparse.ArgumentParser:
+    """Flags of commands that train."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument(
+        "--jobs", type=COUNT, metavar="N", help="runs at once (default: as many as there are cores); needs Ray"
+    )
+    flags.add_argument("--threads", type=COUNT, default=1, metavar="N", help="cores of a run (default: 1)")
+    flags.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to run on, or auto for the one in reach")
+    flags.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
+    flags.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
+    flags.add_argument(
+        "--wandb", choices=("disabled", "offline", "online"), default="disabled", help="as in train_qdeq.py"
+    )
+    flags.add_argument("--wandb_project", default="qdeq", metavar="NAME", help="(default: qdeq)")
+    flags.add_argument(
+        "--dry_run", action="store_true", help="print the commands of the runs that are left, run nothing"
+    )
+    return flags
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """One sub-command for each table, and more."""
+    parser = OneLineParser(
+        prog="reproduce.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Regenerate the tables and figures of the QDEQ paper from real runs.",
+        epilog=EXAMPLES,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parents = [_folders(), _running()]
+    for table in TABLES.values():
+        about = f"{table.title}: {len(table.rows)} rows of {table.epochs} epochs"
+        command = commands.add_parser(table.name, help=about, description=about, parents=parents)
+        command.add_argument("--rows", nargs="+", choices=[row.name for row in table.rows], help="only these rows")
+        command.set_defaults(tables=[table.name])
+        _add_report(command)
+    about = "Tables 1 to 4 in one go"
+    command = commands.add_parser("tables", help=about, description=about, parents=parents)
+    command.set_defaults(tables=list(TABLES), rows=None)
+    _add_report(command)
+    return parser
+
+
+def _add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--report", action="store_true", help="run nothing: keep finished runs' results, print and write the table"
+    )
+
+
+def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read a command line; ends the program with one line on stderr if it is wrong."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if getattr(options, "report", False) and options.rows:
+        parser.error("--report shows whole tables: leave out --rows")
+    folder = "paper" if options.epochs is None else f"paper_{options.epochs}-epochs"
+    options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
+    options.results_dir = options.results_dir or REPOSITORY / "results" / folder
+    options.seeds = list(dict.fromkeys(options.seeds))
+    return options

@@ -1,0 +1,236 @@
+"""One job: one row of a table with one seed, run as a train_qdeq.py process of its own.
+
+A job is named by its settings: a run folder with the same settings is that job's run, finished or to be continued, and
+a run with any other settings is left alone. Nothing here imports torch, so that a worker which only waits for
+its process stays small.
+"""
+
+import csv
+import ctypes
+import fcntl
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from reproduction.rows import Row, Table
+from utils.cli import parse_command_line
+from utils.settings import PATHS, REPOSITORY, SURROUNDINGS, Settings, SettingsError
+
+TRAIN = REPOSITORY / "DEQ-Quantum" / "train_qdeq.py"
+ATTEMPTS = 3  # of a process that is killed again and again
+POLL = 0.3  # seconds
+STOPPED_BY = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+SWITCHES = {f.name for f in fields(Settings) if f.type is bool and f.default is False}
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: "finished", "stopped" (on request, to be continued) or "failed" with the reason."""
+
+    status: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: its epoch, and the accuracy at its last validation in [0, 1]."""
+
+    epoch: float
+    val_acc: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row with one seed.
+
+    Attributes:
+        table, row, label: names of the table and the row, and what the row is called.
+        seed, epochs: of the run.
+        flags: of train_qdeq.py, all but where the run lies.
+        folder: the run's folder.
+    """
+
+    table: str
+    row: str
+    label: str
+    seed: int
+    epochs: int
+    flags: tuple[str, ...]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.label}, seed {self.seed}"
+
+    @property
+    def command(self) -> list[str]:
+        """Starts the run, or goes on with it where it has begun."""
+        where = ["--restart", "--name", self.folder.name, "--work_dir", str(self.folder.parent)]
+        return [sys.executable, str(TRAIN), *self.flags, *where]
+
+    @property
+    def shown_command(self) -> str:
+        return shlex.join(self.command)
+
+    def results(self) -> dict | None:
+        """The content of results.json; None while the run is not finished."""
+        try:
+            return json.loads((self.folder / "results.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def progress(self) -> Progress | None:
+        """How far the run is; None before its first validation."""
+        try:
+            with (self.folder / "metrics.csv").open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if row["event"] == "val"]
+            return Progress(float(rows[-1]["epoch"]), float(rows[-1]["val_acc"]))
+        except (
+            OSError,
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # not there yet, or its last row is being written
+            return None
+
+
+def flags_of(table: Table, row: Row, epochs: int) -> tuple[str, ...]:
+    """The flags that make a row, for train_qdeq.py: what is trained and for how long, without a seed.
+
+    A warm-up keeps its share of a run that is shortened, else it would fill the run.
+    """
+    flags = table.flags | row.flags | {"epochs": epochs}
+    if "pretrain_steps" in flags:
+        flags["pretrain_steps"] = max(1, round(flags["pretrain_steps"] * epochs / table.epochs))
+    return tuple(word for name, value in flags.items() for word in _words(name, value))
+
+
+def _words(name: str, value: object) -> tuple[str, ...]:
+    """A flag as typed; a switch stands alone or not at all."""
+    if name in SWITCHES:
+        return (f"--{name}",) if value else ()
+    return f"--{name}", str(value)
+
+
+def make_job(table: Table, row: Row, seed: int, epochs: int, work_dir: Path, extra: tuple[str, ...] = ()) -> Job:
+    """The job of a row and a seed, with the folder in which its run lies or will lie.
+
+    Args:
+        table, row, seed, epochs: what is trained.
+        work_dir: folder of all runs; this one's is <table>/<row>/seed-<n> in it, with a suffix where runs with other
+            settings have taken that name.
+        extra: further flags of train_qdeq.py: device, data folder, trackers.
+    """
+    flags = (*flags_of(table, row, epochs), "--seed", str(seed), *extra)
+    wanted = parse_command_line(list(flags)).settings
+    folder = _folder(work_dir.resolve() / table.name / row.name / f"seed-{seed}", wanted)
+    return Job(table.name, row.name, row.label, seed, epochs, flags, folder)
+
+
+def same_run(saved: dict, wanted: Settings) -> bool:
+    """Whether settings that were saved with a run are those wanted, wherever and however watched it ran."""
+    try:
+        settings = Settings.from_dict(saved)
+    except (SettingsError, TypeError):
+        return False
+    compared = [f.name for f in fields(Settings) if f.name not in (*SURROUNDINGS, *PATHS)]
+    return all(getattr(settings, name) == getattr(wanted, name) for name in compared)
+
+
+def _folder(path: Path, wanted: Settings) -> Path:
+    suffix = 1
+    while True:
+        folder = path if suffix == 1 else path.with_name(f"{path.name}-{suffix}")
+        if not folder.exists() or not any(folder.iterdir()):
+            return folder
+        try:
+            saved = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError):
+            saved = None
+        if isinstance(saved, dict) and same_run(saved, wanted):
+            return folder
+        suffix += 1
+
+
+def run_job(job: Job, stop_path: Path, threads: int) -> Outcome:
+    """Train a job to its end, from its last checkpoint if it has one; a process that is killed is started again.
+
+    Two workers never write one run: a lock beside its folder is held for as long as its process lives, even where
+    the worker that started it is gone.
+
+    Args:
+        job: what to run.
+        stop_path: once this file exists, the run is asked to save and stop.
+        threads: of the process.
+    """
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    with (job.folder.parent / f".{job.folder.name}.lock").open("w") as lock:
+        if not _acquire(lock, stop_path):
+            return Outcome("stopped")
+        for _ in range(ATTEMPTS):
+            if job.results() is not None:
+                return Outcome("finished")
+            if stop_path.exists():
+                return Outcome("stopped")
+            status, message = _train(job, stop_path, threads, lock.fileno())
+            if job.results() is not None:
+                return Outcome("finished")
+            if stop_path.exists():
+                return Outcome("stopped")
+            if status >= 0 and status not in STOPPED_BY:
+                return Outcome("failed", message or f"exit status {status}")
+    return Outcome("failed", f"killed {ATTEMPTS} times (out of memory?)")
+
+
+def _acquire(lock, stop_path: Path) -> bool:
+    while not stop_path.exists():
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:  # another command is at this run, or what a lost worker has left
+            time.sleep(POLL)
+    return False
+
+
+def _train(job: Job, stop_path: Path, threads: int, lock: int) -> tuple[int, str]:
+    """One process, from start to end; its exit status (negative: the signal that killed it) and last error line."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=environment,
+            pass_fds=(lock,),
+            start_new_session=True,  # the terminal's Ctrl-C reaches us, and we ask the process once
+            preexec_fn=_end_with_parent,
+        )
+        asked = False
+        while True:
+            try:
+                status = process.wait(POLL)
+                break
+            except subprocess.TimeoutExpired:
+                if stop_path.exists() and not asked:
+                    asked = True
+                    process.terminate()
+        errors.seek(0)
+        lines = errors.read().strip().splitlines()
+    return status, lines[-1] if lines else ""
+
+
+def _end_with_parent() -> None:
+    """On Linux, have the process stop softly where the worker that watches it is killed."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,163 @@
+"""A table of the paper from finished runs: mean and spread over seeds beside the paper's numbers.
+
+Built as plain data (`build_table`), which is its JSON; Markdown and CSV are made from that. A row without runs is
+listed with the command that runs it, never filled in.
+"""
+
+import csv
+import io
+from collections import Counter
+from statistics import mean, stdev
+
+from reproduction.rows import Row, Table
+
+# what a table shows of a run, and the factor from results.json to its unit
+MEASURES = {
+    "test_acc": 100.0,  # %
+    "peak_memory_mb": 1.0,
+    "train_seconds": 1.0,
+    "test_res": 1.0,
+    "test_res_rel": 1.0,
+    "n_parameters": 1.0,
+}
+# by the SHA-256 of the test images that a number was measured on
+KNOWN_TEST_IMAGES = {
+    "ff08298cb7b59508bbc55375820d050d4e25779965c79d66f29714597900ca48": "The test set is partly JPEG-decoded: its "
+    "images 0 to 999 are exact, 1000 to 9999 were decoded from JPEG of quality 75 (mean error 6/255 per colour pixel, "
+    "before pooling).",
+}
+HEADER = (
+    "| model | test accuracy, % | paper | difference | peak memory, MB (paper) | training, s (paper) | `res` (paper) "
+    "| `res_rel` | parameters | seeds |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def build_table(table: Table, epochs: int, seeds: list[int], results: dict[tuple[str, int], dict]) -> dict:
+    """The table as plain data.
+
+    Args:
+        table: what belongs in it.
+        epochs: how long its runs trained.
+        seeds: which it wants.
+        results: results.json of the finished runs, by row name and seed.
+    """
+    rows, missing = [], []
+    for row in table.rows:
+        runs = [results[row.name, seed] for seed in seeds if (row.name, seed) in results]
+        left = [seed for seed in seeds if (row.name, seed) not in results]
+        if runs:
+            rows.append(_row(row, runs))
+        if left:
+            missing.append(
+                {"row": row.name, "label": row.label, "seeds": left, "command": _command(table, row, left, epochs)}
+            )
+    runs = list(results.values())
+    images = dict.fromkeys(run.get("test_images_sha256") for run in runs)
+    return {
+        "table": table.name,
+        "title": table.title,
+        "epochs": epochs,
+        "paper_epochs": table.epochs,
+        "seeds": seeds,
+        "rows": rows,
+        "missing": missing,
+        "notes": [*table.notes, *(KNOWN_TEST_IMAGES[sha] for sha in images if sha in KNOWN_TEST_IMAGES)],
+        "runs_of_commit": dict(sorted(Counter(str(run["git_commit"]) for run in runs).items())),
+        "devices": sorted({run["device"] for run in runs}),
+        "train_seconds_in_all": sum(run["train_seconds"] for run in runs),
+    }
+
+
+def _row(row: Row, runs: list[dict]) -> dict:
+    content = {"row": row.name, "label": row.label, "seeds": [run["seed"] for run in runs]}
+    for name, scale in MEASURES.items():
+        values = [scale * run[name] for run in runs]
+        content[name] = {
+            "mean": mean(values),
+            "std": stdev(values) if len(values) > 1 else None,
+            "values": values,
+            "paper": getattr(row.paper, name, None),
+        }
+    accuracy = content["test_acc"]
+    accuracy["difference"] = None if accuracy["paper"] is None else accuracy["mean"] - accuracy["paper"]
+    return content
+
+
+def _command(table: Table, row: Row, seeds: list[int], epochs: int) -> str:
+    words = ["python DEQ-Quantum/reproduce.py", table.name, "--rows", row.name, "--seeds", *map(str, seeds)]
+    if epochs != table.epochs:
+        words += ["--epochs", str(epochs)]
+    return " ".join(words)
+
+
+def markdown(content: dict) -> str:
+    """The table and what to know about it, as it stands in the README."""
+    parts = [f"**{content['title']}**, {_length(content)}"]
+    if content["rows"]:
+        parts.append("\n".join([HEADER, *map(_line, content["rows"])]))
+    commits = ", ".join(f"{commit} ({n})" for commit, n in content["runs_of_commit"].items())
+    about = list(content["notes"])
+    if commits:
+        about.append(f"Runs of commits: {commits}; on {' and '.join(content['devices'])}.")
+    parts += [" ".join(about)] * bool(about)
+    if content["missing"]:
+        parts.append(
+            "Not run yet:\n\n"
+            + "\n".join(
+                f"- {row['label']}, seeds {' '.join(map(str, row['seeds']))}: `{row['command']}`"
+                for row in content["missing"]
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def _length(content: dict) -> str:
+    epochs, paper = content["epochs"], content["paper_epochs"]
+    text = f"{epochs} epoch{'s' * (epochs != 1)}"
+    return text if epochs == paper else f"{text}, **not the paper's {paper}** (warm-ups changed in proportion)"
+
+
+def _line(row: dict) -> str:
+    accuracy = row["test_acc"]
+    spread = "" if accuracy["std"] is None else f" ± {accuracy['std']:.2f}"
+    cells = [
+        row["label"],
+        f"{accuracy['mean']:.2f}{spread}",
+        _number(accuracy["paper"], ".2f"),
+        _number(accuracy["difference"], "+.2f"),
+        *(
+            _number(row[name]["mean"], form)
+            + ("" if row[name]["paper"] is None else f" ({row[name]['paper']:{paper}})")
+            for name, form, paper in (
+                ("peak_memory_mb", ".0f", "g"),
+                ("train_seconds", ".0f", ".0f"),
+                ("test_res", ".1e", ".1e"),
+            )
+        ),
+        _number(row["test_res_rel"]["mean"], ".1e"),
+        _number(row["n_parameters"]["mean"], ".0f"),
+        ", ".join(map(str, row["seeds"])),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def as_csv(content: dict) -> str:
+    """The rows with every mean, standard deviation and number of the paper, one line each."""
+    lines = []
+    for row in content["rows"]:
+        line = {"row": row["row"], "label": row["label"], "epochs": content["epochs"], "n": len(row["seeds"])}
+        line["seeds"] = " ".join(map(str, row["seeds"]))
+        for name in MEASURES:
+            line |= {
+                f"{name}_{key}": row[name][key] for key in ("mean", "std", "paper", "difference") if key in row[name]
+            }
+        lines.append(line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]) if lines else ["row"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

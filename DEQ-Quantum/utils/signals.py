@@ -1,0 +1,34 @@
+"""Ctrl-C and its kin as a request that the program meets at its next quiet moment."""
+
+import logging
+import signal
+
+log = logging.getLogger("qdeq")
+
+
+class StopRequest:
+    """Context in which Ctrl-C or SIGTERM let what is in progress end; a second one ends at once.
+
+    Args:
+        message: logged when the signal comes.
+
+    Attributes:
+        signal: number of the signal that came, None before.
+    """
+
+    def __init__(self, message: str = "stopping after this step; once more to stop at once"):
+        self._message = message
+
+    def __enter__(self) -> "StopRequest":
+        self.signal: int | None = None
+        self._before = {n: signal.signal(n, self._request) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, number, frame) -> None:
+        log.info(self._message)
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
