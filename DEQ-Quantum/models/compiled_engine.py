@@ -10,7 +10,6 @@ in r with coefficients fixed at `reduced(x)`. Angle encoding: product states by 
 blocks. Values, first and second derivatives equal those of `torchquantum_engine` (tested); dtype follows theta.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +33,9 @@ class CompiledEngine(nn.Module):
             self.propagation = BasisPropagation(self.blocks.wires, circuit.n_wires, circuit.n_inputs)
         else:
             self.propagation = Propagation(self.blocks.wires, circuit.n_wires)
+        # of all wires, or of half of them
+        n_bits = circuit.n_wires // 2 if circuit.encoding == "amplitude" else circuit.n_wires
+        self.register_buffer("signs", _signs(n_bits), persistent=False)
 
     def prepare(self, theta: Tensor) -> "AmplitudeReadout | AngleReadout":
         """Meet the circuit, under autograd.
@@ -47,7 +49,7 @@ class CompiledEngine(nn.Module):
         matrices = self.blocks(theta)
         if self.circuit.encoding == "amplitude":
             return AmplitudeReadout(self._observables(matrices), self.circuit.n_wires)
-        return AngleReadout(self.circuit, self.propagation, matrices)
+        return AngleReadout(self.circuit, self.propagation, matrices, self.signs)
 
     def _observables(self, matrices: Tensor) -> Tensor:
         """M_k for every wire k, (n_wires, D, D).
@@ -61,15 +63,14 @@ class CompiledEngine(nn.Module):
         halves = []
         for own, others in ((axes[: n // 2], axes[n // 2 :]), (axes[n // 2 :], axes[: n // 2])):
             rows = columns.permute(*own, 0, *others, 1 + n).reshape(2 ** len(own), -1, n_inputs)
-            halves.append(_SignedGram.apply(rows, _signs(len(own)).to(rows)))
+            halves.append(_SignedGram.apply(rows, self.signs))
         return torch.cat(halves)
 
 
 def _signs(n_bits: int) -> Tensor:
     """+1 or -1 for bit 0 or 1: (n_bits, 2^n_bits), the first bit the most significant."""
-    states = np.arange(2**n_bits)
-    bits = (states >> np.arange(n_bits - 1, -1, -1)[:, None]) & 1
-    return torch.from_numpy(1.0 - 2.0 * bits)
+    bits = torch.arange(2**n_bits) >> torch.arange(n_bits - 1, -1, -1).unsqueeze(1) & 1
+    return 1.0 - 2.0 * bits
 
 
 class _SignedGram(torch.autograd.Function):
@@ -188,16 +189,17 @@ class ReducedReadout:
 class AngleReadout:
     """Readouts for angle encoding: the encoder acts on |0...0>, so it makes product states."""
 
-    def __init__(self, circuit: Circuit, propagation: Propagation, matrices: Tensor):
+    def __init__(self, circuit: Circuit, propagation: Propagation, matrices: Tensor, signs: Tensor):
         self.circuit = circuit
         self.propagation = propagation
         self.matrices = matrices
+        self.signs = signs  # of Z on every wire: (n_wires, 2^n_wires)
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) angles in radians to (B, n_wires) expectation values of Z."""
         n = self.circuit.n_wires
         states = self.propagation(self.matrices, self._product_states(v))
-        in_order = _signs(n).to(v) @ states.square().sum(0)
+        in_order = self.signs @ states.square().sum(0)
         return in_order[[self.propagation.wire_order.index(w) for w in range(n)]].T
 
     def _product_states(self, v: Tensor) -> Tensor:

@@ -187,7 +187,7 @@ class _Group(nn.Module):
         weights = torch.stack([torch.ones_like(half), half.cos(), half.sin()], dim=-1)
         gates = torch.bmm(weights.unsqueeze(1), self.terms).view(*self.atoms_shape, 2)
         atoms = _product(torch.view_as_complex(gates)).flatten()
-        table = torch.cat([atoms, atoms.new_tensor([0, 1])])
+        table = torch.cat([atoms, atoms.new_zeros(1), atoms.new_ones(1)])
         unitary = _product(table.index_select(0, self.entries).view(self.shape))
         real, imag = unitary.real, unitary.imag
         return torch.cat([torch.cat([real, -imag], -1), torch.cat([imag, real], -1)], -2)
