@@ -1,7 +1,5 @@
 """Pictures of the theory's checks, from the plain data of `theory/`: overlaps, solvers, contraction, ablations."""
 
-import math
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,7 +31,7 @@ def draw_overlaps(overlaps: dict) -> Figure:
     Args:
         overlaps: what `theory.overlaps.measure` returns.
     """
-    figure = _figure(10, 4.2)
+    figure = _figure(10, 4.9)
     panels = figure.subplots(1, 2, sharey=True)
     squared = np.linspace(0, 1, 400)
     paper = 1 - np.sin(squared)
@@ -64,7 +62,7 @@ def draw_overlaps(overlaps: dict) -> Figure:
     bar.solids.set_alpha(1)
     for axes in panels:
         axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-        axes.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none", labelcolor=INK)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9, frameon=False, labelcolor=INK)
     return figure
 
 
@@ -152,18 +150,19 @@ def draw_contraction(contraction: list[dict]) -> Figure:
 
 
 def draw_ablations(ablations: list[dict]) -> Figure:
-    """Test accuracy above and relative residual below, for each variant of each ablation, with the spread over seeds.
+    """Test accuracy, relative residual and spectral radius of each variant of each ablation, with the spread over seeds.
 
     Args:
         ablations: what `theory.ablations.measure` returns, for each variant.
     """
     groups = list(dict.fromkeys(entry["ablation"] for entry in ablations))
-    figure = _figure(3.6 * len(groups), 5.4)
-    grid = figure.subplots(2, len(groups), sharey="row", squeeze=False)
+    figure = _figure(3.6 * len(groups), 7)
+    grid = figure.subplots(3, len(groups), sharex="col", sharey="row", squeeze=False)
+    rows = (("acc", 100, BLUE), ("res_rel", 1, GREEN), ("spectral_radius", 1, VERMILION))
     for column, group in enumerate(groups):
         entries = [entry for entry in ablations if entry["ablation"] == group]
         labels = [entry["label"] for entry in entries]
-        for axes, name, scale, colour in zip(grid[:, column], ("acc", "res_rel"), (100, 1), (BLUE, GREEN)):
+        for axes, (name, scale, colour) in zip(grid[:, column], rows):
             means = [scale * entry[name]["mean"] for entry in entries]
             spreads = [scale * (entry[name]["std"] or 0.0) for entry in entries]
             axes.errorbar(range(len(entries)), means, spreads, color=colour, marker="o", ms=5, lw=0, elinewidth=1.6,
@@ -171,14 +170,12 @@ def draw_ablations(ablations: list[dict]) -> Figure:
             long = max(map(len, labels)) > 4
             axes.set_xticks(range(len(labels)), labels, rotation=20 if long else 0, ha="right" if long else "center")
             axes.margins(x=0.12)
-        _plain(grid[0, column], group)
-        _plain(grid[1, column], "")
+            _plain(axes, group if name == "acc" else "")
         grid[1, column].set_yscale("log")
-        if any(entry["res_rel"]["mean"] <= 0 or math.isnan(entry["res_rel"]["mean"]) for entry in entries):
-            grid[1, column].set_yscale("symlog", linthresh=1e-8)
     grid[0, 0].set_ylabel("test accuracy, %", color=INK)
     grid[1, 0].set_ylabel("relative residual", color=INK)
+    grid[2, 0].set_ylabel("spectral radius", color=INK)
     first = ablations[0]
-    about = f"{first['epochs']} epochs, mean and standard deviation over {len(first['seeds'])} seeds"
+    about = f"{first['epochs']} epoch{'s' * (first['epochs'] != 1)}, mean and standard deviation over {len(first['seeds'])} seeds"
     figure.supxlabel(about, fontsize=8, color=GREY)
     return figure
