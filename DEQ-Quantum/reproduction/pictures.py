@@ -1,0 +1,197 @@
+"""The figures: what each shows of the kept results, and where it is written.
+
+Figures 1 to 3 are drawn from the model's and the circuit's own objects; the others, which the paper lacks, from
+<results_dir>: seed-<n>.csv and seed-<n>.json of each row. A figure without data is left out.
+"""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dataset import CLASSES
+from figures import draw_circuit, draw_overview, save_figure
+from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
+from models.circuit import build_circuit
+from reproduction.rows import MODELS, TABLES, Row, Table
+from utils.settings import REPOSITORY
+
+SUFFIXES = (".svg", ".png")
+RESIDUAL = r"$\Vert f(z)-z\Vert\,/\,\Vert z\Vert$"
+
+
+@dataclass(frozen=True)
+class RowData:
+    """A row's kept runs: their results.json, and their curves, (n_seeds, n_epochs) each."""
+
+    row: Row
+    results: list[dict]
+    curves: dict[str, np.ndarray]
+
+    @property
+    def family(self) -> str:
+        """What distinguishes it from rows of the same model, as the encoding in Table 1."""
+        return self.row.label.partition(", ")[2]
+
+    @property
+    def model(self) -> str:
+        return self.row.name.split("_")[-1]
+
+
+def load_rows(table: Table, results_dir: Path) -> list[RowData]:
+    """The rows of a table of which runs are kept, with the seeds that its table.json names."""
+    path = results_dir / table.name / "table.json"
+    if not path.exists():
+        return []
+    seeds = {row["row"]: row["seeds"] for row in json.loads(path.read_text())["rows"]}
+    data = []
+    for row in table.rows:
+        files = [results_dir / table.name / row.name / f"seed-{seed}.json" for seed in seeds.get(row.name, [])]
+        if files:
+            results = [json.loads(file.read_text()) for file in files]
+            data.append(RowData(row, results, _stacked([_columns(file.with_suffix(".csv")) for file in files])))
+    return data
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    return {name: np.array([float(line[name] or "nan") for line in lines]) for name in lines[0]}
+
+
+def _stacked(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    # runs of one row have the same epochs; of a run that lost some only the common beginning is shown
+    n = min(len(run["epoch"]) for run in runs)
+    return {name: np.stack([run[name][:n] for run in runs]) for name in runs[0]}
+
+
+def _style(data: RowData, rows: list[RowData]) -> int:
+    """A model has its style in every figure; what is no model of the paper comes after them."""
+    models = list(MODELS)
+    if data.model in models:
+        return models.index(data.model)
+    others = list(dict.fromkeys(row.model for row in rows if row.model not in models))
+    return len(models) + others.index(data.model)
+
+
+def _curve(data: RowData, rows: list[RowData], name: str, scale: float = 1.0) -> Line:
+    label = data.row.label.partition(", ")[0]
+    return Line(label, data.curves["epoch"][0], scale * data.curves[name], _style(data, rows))
+
+
+def _families(rows: list[RowData]) -> dict[str, list[RowData]]:
+    families: dict[str, list[RowData]] = {}
+    for data in rows:
+        families.setdefault(data.family, []).append(data)
+    return families
+
+
+def draw_training(table: Table, rows: list[RowData]) -> Figure:
+    """Validation accuracy, training loss and residual of all models of a data set against the epoch."""
+    panels = []
+    for family, members in _families(rows).items():
+        where = table.title.split(",")[0] + (f", {family}" if family else "")
+        for title, unit, name, scale in (
+            ("validation accuracy", "%", "val_acc", 100.0),
+            ("training loss", "cross-entropy", "train_loss", 1.0),
+            ("validation residual", RESIDUAL, "val_res_rel", 1.0),
+        ):
+            lines = [_curve(data, rows, name, scale) for data in members]
+            panels.append(Panel(f"{where}: {title}", "epoch", unit, lines, log_y=name == "val_res_rel"))
+    return draw_panels(panels, 3)
+
+
+def draw_depth(tables: dict[str, list[RowData]]) -> Figure | None:
+    """Test accuracy against the number L of explicit layers, with IMPLICIT as the limit of many layers."""
+    panels = []
+    for name, rows in tables.items():
+        for family, members in _families(rows).items():
+            lines = _depth_lines({data.model: data for data in members})
+            if lines:
+                title = TABLES[name].title.split(",")[0] + (f", {family}" if family else "")
+                panels.append(Panel(title, "layers L", "test accuracy, %", lines, x_ticks=(1, 2, 5, 10)))
+    return draw_panels(panels, 2) if panels else None
+
+
+def _depth_lines(members: dict[str, RowData]) -> list[Line]:
+    direct = {int(model.split("-")[1]): data for model, data in members.items() if model.startswith("direct-")}
+    if not direct:
+        return []
+    depths = np.array(sorted(direct))
+    n_seeds = min(len(data.results) for data in direct.values())
+    ours = np.array([_accuracies(direct[depth])[:n_seeds] for depth in depths]).T
+    lines = [Line("DIRECT", depths, ours, 2, "o")]
+    paper = {depth: data.row.paper.test_acc for depth, data in direct.items() if data.row.paper.test_acc is not None}
+    if paper:
+        lines.append(Line("DIRECT, paper", np.array(sorted(paper)), np.array([[paper[d] for d in sorted(paper)]]), None, "s"))
+    ends = np.array([depths[0], depths[-1]])
+    for model, label in (("implicit", "IMPLICIT"), ("warmup", "IMPLICIT+WARMUP")):
+        if model in members:
+            values = np.array(_accuracies(members[model]))[:, None].repeat(2, axis=1)
+            lines.append(Line(label, ends, values, list(MODELS).index(model)))
+    return lines
+
+
+def _accuracies(data: RowData) -> list[float]:
+    return [100 * result["test_acc"] for result in data.results]
+
+
+def draw_confusions(table: Table, rows: list[RowData]) -> Figure:
+    """Confusion matrices of all models on the test set, the seeds' counts added."""
+    counts = {data.row.label: np.sum([result["confusion_matrix"] for result in data.results], axis=0) for data in rows}
+    return draw_confusion_grid(counts, CLASSES[table.flags["num_classes"]])
+
+
+def draw_spectral_radii(tables: dict[str, list[RowData]]) -> Figure | None:
+    """The Jacobian's spectral radius at the equilibrium, mean over the validation images, through training."""
+    panels = []
+    for name, rows in tables.items():
+        for family, members in _families(rows).items():
+            lines = [
+                _curve(data, rows, "val_spectral_radius")
+                for data in members
+                if np.isfinite(data.curves["val_spectral_radius"]).any()
+            ]
+            if lines:
+                title = TABLES[name].title.split(",")[0] + (f", {family}" if family else "")
+                level = (1.0, "1: Picard's iteration converges below")
+                panels.append(Panel(title, "epoch", "spectral radius of df/dz", lines, level=level))
+    return draw_panels(panels, 2) if panels else None
+
+
+# the paper's own: Figures 1, 2 and 3
+FIXED: dict[str, Callable[[], Figure]] = {
+    "qdeq": draw_overview,
+    "circuit_4": lambda: draw_circuit(build_circuit(4)),
+    "circuit_10": lambda: draw_circuit(build_circuit(10)),
+}
+
+
+def draw_fixed(images_dir: Path = REPOSITORY / "images") -> list[Path]:
+    """Figures 1 to 3; the files that were written."""
+    return [path for name, draw in FIXED.items() for path in _save(draw(), images_dir / name)]
+
+
+def draw_results(results_dir: Path, images_dir: Path) -> list[Path]:
+    """The figures of the kept results; the files that were written."""
+    tables = {name: load_rows(table, results_dir) for name, table in TABLES.items()}
+    tables = {name: rows for name, rows in tables.items() if rows}
+    figures: dict[str, Figure | None] = {}
+    for name, rows in tables.items():
+        figures[f"training_{name}"] = draw_training(TABLES[name], rows)
+        figures[f"confusion_{name}"] = draw_confusions(TABLES[name], rows)
+    if tables:
+        figures["accuracy_against_depth"] = draw_depth(tables)
+        figures["spectral_radius"] = draw_spectral_radii(tables)
+    return [path for name, figure in figures.items() if figure for path in _save(figure, images_dir / name)]
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+    for path in paths:
+        save_figure(figure, path)
+    return paths

@@ -1,0 +1,216 @@
+"""A job meets its end whatever happens to its process; the schedule and its overview tell how far they are."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from io import StringIO
+
+import pytest
+from conftest import SCRIPTS, user_environment
+
+from reproduction import jobs
+from reproduction.jobs import Job, Outcome, run_job
+from reproduction.overview import Overview, duration
+from reproduction.schedule import SerialPool, run_all
+
+WRITE_RESULTS = "open('results.json', 'w').write('{\"test_acc\": 0.75}')"
+
+
+@dataclass(frozen=True)
+class ScriptedJob(Job):
+    """A job whose process is a given piece of Python, run in the job's folder."""
+
+    code: str = ""
+
+    @property
+    def command(self):
+        return [sys.executable, "-c", f"import os, signal, sys, time; os.chdir({str(self.folder)!r})\n{self.code}"]
+
+
+@pytest.fixture
+def job(tmp_path):
+    def make(code: str, seed: int = 0) -> ScriptedJob:
+        folder = tmp_path / "t" / "r" / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        return ScriptedJob("t", "r", "ROW", seed, 10, (), folder, code)
+
+    return make
+
+
+def wait_for(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_job_that_ends_well(job, tmp_path):
+    assert run_job(job(WRITE_RESULTS), tmp_path / "stop", 1) == Outcome("finished")
+
+
+def test_finished_job_is_not_run_again(job, tmp_path):
+    done = job("open('again', 'w')")
+    (done.folder / "results.json").write_text("{}")
+    assert run_job(done, tmp_path / "stop", 1) == Outcome("finished")
+    assert not (done.folder / "again").exists()
+
+
+def test_failing_job_gives_its_last_line(job, tmp_path):
+    code = "print('first', file=sys.stderr); open('runs', 'a').write('x'); sys.exit('error: no such data')"
+    failing = job(code)
+    assert run_job(failing, tmp_path / "stop", 1) == Outcome("failed", "error: no such data")
+    assert (failing.folder / "runs").read_text() == "x"  # it would fail again
+
+
+def test_killed_process_is_started_again(job, tmp_path):
+    code = f"if os.path.exists('begun'): {WRITE_RESULTS}\nelse: open('begun', 'w'); os.kill(os.getpid(), signal.SIGKILL)"
+    assert run_job(job(code), tmp_path / "stop", 1) == Outcome("finished")
+
+
+def test_process_that_is_killed_for_ever_is_given_up(job, tmp_path):
+    outcome = run_job(job("os.kill(os.getpid(), signal.SIGKILL)"), tmp_path / "stop", 1)
+    assert outcome.status == "failed" and "3 times" in outcome.message
+
+
+def test_threads_reach_the_process(job, tmp_path):
+    threads = job(f"open('threads', 'w').write(os.environ['OMP_NUM_THREADS']); {WRITE_RESULTS}")
+    run_job(threads, tmp_path / "stop", 3)
+    assert (threads.folder / "threads").read_text() == "3"
+
+
+def test_stop_file_asks_the_process_softly(job, tmp_path):
+    code = (
+        "signal.signal(signal.SIGTERM, lambda *a: (open('saved', 'w').close(), sys.exit(143)))\n"
+        "open('begun', 'w').close()\nwhile True: time.sleep(0.05)"
+    )
+    running, outcomes = job(code), []
+    thread = threading.Thread(target=lambda: outcomes.append(run_job(running, tmp_path / "stop", 1)))
+    thread.start()
+    wait_for((running.folder / "begun").exists)
+    (tmp_path / "stop").touch()
+    thread.join(60)
+    assert outcomes == [Outcome("stopped")] and (running.folder / "saved").exists()
+    assert run_job(running, tmp_path / "stop", 1) == Outcome("stopped")  # and none is begun
+
+
+def test_one_run_has_one_writer(job, tmp_path):
+    both, outcomes = job(f"open('writers', 'a').write('x'); time.sleep(1); {WRITE_RESULTS}"), []
+    threads = [threading.Thread(target=lambda: outcomes.append(run_job(both, tmp_path / "stop", 1))) for _ in "12"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert outcomes == [Outcome("finished")] * 2
+    assert (both.folder / "writers").read_text() == "x"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asking the kernel for a signal at the parent's end is Linux's")
+def test_process_whose_worker_is_killed_saves(job, tmp_path):
+    running = job(
+        "signal.signal(signal.SIGTERM, lambda *a: (open('saved', 'w').close(), sys.exit(143)))\n"
+        "open('begun', 'w').write(str(os.getppid()))\nwhile True: time.sleep(0.05)"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.path += sys.argv[1:3]\nfrom pathlib import Path\n"
+         "from test_reproduction_jobs import ScriptedJob, run_job\n"
+         "run_job(ScriptedJob('t', 'r', 'ROW', 0, 10, (), Path(sys.argv[3]), sys.argv[4]), Path('never'), 1)",
+         str(SCRIPTS), os.path.dirname(__file__), str(running.folder), running.code],
+        env=user_environment(), cwd=tmp_path,
+    )  # fmt: skip
+    wait_for((running.folder / "begun").exists)
+    wait_for(lambda: (running.folder / "begun").read_text())
+    assert int((running.folder / "begun").read_text()) == worker.pid
+    worker.kill()
+    worker.wait()
+    wait_for((running.folder / "saved").exists)
+
+
+# the schedule
+
+
+def schedule(all_jobs, tmp_path):
+    stream, stop_path = StringIO(), tmp_path / "stop"
+    number = run_all(all_jobs, SerialPool(stop_path, 1), stop_path, Overview(all_jobs, 1, stream))
+    assert not stop_path.exists()
+    return number, stream.getvalue()
+
+
+def test_schedule_goes_on_after_a_failure(job, tmp_path):
+    good, bad = job(WRITE_RESULTS, 1), job("sys.exit('error: bad')", 0)
+    number, text = schedule([bad, good], tmp_path)
+    assert number is None and good.results() and not bad.results()
+    assert "ROW, seed 0 failed: error: bad" in text and "1 of 2 runs finished, 1 failed" in text
+
+
+def test_signal_stops_the_running_job_and_begins_no_other(job, tmp_path):
+    code = (
+        "signal.signal(signal.SIGTERM, lambda *a: (open('saved', 'w').close(), sys.exit(143)))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\nwhile True: time.sleep(0.05)"
+    )
+    first, second = job(code, 0), job(WRITE_RESULTS, 1)
+    number, text = schedule([first, second], tmp_path)
+    assert number == signal.SIGTERM and second.results() is None
+    assert (first.folder / "saved").exists() and "seed 0 stopped" in text
+
+
+# the overview
+
+
+@pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3570, "1 h 00 min"),
+                                           (11100, "3 h 05 min")])  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def metrics(job: Job, epoch: float, accuracy: float) -> None:
+    (job.folder / "metrics.csv").write_text(f"event,epoch,val_acc\nval,{epoch},{accuracy}\n")
+
+
+def test_overview_counts_averages_and_foretells(job):
+    now, stream = [0.0], StringIO()
+    everything = [job("", seed) for seed in range(4)]
+    overview = Overview(everything, 2, stream, clock=lambda: now[0])
+    assert overview.seconds_left() is None
+    (everything[0].folder / "results.json").write_text('{"test_acc": 0.5}')
+    overview.already(everything[0])
+    overview.started(everything[1])
+    now[0] = 20.0
+    (everything[1].folder / "results.json").write_text('{"test_acc": 0.7}')
+    overview.ended(everything[1], Outcome("finished"))  # ten epochs in 20 s
+    assert overview.seconds_left() == pytest.approx(20)  # two runs of 20 s on two slots
+    overview.started(everything[2])
+    now[0] = 30.0
+    metrics(everything[2], 5, 0.6)
+    assert overview.seconds_left() == pytest.approx(20)  # 10 s and 20 s: the longer one
+    assert overview.status() == "2 of 4 runs finished, 1 running; 30 s so far, about 20 s left"
+    (line,) = overview.lines()
+    assert "2/4 seeds, test 60.00 ± 14.14 %, seed 2 at epoch 5/10, val 60.00 %" in line
+    overview.ended(everything[2], Outcome("failed", "no memory"))
+    assert "seed 2 failed: no memory" in stream.getvalue() and "1 failed" in overview.status()
+
+
+def test_overview_draws_over_itself_on_a_terminal(job):
+    class Terminal(StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    overview = Overview([job("")], 1, stream)
+    overview.started(overview._jobs[0])
+    overview.refresh()
+    assert "\x1b[" not in stream.getvalue()
+    overview.refresh()
+    assert "\x1b[2A\x1b[J" in stream.getvalue()
+
+
+def test_progress_of_a_row_that_is_being_written(job):
+    running = job("")
+    assert running.progress() is None
+    metrics(running, 3, 0.5)
+    assert running.progress() == jobs.Progress(3.0, 0.5)
+    (running.folder / "metrics.csv").write_text("event,epoch,val_acc\nval,4")
+    assert running.progress() is None

@@ -1,0 +1,124 @@
+"""The paper's tables as data: their hyper-parameters are the scripts', and each row is a command that parses."""
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY, SCRIPTS, user_environment
+
+from reproduction.command_line import parse_command_line as parse_reproduce
+from reproduction.jobs import SWITCHES, flags_of, make_job, same_run
+from reproduction.rows import MODELS, TABLE_5, TABLES
+from utils.cli import parse_command_line
+from utils.settings import Settings
+
+SCRIPT_OF = {"table1": "qdeq_mnist4", "table2": "qdeq_mnist", "table3": "qdeq_fashion_mnist", "table4": "qdeq_cifar10"}
+ROWS = [(table, row) for table in TABLES.values() for row in table.rows]
+MODEL_ROWS = [(table, row) for table, row in ROWS if row.name.split("_")[-1] in MODELS]
+
+
+@pytest.mark.parametrize("table, row", MODEL_ROWS, ids=lambda part: part.name)
+def test_rows_are_what_the_scripts_train(table, row, tmp_path):
+    echo = tmp_path / "echo_python"
+    echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    echo.chmod(0o755)
+    model = row.name.split("_")[-1]
+    words = ["bash", str(REPOSITORY / "bash_scripts" / f"{SCRIPT_OF[table.name]}.sh"), "train", "--model", model]
+    words += ["--amplitude_encoder", "False"] * row.name.startswith("angle")
+    shown = subprocess.run(words, env=user_environment(QDEQ_PYTHON=str(echo)), capture_output=True, text=True, check=True)
+    script = parse_command_line(shown.stdout.splitlines()[1:]).settings
+    ours = parse_command_line(list(flags_of(table, row, table.epochs))).settings
+    ours.spectral_radius_mode = False  # only watches
+    assert same_run(script.to_dict(), ours)
+
+
+@pytest.mark.parametrize("table, row", ROWS, ids=lambda part: part.name)
+def test_every_flag_of_a_row_has_an_effect(table, row):
+    assert parse_command_line(list(flags_of(table, row, table.epochs))).warnings == []
+
+
+def test_every_table_has_the_papers_six_models_and_numbers():
+    assert list(TABLES) == ["table1", "table2", "table3", "table4"]
+    for hyperparameters in TABLE_5.values():
+        assert set(hyperparameters) == set(MODELS)
+    for table in TABLES.values():
+        names = [row.name for row in table.rows]
+        assert len(set(names)) == len(names)
+        assert table.epochs == (25 if table.name == "table4" else 100)
+    assert TABLES["table2"].row("implicit").paper.test_acc == 73.68
+    assert TABLES["table3"].row("direct-10").paper.train_seconds == 11651.96
+    assert TABLES["table4"].row("warmup").paper.test_acc == 25.45
+
+
+def test_shortened_runs_keep_the_warm_ups_share():
+    table = TABLES["table2"]
+    flags = flags_of(table, table.row("warmup"), 20)
+    assert parse_command_line(list(flags)).settings.pretrain_steps == 375
+    assert parse_command_line(list(flags_of(table, table.row("warmup"), 100))).settings.pretrain_steps == 1875
+
+
+def test_a_job_is_its_settings(tmp_path):
+    table, row = TABLES["table2"], TABLES["table2"].row("implicit")
+    job = make_job(table, row, 1, 100, tmp_path, ("--device", "cpu", "--wandb", "offline"))
+    assert job.folder == tmp_path / "table2" / "implicit" / "seed-1"
+    job.folder.mkdir(parents=True)
+    assert make_job(table, row, 1, 100, tmp_path).folder == job.folder  # an empty folder is free
+    write_config(job.folder, list(job.flags))
+    assert make_job(table, row, 1, 100, tmp_path).folder == job.folder  # device and trackers make no other run
+    other = make_job(table, row, 1, 50, tmp_path)
+    assert other.folder.name == "seed-1-2"
+    other.folder.mkdir()
+    (other.folder / "config.json").write_text("{")
+    assert make_job(table, row, 1, 50, tmp_path).folder.name == "seed-1-3"  # damaged: left alone
+
+
+def write_config(folder, flags):
+    import json
+
+    (folder / "config.json").write_text(json.dumps(parse_command_line(flags).settings.to_dict()))
+
+
+def test_settings_that_make_another_run():
+    wanted = Settings(lr=0.05, seed=1)
+    assert same_run(Settings(lr=0.05, seed=1, data_dir="/elsewhere", name="x", wandb="offline").to_dict(), wanted)
+    for changed in ({"lr": 0.01}, {"seed": 2}, {"epochs": 5}, {"max_step": 7}, {"trainable_gates": "released"}):
+        assert not same_run(Settings(**{"lr": 0.05, "seed": 1} | changed).to_dict(), wanted)
+    assert not same_run({"of another": "version"}, wanted)
+
+
+def test_switches_are_those_of_the_command_line():
+    assert "spectral_radius_mode" in SWITCHES and "amplitude_encoder" not in SWITCHES
+
+
+@pytest.mark.parametrize("text, status", [("--help", 0), ("table2 --help", 0), ("table9", 2), ("table2 --rows no", 2),
+                                          ("table2 --epochs 0", 2), ("table2 --report --rows implicit", 2)])  # fmt: skip
+def test_help_and_wrong_flags_do_not_wait_for_torch(text, status):
+    look = (
+        "import sys, runpy; sys.argv[0] = 'reproduce.py'\n"
+        "try: runpy.run_path('reproduce.py', run_name='__main__')\n"
+        "finally: print('heavy:', [m for m in ('torch', 'ray', 'matplotlib', 'optuna') if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", look, *text.split()], cwd=SCRIPTS, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == status, run.stderr
+    assert run.stdout.endswith("heavy: []\n")
+    assert run.stderr.count("\n") == (status != 0)
+
+
+def test_folders_of_shortened_runs_are_their_own():
+    assert parse_reproduce(["table2"]).results_dir == REPOSITORY / "results" / "paper"
+    short = parse_reproduce(["table2", "--epochs", "3"])
+    assert short.work_dir.name == short.results_dir.name == "paper_3-epochs"
+
+
+def test_dry_run_prints_commands_that_parse_and_writes_nothing(run_script, tmp_path):
+    flags = ("table2", "--rows", "warmup", "direct-5", "--seeds", 4, 5, "--work_dir", tmp_path / "runs", "--dry_run")
+    first, *commands = run_script("reproduce.py", *flags).stdout.splitlines()
+    assert first.startswith("0 of 4 runs are finished")
+    settings = [parse_command_line(shlex.split(command)[2:]).settings for command in commands]
+    assert [(s.run_name, s.mode, s.seed) for s in settings] == [
+        ("seed-4", "implicit", 4), ("seed-4", "direct", 4), ("seed-5", "implicit", 5), ("seed-5", "direct", 5)
+    ]  # fmt: skip
+    assert not (tmp_path / "runs").exists()
