@@ -1,6 +1,7 @@
 """Regenerate the tables and figures of the QDEQ paper from real runs.
 
     python DEQ-Quantum/reproduce.py table1|table2|table3|table4|tables [--seeds 0 1 2] [--report]
+    python DEQ-Quantum/reproduce.py theory
 
 `--help` after any of them teaches its flags. Each command is one function here; what it needs lies in `reproduction/`.
 """
@@ -100,6 +101,27 @@ def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
         fail(f"{len(failed)} of {len(jobs)} runs failed; the first with: {failed[0].shown_command}")
 
 
+def run_theory(options: argparse.Namespace) -> None:
+    """`theory`: measure what is not measured yet, print the tables, draw the figures."""
+    # here: torch takes seconds to import, and no other command needs it in this process
+    import theory
+    from dataset import DataError
+    from figures import save_figure
+    from utils.checkpoint import CheckpointError
+
+    out = options.results_dir / "theory"
+    data_dir = str(options.data_dir or Settings().data_dir)
+    try:
+        figures = theory.run(out, options.seed, data_dir, options.runs, theory.Plan(dataset=options.dataset))
+    except (DataError, CheckpointError) as error:
+        fail(error)
+    for name, figure in figures.items():
+        for suffix in ("svg", "png"):
+            save_figure(figure, options.images_dir / f"{name}.{suffix}")
+    print((out / "theory.md").read_text())
+    print(f"written to {out}, figures to {options.images_dir}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command: what it cannot do ends it with one line."""
     options = parse_command_line(arguments)
@@ -113,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
         fail(error)
 
 
-COMMANDS = {**{name: run_tables for name in TABLES}, "tables": run_tables}
+COMMANDS = {**{name: run_tables for name in TABLES}, "tables": run_tables, "theory": run_theory}
 
 if __name__ == "__main__":
     main()

@@ -150,7 +150,7 @@ def draw_contraction(contraction: list[dict]) -> Figure:
 
 
 def draw_ablations(ablations: list[dict]) -> Figure:
-    """Test accuracy, relative residual and spectral radius of each variant of each ablation, with the spread over seeds.
+    """Test accuracy, relative residual and spectral radius of each variant, with the spread over seeds.
 
     Args:
         ablations: what `theory.ablations.measure` returns, for each variant.
@@ -176,6 +176,7 @@ def draw_ablations(ablations: list[dict]) -> Figure:
     grid[1, 0].set_ylabel("relative residual", color=INK)
     grid[2, 0].set_ylabel("spectral radius", color=INK)
     first = ablations[0]
-    about = f"{first['epochs']} epoch{'s' * (first['epochs'] != 1)}, mean and standard deviation over {len(first['seeds'])} seeds"
+    epochs = f"{first['epochs']} epoch{'s' * (first['epochs'] != 1)}"
+    about = f"{epochs}, mean and standard deviation over {len(first['seeds'])} seeds"
     figure.supxlabel(about, fontsize=8, color=GREY)
     return figure

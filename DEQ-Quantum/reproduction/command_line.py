@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reproduction.rows import TABLES
 from utils.cli import OneLineParser
-from utils.settings import REPOSITORY
+from utils.settings import DATASETS, REPOSITORY
 
 SEEDS = (0, 1, 2)
 
@@ -103,7 +103,33 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("tables", help=about, description=about, parents=parents)
     command.set_defaults(tables=list(TABLES), rows=None)
     _add_report(command)
+    _add_theory(commands)
     return parser
+
+
+def _add_theory(commands) -> None:
+    about = "checks of the theory: contraction, Theorem 3, convergence, implicit gradient, ablations, Fig. 4"
+    command = commands.add_parser(
+        "theory",
+        help=about,
+        description=about.capitalize() + ". Trains what it looks at for a few epochs; ten minutes of one core.",
+    )
+    command.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="of all that is random (default: 0)")
+    command.add_argument(
+        "--runs", type=Path, nargs="+", default=[], metavar="DIR", help="run folders whose models are looked at besides"
+    )
+    command.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
+    command.add_argument("--dataset", choices=DATASETS, default="mnist", help="of the models (default: mnist)")
+    command.add_argument(
+        "--results_dir",
+        type=Path,
+        default=REPOSITORY / "results" / "paper",
+        metavar="DIR",
+        help="results are written to its folder theory (default: results/paper)",
+    )
+    command.add_argument(
+        "--images_dir", type=Path, default=REPOSITORY / "images", metavar="DIR", help="of the figures (default: images)"
+    )
 
 
 def _add_report(command: argparse.ArgumentParser) -> None:
@@ -116,6 +142,8 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
     """Read a command line; ends the program with one line on stderr if it is wrong."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if options.command == "theory":
+        return options
     if getattr(options, "report", False) and options.rows:
         parser.error("--report shows whole tables: leave out --rows")
     folder = "paper" if options.epochs is None else f"paper_{options.epochs}-epochs"
