@@ -8,6 +8,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,9 @@ def run_theory(options: argparse.Namespace) -> None:
         figures = theory.run(out, options.seed, data_dir, options.runs, theory.Plan(dataset=options.dataset))
     except (DataError, CheckpointError) as error:
         fail(error)
+    except KeyboardInterrupt:
+        print("\nstopped; what is measured is kept, the same command goes on")
+        raise SystemExit(128 + signal.SIGINT) from None
     for name, figure in figures.items():
         for suffix in ("svg", "png"):
             save_figure(figure, options.images_dir / f"{name}.{suffix}")

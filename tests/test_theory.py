@@ -1,22 +1,27 @@
 """The theory's checks: their bounds against states and circuits simulated elsewhere, and that each check can fail."""
 
 import json
+import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
 import torch
+from conftest import train_here
 from torch.autograd.functional import jacobian
 
+import reproduce
 import theory
-import theory.run
 from dataset import load_features
+from figures import draw_overlaps
 from models.circuit import build_circuit
 from models.classical_layers import TanhLayer
 from models.quantum_layer import QuantumLayer
 from theory import ablations, bounds, construction, contraction, first_experiments, overlaps, subjects
 from utils.cli import parse_command_line
+from utils.settings import SettingsError
 
 FAST = theory.Plan("digits", epochs=1, n_images=6, n_overlaps=50, n_pairs=3, n_circuits=1, n_directions=2,
                    ablation_epochs=1, ablation_seeds=1)  # fmt: skip
@@ -129,7 +134,7 @@ def test_contraction_of_a_known_map():
     for name in ("spectral_radius", "norm_l2"):
         assert at[name]["mean"] == pytest.approx(0.3) and at[name]["share_below_1"] == 1
     assert at["norm_max"]["largest"] == pytest.approx(0.3 * q.abs().sum(1).max().item())
-    assert at["norm_l2"]["mean_bound"] == pytest.approx(0.3) and at["radial"] is None
+    assert at["norm_l2"]["mean_bound"] == at["norm_l2"]["largest_bound"] == pytest.approx(0.3) and at["radial"] is None
     for ratio in measured["ratios"]:
         assert ratio["violations"] == 0 and ratio["largest"] <= ratio["largest_bound"]
     assert max(r["largest"] for r in measured["ratios"] if r["norm"] == "l2") > 0.2
@@ -250,7 +255,7 @@ def test_implicit_gradient_is_the_finite_differences(flags):
     before = [p.clone() for p in s.model.parameters()]
     found = first_experiments.gradient(s, 3, torch.Generator().manual_seed(0))
     assert all(torch.equal(a, b) for a, b in zip(before, s.model.parameters()))
-    assert max(found["against_finite_differences"].values()) < 1e-6
+    assert found["n_images"] == 3 and max(found["against_finite_differences"].values()) < 1e-8
     assert found["forward_tolerance"]["1e-01"] > found["forward_tolerance"]["1e-08"]
     assert found["sixty_layers"] < 1e-6
 
@@ -305,11 +310,55 @@ def test_everything_is_kept_and_read_back(tmp_path, monkeypatch):
         theory.run(tmp_path, 1, "", plan=FAST)
 
 
-def test_a_run_folder_is_looked_at(tmp_path):
-    from conftest import train_here
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """`reproduce.py theory` in this process, writing into tmp_path."""
+    monkeypatch.setattr(logging.getLogger("qdeq"), "handlers", [])  # the command adds one of its own
+    folders = ["--results_dir", str(tmp_path / "results"), "--images_dir", str(tmp_path / "images")]
+    return lambda *flags: reproduce.main(["theory", *folders, *map(str, flags)])
 
+
+def test_the_command_writes_results_and_vector_and_pixel_figures(command, tmp_path, monkeypatch, capsys):
+    def measured(out, seed, data_dir, runs, plan):
+        assert (seed, runs, plan.dataset) == (3, [], "digits")
+        out.mkdir(parents=True)
+        (out / "theory.md").write_text("# All is well\n")
+        return {"overlap": draw_overlaps(overlaps.measure(20, torch.Generator().manual_seed(0)))}
+
+    monkeypatch.setattr(theory, "run", measured)
+    command("--dataset", "digits", "--seed", 3)
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {"overlap.svg", "overlap.png"}
+    assert "# All is well" in capsys.readouterr().out
+
+
+def test_the_command_ends_with_one_line_where_it_cannot_go_on(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(theory, "Plan", lambda dataset: replace(FAST, dataset=dataset))
+    (tmp_path / "mnist.npz").write_text("no archive")
+    for flags, words in ((("--data_dir", tmp_path), "corrupt"),
+                         (("--dataset", "digits", "--runs", tmp_path), "no checkpoint")):  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            command(*flags)
+        error = capsys.readouterr().err
+        assert end.value.code == 1 and error.count("\n") == 1 and words in error
+
+
+def test_an_interrupted_command_says_that_it_goes_on(command, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(theory, "run", interrupted)
+    with pytest.raises(SystemExit) as end:
+        command()
+    assert end.value.code == 130 and "the same command goes on" in capsys.readouterr().out
+
+
+def test_a_run_folder_is_looked_at(tmp_path):
     train_here("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--max_step", 30, "--device", "cpu",
                "--tensorboard", "False", "--work_dir", tmp_path, "--name", "mine")  # fmt: skip
     found = subjects.of_run(tmp_path / "mine", "", 20)
     assert found.state == "run mine" and found.x.shape == (20, 16) and found.x.dtype == torch.float64
     assert found.name == "digits, 4 classes, 4 qubits, amplitude" and 0 <= found.test_acc <= 1
+    train_here("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--max_step", 2, "--model", "linear",
+               "--device", "cpu", "--tensorboard", "False", "--work_dir", tmp_path, "--name", "other")  # fmt: skip
+    with pytest.raises(SettingsError, match="no bounds for --model linear"):
+        subjects.of_run(tmp_path / "other", "", 20)

@@ -122,13 +122,14 @@ def draw_contraction(contraction: list[dict]) -> Figure:
         y = len(contraction) - 1 - row
         for offset, (norm, (colour, marker)) in zip((0.18, -0.02), NORMS.items()):
             ratios = [r for r in entry["ratios"] if r["norm"] == norm]
-            largest, bound = max(r["largest"] for r in ratios), max(r["largest_bound"] for r in ratios)
+            at_equilibrium = entry["at_equilibrium"][f"norm_{norm}"]
+            largest = max(r["largest"] for r in ratios)
+            bound = max(at_equilibrium["largest_bound"], *(r["largest_bound"] for r in ratios))
             mean = sum(r["mean"] for r in ratios) / len(ratios)
             axes.plot([mean, largest], [y + offset] * 2, color=colour, lw=3, solid_capstyle="butt")
             axes.plot(largest, y + offset, color=colour, marker=marker, ms=6)
             axes.plot(bound, y + offset, color=colour, marker=marker, ms=6, mfc="white")
-            worst = entry["at_equilibrium"][f"norm_{norm}"]["largest"]
-            axes.plot(worst, y + offset, color=colour, marker="|", ms=11, mew=2.5)
+            axes.plot(at_equilibrium["largest"], y + offset, color=colour, marker="|", ms=11, mew=2.5)
         radius = entry["at_equilibrium"]["spectral_radius"]
         axes.plot([radius["mean"], radius["largest"]], [y - 0.22] * 2, color=GREEN, lw=3, solid_capstyle="butt")
         axes.plot(radius["largest"], y - 0.22, color=GREEN, marker="D", ms=5)
@@ -137,8 +138,8 @@ def draw_contraction(contraction: list[dict]) -> Figure:
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(
-        "ratio; filled: pairs of states, from the mean to the largest; stroke: largest norm of df/dz at equilibria; "
-        "open: bound",
+        "bar and filled marker: ratio of pairs of states, mean to largest\n"
+        "stroke: largest norm of df/dz at an equilibrium; open marker: upper bound",
         color=INK,
         fontsize=9,
     )

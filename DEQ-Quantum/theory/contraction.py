@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from deq import batch_jacobian
+from models.classical_layers import TanhLayer
 from theory import bounds
 from theory.subjects import TIGHT, Subject
 
 NEAR = 1e-3
 ROUND_OFF = 1e-9  # of a ratio between neighbours: differences of 1e-3 lose three digits
+SOLVED = 1e-9  # relative residual of what counts as an equilibrium
 NORMS = {"l2": 2, "max": float("inf")}
 
 
@@ -75,7 +77,7 @@ def measure(subject: Subject, n_pairs: int, generator: torch.Generator) -> dict:
 
 def _pair_bound(subject: Subject, v: Tensor, other: Tensor, norm: str) -> Tensor:
     """Upper bound on ||f(z) - f(z')|| for inputs (n_pairs, B, D): (n_pairs, B)."""
-    if subject.settings.model == "classical":
+    if isinstance(subject.model.layer, TanhLayer):
         w = subject.model.layer.w
         order = NORMS[norm]
         return torch.linalg.matrix_norm(w, order) * (v - other).norm(order, dim=-1)
@@ -86,18 +88,20 @@ def _pair_bound(subject: Subject, v: Tensor, other: Tensor, norm: str) -> Tensor
 
 def _at_equilibrium(subject: Subject) -> dict:
     """Spectral radius, spectral norm and largest row sum of df/dz at the equilibria, with bounds on the norms."""
-    model, x = subject.model, subject.x
-    p = model(x, TIGHT)
+    model = subject.model
+    p = model(subject.x, TIGHT)
+    solved = p.res_rel < SOLVED
+    x, z = subject.x[solved], p.z[solved]
     f = model.layer.bind(x)
-    jacobian = batch_jacobian(f, p.z)
+    jacobian = batch_jacobian(f, z)
     # df/dz and the Jacobian in the space of readouts share their eigenvalues but for zeros
-    reduced = batch_jacobian(f.reduced(), p.z[:, :: model.layer.copies])
+    reduced = batch_jacobian(f.reduced(), z[:, :: model.layer.copies])
     measures = {
         "spectral_radius": torch.linalg.eigvals(reduced).abs().amax(-1),
         "norm_l2": torch.linalg.matrix_norm(jacobian, 2),
         "norm_max": torch.linalg.matrix_norm(jacobian, float("inf")),
     }
-    upper = _slope_bounds(subject, p.z + x, p.z)
+    upper = _slope_bounds(subject, z + x, z)
     summary = {
         name: {
             "mean": values.mean().item(),
@@ -109,12 +113,13 @@ def _at_equilibrium(subject: Subject) -> dict:
     for name, bound in upper.items():
         summary[name] |= {
             "mean_bound": bound.mean().item(),
+            "largest_bound": bound.max().item(),
             "violations": int((measures[name] > bound + ROUND_OFF).sum()),
         }
     return {
-        "residual": p.res_rel.max().item(),
-        "norm_of_v": (p.z + x).norm(dim=1).mean().item(),
-        "radial": _radial(subject, jacobian, p.z + x),
+        "n_images": len(x),
+        "norm_of_v": (z + x).norm(dim=1).mean().item(),
+        "radial": _radial(subject, jacobian, z + x),
         **summary,
     }
 
@@ -122,7 +127,7 @@ def _at_equilibrium(subject: Subject) -> dict:
 def _slope_bounds(subject: Subject, v: Tensor, z: Tensor) -> dict[str, Tensor]:
     """Upper bounds on ||df/dz||_2 and ||df/dz||_max per image, (B,) each."""
     layer = subject.model.layer
-    if subject.settings.model == "classical":
+    if isinstance(subject.model.layer, TanhLayer):
         slopes = 1 - z.square().amin(-1)
         return {f"norm_{norm}": slopes * torch.linalg.matrix_norm(layer.w, order) for norm, order in NORMS.items()}
     slopes = bounds.slope_bounds(subject.settings.encoding, v, z[:, :: layer.copies])

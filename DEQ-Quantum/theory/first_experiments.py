@@ -7,13 +7,14 @@
    its error where the forward solve stops early.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from deq import SolverSettings, solve
+from deq import SolverSettings, equilibrium, solve, unroll
 from models.circuit import build_circuit
 from models.quantum_layer import QuantumLayer
 from theory.subjects import TIGHT, Subject
@@ -24,8 +25,9 @@ TRACE_STEPS = 30
 LEVELS = (1e-3, 1e-6, 1e-10)
 QUANTILES = (0.1, 0.5, 0.9)
 TIGHT_STEPS, TIGHT_TOL = 200, 1e-12
-# of the five-point rule: so short that hardly any step crosses the kink of ReLU; round-off is 1e-10 of a slope
-DIFFERENCE_STEP = 1e-6
+TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)
+# of the five-point rule: its own error is of order 1e-16 here, and round-off 1e-12 of a slope
+DIFFERENCE_STEP = 1e-4
 
 
 @torch.no_grad()
@@ -116,37 +118,49 @@ def _reached(trace: Tensor, level: float) -> dict:
 
 
 def gradient(subject: Subject, n_directions: int, generator: torch.Generator) -> dict:
-    """The third experiment: cross-entropy at the equilibrium, its slope along random directions in parameter space.
+    """The third experiment: the slope of a smooth loss of the equilibrium along random directions in parameter space.
+
+    The loss is the cross-entropy of head(z*) with random labels, without ReLU, whose kink finite differences would
+    cross. It is taken on those images for which Newton and Broyden from z = 0 agree on the fixed point, and finite
+    differences follow that fixed point: their solves start there.
 
     Returns:
-        Relative errors: of each backward solver's gradient along the directions, against finite differences of solves
-        to 1e-14; of the whole gradient against the tight one, where the forward solve stops at a tolerance; and of the
-        gradient through 60 explicit layers.
+        How many images those are. Relative errors: of each backward solver's gradient along the directions, against
+        finite differences; of the whole gradient, against that of tight solves, where the forward solve stops at a
+        tolerance; and of the gradient through 60 explicit layers.
     """
-    model, x = subject.model, subject.x
+    model = subject.model
+    x, fixed_point = _agreed(subject)
     labels = torch.randint(subject.settings.num_classes, (len(x),), generator=generator)
-    parameters = [p for p in model.parameters()]
+    parameters = list(model.parameters())
+
+    def loss(start: Tensor, depth) -> Tensor:
+        h = model.layer.bind(x).reduced()
+        if depth.n_layer:
+            r = unroll(h, start, depth.n_layer)
+        else:
+            r, _ = equilibrium(h, start, depth.forward, depth.backward)
+        return cross_entropy(model.head(model.layer.lift(r)), labels)
+
+    def gradient_at(start: Tensor, depth) -> Tensor:
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss(start, depth), parameters)])
+
     directions = [
         [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters] for _ in range(n_directions)
     ]
-
-    def gradient_at(depth) -> Tensor:
-        loss = cross_entropy(model(x, depth).logits, labels)
-        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
-
-    slopes = torch.stack([_slope(model, parameters, d, lambda: cross_entropy(model(x, TIGHT).logits, labels))
-                          for d in directions])  # fmt: skip
-    matrix = torch.stack([torch.cat([part.flatten() for part in d]) for d in directions])
-    exact = gradient_at(TIGHT)
+    slopes = torch.stack([_slope(parameters, d, lambda: loss(fixed_point, TIGHT)) for d in directions])
+    along = torch.stack([torch.cat([part.flatten() for part in d]) for d in directions])
+    exact = gradient_at(fixed_point, TIGHT)
     backward, forward = {}, {}
     for name in ("exact", "broyden", "anderson", "fixed_point"):
         depth = replace(TIGHT, backward=SolverSettings(name, 1 if name == "exact" else 100, TIGHT_TOL))
-        error = (matrix @ gradient_at(depth) - slopes).norm() / slopes.norm()
+        error = (along @ gradient_at(fixed_point, depth) - slopes).norm() / slopes.norm()
         backward[LABELS.get(name, name)] = error.item()
-    for tolerance in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8):
+    zero = torch.zeros_like(fixed_point)
+    for tolerance in TOLERANCES:
         depth = replace(TIGHT, forward=SolverSettings("broyden", 50, tolerance))
-        forward[f"{tolerance:.0e}"] = ((gradient_at(depth) - exact).norm() / exact.norm()).item()
-    unrolled = gradient_at(replace(TIGHT, n_layer=60))
+        forward[f"{tolerance:.0e}"] = ((gradient_at(zero, depth) - exact).norm() / exact.norm()).item()
+    unrolled = gradient_at(zero, replace(TIGHT, n_layer=60))
     return {
         "subject": subject.name,
         "state": subject.state,
@@ -159,7 +173,17 @@ def gradient(subject: Subject, n_directions: int, generator: torch.Generator) ->
 
 
 @torch.no_grad()
-def _slope(model, parameters: list[Tensor], direction: list[Tensor], loss) -> Tensor:
+def _agreed(subject: Subject) -> tuple[Tensor, Tensor]:
+    """The images (B', D) on which Newton and Broyden end in the same fixed point, and that point (B', n_units)."""
+    h = subject.model.layer.bind(subject.x).reduced()
+    start = subject.x.new_zeros(len(subject.x), subject.model.layer.n_units)
+    newton, broyden = (solve(h, start, SolverSettings(name, TIGHT_STEPS, TIGHT_TOL)) for name in ("newton", "broyden"))
+    agreed = newton.converged & broyden.converged & ((newton.z - broyden.z).norm(dim=1) < 1e-9)
+    return subject.x[agreed], newton.z[agreed]
+
+
+@torch.no_grad()
+def _slope(parameters: list[Tensor], direction: list[Tensor], loss: Callable[[], Tensor]) -> Tensor:
     """Derivative of the loss along a direction by the five-point rule; leaves the parameters as they were."""
     start = [p.clone() for p in parameters]
 

@@ -154,11 +154,11 @@ def _source() -> str:
 
 
 def _subjects(seed: int, data_dir: str, runs: Sequence[Path], plan: Plan) -> list[subjects.Subject]:
-    found = []
+    found = [subjects.of_run(folder, data_dir, plan.n_images) for folder in runs]
     for name, settings in subjects.wanted(plan.dataset, seed, data_dir).items():
         log.info("theory: training %s for %d epochs", name, plan.epochs)
         found += subjects.untrained_and_trained(name, settings, plan.epochs, plan.n_images)
-    return found + [subjects.of_run(folder, data_dir, plan.n_images) for folder in runs]
+    return found
 
 
 def _construction(generator) -> list[dict]:

@@ -18,9 +18,10 @@ from models.qdeq_model import Depth, EquilibriumClassifier
 from training import Training
 from utils import checkpoint
 from utils.run_folder import RunFolder
-from utils.settings import Settings
+from utils.settings import Settings, SettingsError
 
 CPU = torch.device("cpu")
+WITH_BOUNDS = ("qdeq", "wang2022", "classical", "classical_narrow")
 # to the last digits of float64 where Newton gets there
 TIGHT = Depth(0, SolverSettings("newton", 40, 1e-14), SolverSettings("exact", 1))
 
@@ -97,6 +98,8 @@ def of_run(folder: Path, data_dir: str, n_images: int) -> Subject:
     path = folder / "checkpoint_best.pt"
     content = checkpoint.load(path)
     settings = replace(Settings.from_dict(content["settings"]), data_dir=data_dir)
+    if settings.model not in WITH_BOUNDS:
+        raise SettingsError(f"--runs {folder}: there are no bounds for --model {settings.model}; leave it out")
     model = build_model(settings)
     checkpoint.load_weights(model, content["model"], path)
     parts = (settings.dataset, f"{settings.num_classes} classes", f"{settings.n_wires} qubits", settings.encoding)
