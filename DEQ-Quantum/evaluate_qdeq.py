@@ -6,6 +6,11 @@
 for the whole split.
 """
 
+from utils.cli import OneLineParser, fail, share_cores
+
+if __name__ == "__main__":
+    share_cores()  # before torch is imported
+
 import argparse
 import json
 from dataclasses import dataclass
@@ -21,10 +26,8 @@ from figures import draw_confusion_matrix, save_figure
 from models.baselines import ClassicalClassifier, ComponentClassifier, LinearClassifier, ReadoutClassifier
 from models.qdeq_model import Depth, EquilibriumClassifier, QDEQModel
 from utils import checkpoint, seeds
-from utils.cli import OneLineParser, fail
 from utils.run_folder import choose_device
 from utils.settings import Settings, SettingsError
-
 
 BATCH = 2048  # images at a time; no result depends on it
 
@@ -95,7 +98,8 @@ def evaluate(
         split: features and labels on the model's device.
         depth: equilibrium or stack of layers.
         max_images: only the first so many, None for all.
-        spectral_radius_seed: also report the mean spectral radius of df/dz, with random starts from this seed.
+        spectral_radius_seed: also report the spectral radius of df/dz, the mean over the first `BATCH` images, with
+            random starts from this seed.
     """
     was_training = model.training
     model.eval()
@@ -119,13 +123,16 @@ def evaluate(
         )
         if p.solver is not None:
             add(solver_steps=p.solver.steps, converged=p.solver.converged)
-        if spectral_radius_seed is not None:
-            generator = seeds.generator(spectral_radius_seed, "spectral radius", number, x.device)
+        if spectral_radius_seed is not None and number == 0:
+            generator = seeds.generator(spectral_radius_seed, "spectral radius", 0, x.device)
             with torch.enable_grad():
-                add(spectral_radius=model.spectral_radius(compiled.bind(x), p.z, generator))
+                radius = model.spectral_radius(compiled.bind(x), p.z, generator)
     model.train(was_training)
     predicted = torch.cat(predictions)
-    return Evaluation({name: (total / len(predicted)).item() for name, total in sums.items()}, predicted)
+    metrics = {name: (total / len(predicted)).item() for name, total in sums.items()}
+    if spectral_radius_seed is not None:
+        metrics["spectral_radius"] = radius.double().mean().item()
+    return Evaluation(metrics, predicted)
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, n_classes: int) -> Tensor:

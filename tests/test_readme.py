@@ -1,5 +1,6 @@
 """The README keeps its word: its code runs, its commands parse, its tables and files are there."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -42,6 +43,17 @@ def test_result_tables_are_those_of_the_committed_files(pattern):
     printed = subprocess.run([sys.executable, str(SCRIPTS / "results_table.py"), *files],
                              capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
     assert f"<!-- results_table.py {pattern} -->\n\n{printed}\n" in README
+
+
+def test_speeds_are_those_of_the_committed_benchmark():
+    measured = json.loads((REPOSITORY / "results" / "benchmark" / "step.json").read_text())
+    medians = [
+        1e3 * measured["step"]["times"][name]["median"]
+        for name in ("torchquantum, broyden, in z-space", "compiled, broyden", "compiled, newton+exact")
+    ]
+    table = README.split("| training step | ms | times faster |")[1].split("\n\n")[0]
+    shown = re.findall(r"\| ([\d.]+) \| ([\d.]+) \|$", table, re.M)
+    assert shown == [(f"{ms:.3g}" if ms > 100 else f"{ms:.1f}", f"{medians[0] / ms:.3g}") for ms in medians]
 
 
 def test_nothing_is_left_to_fill_in():

@@ -16,7 +16,11 @@ class BoundLayer(Protocol):
         """(B, n_units * copies) to itself."""
 
     def reduced(self):
-        """h(r) with f(lift(r)) = lift(h(r)): (B, n_units) to itself. May offer `jacobian(r)`."""
+        """h(r) with f(lift(r)) = lift(h(r)): (B, n_units) to itself.
+
+        May offer `jacobian(r)`, and `vjp(r, w)`: w^T dh/dz at z = lift(r), (B, n_units) twice to
+        (B, n_units * copies), differentiable in all that f closes over.
+        """
 
 
 class CompiledLayer(Protocol):

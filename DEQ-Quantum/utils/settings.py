@@ -90,7 +90,8 @@ class Settings:
     jac_loss_weight: float = setting(0.0, "equilibrium", "weight of ||J_f||_F^2 / numel(z) in the loss")
     jac_loss_freq: float = setting(0.0, "equilibrium", "fraction of steps that carry the Jacobian loss, 0 to 1")
     jac_incremental: int = setting(0, "equilibrium", "raise the Jacobian weight by 0.1 every so many steps, up to 2")
-    spectral_radius_mode: bool = setting(False, "equilibrium", "report the Jacobian's spectral radius at validation")
+    spectral_radius_mode: bool = setting(False, "equilibrium", "report the Jacobian's spectral radius at validation "
+                                         "(mean over the first 2048 images)")
     # the run
     name: str = setting("", "run", "name of the run (default: made from data set, model and seed)")
     work_dir: str = setting("", "run", "folder that holds the run folders, none of which is ever overwritten "
