@@ -95,9 +95,9 @@ def _jacobians(contraction: list[dict]) -> str:
         "J = df/dz, exact, at the images that Newton solves to a relative residual of 1e-9. Bounds: the gradient of "
         "readout k is at most 2 sqrt(1 - r_k^2) / ||v|| long (amplitude) or sqrt(n (1 - r_k^2)) (angle); f repeats it "
         "n times. Amplitude encoding sees directions only, so J (z + x) = 0. The l2 norm is what the worst direction "
-        "of z sees, and random pairs hardly ever meet that: their largest ratio above is a low estimate of the Lipschitz "
-        "constant. A spectral radius below 1 is enough for Picard to converge near the equilibrium; a norm below 1 "
-        "everywhere would make the equilibrium unique.\n\n"
+        "of z sees, and random pairs hardly ever meet that: their largest ratio above is a low estimate of the "
+        "Lipschitz constant. A spectral radius below 1 is enough for Picard to converge near the equilibrium; a norm "
+        "below 1 everywhere would make the equilibrium unique.\n\n"
         + table(
             ["model", "state", "accuracy on the images", "images solved", "spectral radius, mean", "largest", "below 1",
              "l2 norm of J, mean", "largest", "mean bound", "max norm of J, mean", "mean bound", "bound violated",
