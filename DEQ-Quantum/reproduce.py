@@ -1,7 +1,11 @@
 """Regenerate the tables and figures of the QDEQ paper from real runs.
 
-    python DEQ-Quantum/reproduce.py table1|table2|table3|table4|tables [--seeds 0 1 2] [--report]
-    python DEQ-Quantum/reproduce.py theory
+    python DEQ-Quantum/reproduce.py table1|table2|table3|table4|tables     run what is not finished, show the table
+    python DEQ-Quantum/reproduce.py table2 --report                        run nothing, write the table
+    python DEQ-Quantum/reproduce.py table5                                 search hyper-parameters
+    python DEQ-Quantum/reproduce.py theory                                 check the theory
+    python DEQ-Quantum/reproduce.py figures                                draw the figures
+    python DEQ-Quantum/reproduce.py report --html                          everything anew, and as one page
 
 `--help` after any of them teaches its flags. Each command is one function here; what it needs lies in `reproduction/`.
 """
@@ -13,37 +17,42 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from reproduction import report
 from reproduction.command_line import parse_command_line
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
+from reproduction.report import put_into, write_table
 from reproduction.rows import TABLES, Table
 from reproduction.schedule import new_stop_path, open_pool, run_all
+from reproduction.sweep import DATA, Search, choices_of
+from reproduction.sweep import write_report as write_search_report
 from reproduction.tables import markdown
 from utils.cli import fail, share_cores
-from utils.settings import Settings, SettingsError
+from utils.settings import REPOSITORY, Settings, SettingsError
+
+README, IMAGES = REPOSITORY / "README.md", REPOSITORY / "images"
 
 
 def run_tables(options: argparse.Namespace) -> None:
-    """`table1` to `table4`, `tables`: run what is not finished, then show the tables; --report only writes them."""
+    """`table1` to `table4`, `tables`: run what is not finished and show it; with --report only write the tables."""
     if options.report:
         for name in options.tables:
-            _write_table(TABLES[name], options)
+            _write(TABLES[name], options, options.results_dir)
         return
     tables = [_chosen(TABLES[name], options) for name in options.tables]
     jobs = [job for table in tables for job in _jobs(table, options)]
     jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
-    finished = [job for job in jobs if job.results() is not None]
-    left = [job for job in jobs if job not in finished]
-    print(f"{len(finished)} of {len(jobs)} runs are finished in {options.work_dir}", flush=True)
+    left = [job for job in jobs if job.results() is None]
+    print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {options.work_dir}", flush=True)
     if options.dry_run:
         print("\n".join(job.shown_command for job in left))
         return
     if left:
         _run(jobs, left, options)
-    for table in tables:
-        of_table = [job for job in jobs if job.table == table.name]
-        print("\n" + report.show_table(table, _epochs(table, options), options.seeds, of_table))
+    # of this command's rows alone, and beside its runs: only --report writes among the results
+    shown = options.work_dir / "shown"
+    contents = [_write(table, options, shown) for table in tables]
+    if options.wandb != "disabled":
+        _log_summary([content for content in contents if content["rows"]], shown, options)
 
 
 def _chosen(table: Table, options: argparse.Namespace) -> Table:
@@ -53,36 +62,24 @@ def _chosen(table: Table, options: argparse.Namespace) -> Table:
     return replace(table, rows=tuple(row for row in table.rows if row.name in options.rows))
 
 
-def _write_table(table: Table, options: argparse.Namespace) -> dict:
-    """Keep, write and print one table."""
-    epochs = _epochs(table, options)
-    content = report.write_table(table, epochs, options.seeds, _jobs(table, options), options.results_dir)
-    print(markdown(content) + "\n")
-    if content["rows"]:
-        print(f"written to {options.results_dir / table.name}\n")
-    return content
-
-
-def _epochs(table: Table, options: argparse.Namespace) -> int:
-    return options.epochs or table.epochs
-
-
 def _jobs(table: Table, options: argparse.Namespace) -> list[Job]:
-    epochs = _epochs(table, options)
-    watched = ["--device", options.device, "--tensorboard", "False", "--data_dir", str(_data_dir(options))]
-    jobs = []
-    for row in table.rows:
-        extra = [*watched]
-        if options.wandb != "disabled":
-            extra += ["--wandb", options.wandb, "--wandb_project", options.wandb_project]
-            extra += ["--wandb_group", table.name, "--wandb_job_type", row.name]
-        jobs += [make_job(table, row, seed, epochs, options.work_dir, tuple(extra)) for seed in options.seeds]
-    return jobs
+    epochs = options.epochs or table.epochs
+    return [
+        make_job(table, row, seed, epochs, options.work_dir, _watched(options, table.name, row.name))
+        for row in table.rows
+        for seed in options.seeds
+    ]
 
 
-def _data_dir(options: argparse.Namespace) -> Path:
-    """Absolute, because workers start elsewhere."""
-    return Path(options.data_dir or Settings().data_dir).resolve()
+def _watched(options: argparse.Namespace, group: str, job_type: str) -> tuple[str, ...]:
+    """Flags of where a run computes and how it is watched; `report` has none of them, and needs none."""
+    given = vars(options)
+    data_dir = Path(given.get("data_dir") or Settings().data_dir).resolve()  # absolute: workers start elsewhere
+    flags = ["--device", given.get("device", "cpu"), "--tensorboard", "False", "--data_dir", str(data_dir)]
+    if given.get("wandb", "disabled") != "disabled":
+        flags += ["--wandb", options.wandb, "--wandb_project", options.wandb_project]
+        flags += ["--wandb_group", group, "--wandb_job_type", job_type]
+    return tuple(flags)
 
 
 def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
@@ -93,13 +90,90 @@ def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
     for job in jobs:
         if job not in left:
             overview.already(job)
-    signal = run_all(left, pool, stop_path, overview)
+    stopped_by = run_all(left, pool, stop_path, overview)
     failed = [job for job in left if job.results() is None]
-    if failed and signal is not None:
+    if failed and stopped_by is not None:
         print("stopped; the same command goes on")
-        raise SystemExit(128 + signal)
+        raise SystemExit(128 + stopped_by)
     if failed:
         fail(f"{len(failed)} of {len(jobs)} runs failed; the first with: {failed[0].shown_command}")
+
+
+def _write(table: Table, options: argparse.Namespace, results_dir: Path) -> dict:
+    """Keep, write and print one table."""
+    content = write_table(table, options.epochs or table.epochs, options.seeds, _jobs(table, options), results_dir)
+    print(f"\n{markdown(content)}")
+    if content["rows"]:
+        print(f"\nwritten to {results_dir / table.name}")
+    return content
+
+
+def _log_summary(contents: list[dict], results_dir: Path, options: argparse.Namespace) -> None:
+    if not contents:
+        return
+    from reproduction.dashboard import log_summary  # here: only a dashboard needs them
+    from reproduction.pictures import draw_results
+
+    images = [path for path in draw_results(results_dir, results_dir / "images") if path.suffix == ".png"]
+    log_summary(contents, images, options.wandb_project, options.wandb, options.work_dir / "summary")
+
+
+def search(options: argparse.Namespace) -> None:
+    """`table5`: search hyper-parameters and show what was found; with --report only write it."""
+    searches = [_search(data, model, options) for data in options.data for model in options.models]
+    if options.dry_run:
+        for one in searches:
+            print(f"{one.data} {one.model}: {options.trials} proposals of {len(choices_of(one.model))} choices")
+        return
+    if not options.report:
+        _run_searches(searches, options)
+    folder = options.results_dir if options.report else options.work_dir / "shown"
+    print(f"\n{write_search_report(searches, folder) or 'no trial is finished yet'}")
+
+
+def _search(data: str, model: str, options: argparse.Namespace) -> Search:
+    extra = _watched(options, "table5", f"{data} {model}")
+    return Search(data, model, options.epochs or TABLES[DATA[data]].epochs, options.work_dir, extra)
+
+
+def _run_searches(searches: list[Search], options: argparse.Namespace) -> None:
+    try:
+        from reproduction import tuning  # here: an extra, and seconds
+    except ImportError as error:
+        fail(f"table5 needs Ray Tune and Optuna: pip install -r requirements-sweep.txt ({error})")
+    gpu = 1 / (options.jobs or 1) if options.device == "cuda" else 0
+    tuning.start(options.jobs, options.threads, options.address)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Tune meets
+    for one in searches:
+        print(f"{one.data} {one.model}", flush=True)
+        if not tuning.run_search(one, options.trials, options.threads, gpu):
+            print("stopped; the same command goes on")
+            raise SystemExit(128 + signal.SIGINT)
+
+
+def draw(options: argparse.Namespace) -> None:
+    """`figures`: Figures 1 to 3, and those of the kept results."""
+    from reproduction.pictures import draw_fixed, draw_results  # here: matplotlib and torch take seconds
+
+    # those of a trial leave the committed ones alone
+    own = IMAGES if options.images_dir == IMAGES / "paper" else options.images_dir
+    for path in [*draw_fixed(own), *draw_results(options.results_dir, options.images_dir)]:
+        print(path)
+
+
+def write_report(options: argparse.Namespace) -> None:
+    """`report`: keep what is finished; tables, figures, the README's tables and, if asked for, the page anew."""
+    contents = [_write(table, options, options.results_dir) for table in TABLES.values()]
+    draw(options)
+    if options.results_dir == REPOSITORY / "results" / "paper":
+        put_into(README, {content["table"]: markdown(content) for content in contents if content["rows"]})
+    if options.html:
+        from reproduction.page import write_page
+
+        tables = [path for name in ("table", "theory") for path in sorted(options.results_dir.glob(f"*/{name}.md"))]
+        images = {path.name: path for folder in (IMAGES, options.images_dir) for path in sorted(folder.glob("*.png"))}
+        write_page(options.html, tables, list(images.values()))
+        print(options.html)
 
 
 def run_theory(options: argparse.Namespace) -> None:
@@ -126,6 +200,16 @@ def run_theory(options: argparse.Namespace) -> None:
     print(f"written to {out}, figures to {options.images_dir}")
 
 
+COMMANDS = {
+    **dict.fromkeys(TABLES, run_tables),
+    "tables": run_tables,
+    "table5": search,
+    "figures": draw,
+    "report": write_report,
+    "theory": run_theory,
+}
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command: what it cannot do ends it with one line."""
     options = parse_command_line(arguments)
@@ -138,8 +222,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (SettingsError, OSError) as error:
         fail(error)
 
-
-COMMANDS = {**{name: run_tables for name in TABLES}, "tables": run_tables, "theory": run_theory}
 
 if __name__ == "__main__":
     main()

@@ -41,7 +41,7 @@ def job(tmp_path):
     return make
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=900.0):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
@@ -67,7 +67,9 @@ def test_failing_job_gives_its_last_line(job, tmp_path):
 
 
 def test_killed_process_is_started_again(job, tmp_path):
-    code = f"if os.path.exists('begun'): {WRITE_RESULTS}\nelse: open('begun', 'w'); os.kill(os.getpid(), signal.SIGKILL)"
+    code = (
+        f"if os.path.exists('begun'): {WRITE_RESULTS}\nelse: open('begun', 'w'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
     assert run_job(job(code), tmp_path / "stop", 1) == Outcome("finished")
 
 
@@ -92,7 +94,7 @@ def test_stop_file_asks_the_process_softly(job, tmp_path):
     thread.start()
     wait_for((running.folder / "begun").exists)
     (tmp_path / "stop").touch()
-    thread.join(60)
+    thread.join(900)
     assert outcomes == [Outcome("stopped")] and (running.folder / "saved").exists()
     assert run_job(running, tmp_path / "stop", 1) == Outcome("stopped")  # and none is begun
 
@@ -103,7 +105,7 @@ def test_one_run_has_one_writer(job, tmp_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(900)
     assert outcomes == [Outcome("finished")] * 2
     assert (both.folder / "writers").read_text() == "x"
 

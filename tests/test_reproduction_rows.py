@@ -25,7 +25,9 @@ def test_rows_are_what_the_scripts_train(table, row, tmp_path):
     model = row.name.removeprefix("amplitude_").removeprefix("angle_")
     words = ["bash", str(REPOSITORY / "bash_scripts" / f"{SCRIPT_OF[table.name]}.sh"), "train", "--model", model]
     words += ["--amplitude_encoder", "False"] * row.name.startswith("angle")
-    shown = subprocess.run(words, env=user_environment(QDEQ_PYTHON=str(echo)), capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        words, env=user_environment(QDEQ_PYTHON=str(echo)), capture_output=True, text=True, check=True
+    )
     script = parse_command_line(shown.stdout.splitlines()[1:]).settings
     ours = parse_command_line(list(flags_of(table, row, table.epochs))).settings
     ours.spectral_radius_mode = False  # only watches

@@ -19,6 +19,7 @@ from figures import draw_overlaps
 from models.circuit import build_circuit
 from models.classical_layers import TanhLayer
 from models.quantum_layer import QuantumLayer
+from reproduction.page import to_html
 from theory import ablations, bounds, construction, contraction, first_experiments, overlaps, subjects
 from utils.cli import parse_command_line
 from utils.settings import SettingsError
@@ -291,6 +292,8 @@ def test_everything_is_kept_and_read_back(tmp_path, monkeypatch):
     assert set(figures) == {"overlap", "solver_residuals", "contraction", "ablations"}
     text = (tmp_path / "theory.md").read_text()
     assert text.count("\n## ") == 8 and "nan" not in text
+    page = to_html(text)
+    assert page.count("<h3>") == 8 and page.count("<h2>") == 1 and page.count("<table>") == 8 and "#" not in page
     parts = sorted(path.stem for path in tmp_path.glob("*.json"))
     assert parts == ["ablations", "construction", "contraction", "convergence", "fixed_points", "gradient", "overlaps"]
     content = json.loads((tmp_path / "gradient.json").read_text())

@@ -3,11 +3,13 @@
 import argparse
 from pathlib import Path
 
-from reproduction.rows import TABLES
+from reproduction.rows import MODELS, TABLES
+from reproduction.sweep import DATA
 from utils.cli import OneLineParser
 from utils.settings import DATASETS, REPOSITORY
 
 SEEDS = (0, 1, 2)
+HTML_IN_RESULTS = Path("")
 
 EXAMPLES = """examples:
   every row of Table 2 with three seeds, on all cores; the same command goes on where it was stopped:
@@ -17,6 +19,8 @@ EXAMPLES = """examples:
     python reproduce.py table2 --rows implicit direct-1 --seeds 0 --epochs 2
   Tables 1 to 4 in one go on a Ray cluster whose machines share this folder:
     python reproduce.py tables --address auto
+  the search of one cell of Table 5, in shorter trials:
+    python reproduce.py table5 --data mnist10 --models implicit --trials 30 --epochs 30
   the tables of what is finished, without running anything:
     python reproduce.py table2 --report
 
@@ -103,6 +107,29 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("tables", help=about, description=about, parents=parents)
     command.set_defaults(tables=list(TABLES), rows=None)
     _add_report(command)
+    about = "search the hyper-parameters of Table 5 on the validation set (needs requirements-sweep.txt)"
+    command = commands.add_parser("table5", help=about, description=about, parents=parents)
+    command.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="(default: all)")
+    command.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="(default: all)")
+    command.add_argument(
+        "--trials", type=COUNT, default=20, metavar="N", help="proposals of each model on each data set (default: 20)"
+    )
+    command.set_defaults(rows=None)
+    _add_report(command)
+    about = "draw Figures 1 to 3 and those of the kept results"
+    command = commands.add_parser("figures", help=about, description=about, parents=[_folders()])
+    _add_images(command)
+    about = "keep what is finished; write all tables, figures and the README's tables anew"
+    command = commands.add_parser("report", help=about, description=about, parents=[_folders()])
+    _add_images(command)
+    command.add_argument(
+        "--html",
+        type=Path,
+        nargs="?",
+        const=HTML_IN_RESULTS,
+        metavar="FILE",
+        help="also one self-contained page of them (default: report.html in --results_dir)",
+    )
     _add_theory(commands)
     return parser
 
@@ -123,12 +150,19 @@ def _add_theory(commands) -> None:
     command.add_argument(
         "--results_dir",
         type=Path,
-        default=REPOSITORY / "results" / "paper",
         metavar="DIR",
         help="results are written to its folder theory (default: results/paper)",
     )
+    _add_images(command)
+    command.set_defaults(epochs=None, seeds=[], work_dir=None)
+
+
+def _add_images(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--images_dir", type=Path, default=REPOSITORY / "images", metavar="DIR", help="of the figures (default: images)"
+        "--images_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the figures of results (default: images/paper, with another --results_dir images in it)",
     )
 
 
@@ -142,12 +176,16 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
     """Read a command line; ends the program with one line on stderr if it is wrong."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.command == "theory":
-        return options
     if getattr(options, "report", False) and options.rows:
         parser.error("--report shows whole tables: leave out --rows")
     folder = "paper" if options.epochs is None else f"paper_{options.epochs}-epochs"
     options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
     options.results_dir = options.results_dir or REPOSITORY / "results" / folder
+    if "images_dir" in options:
+        of_paper = options.results_dir == REPOSITORY / "results" / "paper"
+        images = REPOSITORY / "images" / "paper" if of_paper else options.results_dir / "images"
+        options.images_dir = options.images_dir or images
+    if getattr(options, "html", None) == HTML_IN_RESULTS:
+        options.html = options.results_dir / "report.html"
     options.seeds = list(dict.fromkeys(options.seeds))
     return options

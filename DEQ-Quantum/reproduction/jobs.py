@@ -122,7 +122,15 @@ def _words(name: str, value: object) -> tuple[str, ...]:
     return f"--{name}", str(value)
 
 
-def make_job(table: Table, row: Row, seed: int, epochs: int, work_dir: Path, extra: tuple[str, ...] = ()) -> Job:
+def make_job(
+    table: Table,
+    row: Row,
+    seed: int,
+    epochs: int,
+    work_dir: Path,
+    extra: tuple[str, ...] = (),
+    name: str | None = None,
+) -> Job:
     """The job of a row and a seed, with the folder in which its run lies or will lie.
 
     Args:
@@ -130,10 +138,11 @@ def make_job(table: Table, row: Row, seed: int, epochs: int, work_dir: Path, ext
         work_dir: folder of all runs; this one's is <table>/<row>/seed-<n> in it, with a suffix where runs with other
             settings have taken that name.
         extra: further flags of train_qdeq.py: device, data folder, trackers.
+        name: of the run's folder, in place of seed-<n>.
     """
     flags = (*flags_of(table, row, epochs), "--seed", str(seed), *extra)
     wanted = parse_command_line(list(flags)).settings
-    folder = _folder(work_dir.resolve() / table.name / row.name / f"seed-{seed}", wanted)
+    folder = _folder(work_dir.resolve() / table.name / row.name / (name or f"seed-{seed}"), wanted)
     return Job(table.name, row.name, row.label, seed, epochs, flags, folder)
 
 

@@ -6,6 +6,7 @@ Figures 1 to 3 are drawn from the model's and the circuit's own objects; the oth
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from figures import draw_circuit, draw_overview, save_figure
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
 from models.circuit import build_circuit
 from reproduction.rows import MODELS, TABLES, Row, Table
-from utils.settings import REPOSITORY
 
 SUFFIXES = (".svg", ".png")
 RESIDUAL = r"$\Vert f(z)-z\Vert\,/\,\Vert z\Vert$"
@@ -90,11 +90,17 @@ def _families(rows: list[RowData]) -> dict[str, list[RowData]]:
     return families
 
 
+def _where(table: Table, family: str) -> str:
+    """A panel's title: the data set, and what sets the family apart."""
+    data = re.split(r",| \(", table.title)[0]
+    return f"{data}, {family}" if family else data
+
+
 def draw_training(table: Table, rows: list[RowData]) -> Figure:
     """Validation accuracy, training loss and residual of all models of a data set against the epoch."""
     panels = []
     for family, members in _families(rows).items():
-        where = table.title.split(",")[0] + (f", {family}" if family else "")
+        where = _where(table, family)
         for title, unit, name, scale in (
             ("validation accuracy", "%", "val_acc", 100.0),
             ("training loss", "cross-entropy", "train_loss", 1.0),
@@ -112,7 +118,7 @@ def draw_depth(tables: dict[str, list[RowData]]) -> Figure | None:
         for family, members in _families(rows).items():
             lines = _depth_lines({data.model: data for data in members})
             if lines:
-                title = TABLES[name].title.split(",")[0] + (f", {family}" if family else "")
+                title = _where(TABLES[name], family)
                 panels.append(Panel(title, "layers L", "test accuracy, %", lines, x_ticks=(1, 2, 5, 10)))
     return draw_panels(panels, 2) if panels else None
 
@@ -127,7 +133,9 @@ def _depth_lines(members: dict[str, RowData]) -> list[Line]:
     lines = [Line("DIRECT", depths, ours, 2, "o")]
     paper = {depth: data.row.paper.test_acc for depth, data in direct.items() if data.row.paper.test_acc is not None}
     if paper:
-        lines.append(Line("DIRECT, paper", np.array(sorted(paper)), np.array([[paper[d] for d in sorted(paper)]]), None, "s"))
+        lines.append(
+            Line("DIRECT, paper", np.array(sorted(paper)), np.array([[paper[d] for d in sorted(paper)]]), None, "s")
+        )
     ends = np.array([depths[0], depths[-1]])
     for model, label in (("implicit", "IMPLICIT"), ("warmup", "IMPLICIT+WARMUP")):
         if model in members:
@@ -157,7 +165,7 @@ def draw_spectral_radii(tables: dict[str, list[RowData]]) -> Figure | None:
                 if np.isfinite(data.curves["val_spectral_radius"]).any()
             ]
             if lines:
-                title = TABLES[name].title.split(",")[0] + (f", {family}" if family else "")
+                title = _where(TABLES[name], family)
                 level = (1.0, "1: Picard's iteration converges below")
                 panels.append(Panel(title, "epoch", "spectral radius of df/dz", lines, level=level))
     return draw_panels(panels, 2) if panels else None
@@ -171,7 +179,7 @@ FIXED: dict[str, Callable[[], Figure]] = {
 }
 
 
-def draw_fixed(images_dir: Path = REPOSITORY / "images") -> list[Path]:
+def draw_fixed(images_dir: Path) -> list[Path]:
     """Figures 1 to 3; the files that were written."""
     return [path for name, draw in FIXED.items() for path in _save(draw(), images_dir / name)]
 

@@ -10,12 +10,6 @@ from reproduction.tables import as_csv, build_table, markdown
 from utils.files import write_json, write_text
 
 
-def show_table(table: Table, epochs: int, seeds: list[int], jobs: list[Job]) -> str:
-    """A table straight from the run folders, as Markdown; nothing is written."""
-    found = {(job.row, job.seed): job.results() for job in jobs}
-    return markdown(build_table(table, epochs, seeds, {key: value for key, value in found.items() if value}))
-
-
 def write_table(table: Table, epochs: int, seeds: list[int], jobs: list[Job], results_dir: Path) -> dict:
     """Keep what is finished, then write table.md, table.csv and table.json of all that is kept.
 

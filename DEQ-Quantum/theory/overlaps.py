@@ -76,10 +76,10 @@ def measure(n_pairs: int, generator: torch.Generator) -> dict:
         distance = (first - second).norm(dim=1)
         lower = {"1 - sin(d^2), the paper's": bounds.fidelity_bound_of_the_paper(distance)}
         if encoding == "angle":
-            lower["cos^2(sum |d_l| / 2)"] = bounds.angle_fidelity_bound(first - second)
+            lower["cos^2 of half the summed turns"] = bounds.angle_fidelity_bound(first - second)
             lower["cos^2(d)"] = torch.cos(distance).square()
         else:
-            lower["1 - d^2 / max(|v|, |v'|)^2"] = bounds.amplitude_fidelity_bound(first, second)
+            lower["1 - d^2 / R^2, R the longer norm"] = bounds.amplitude_fidelity_bound(first, second)
         result[encoding] = {
             "n_pairs": n_pairs,
             "bounds": [

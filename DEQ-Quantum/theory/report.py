@@ -36,7 +36,7 @@ def table(header: list[str], rows: list[list]) -> str:
 def _cell(value) -> str:
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _percent(share: float) -> str:

@@ -96,7 +96,7 @@ class WandbLog:
         self._wandb = wandb
         self._run = wandb.init(
             project=settings.wandb_project,
-            name=run_dir.name,
+            name=" ".join(filter(None, (settings.wandb_job_type, run_dir.name))),
             group=settings.wandb_group or None,
             job_type=settings.wandb_job_type or None,
             id=run_id,

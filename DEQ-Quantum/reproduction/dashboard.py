@@ -1,0 +1,54 @@
+"""The end of a table in Weights & Biases: one run of job type "summary" in its group, with the table and the figures.
+
+The runs themselves log as ever, grouped by table and with their row as job type; see utils/tracking.py.
+"""
+
+from pathlib import Path
+
+from reproduction.tables import MEASURES
+
+
+def log_summary(contents: list[dict], images: list[Path], project: str, mode: str, folder: Path) -> str:
+    """Log tables and figures.
+
+    Args:
+        contents: of `build_table`, at least one.
+        images: PNG files.
+        project, mode: as in train_qdeq.py, --wandb_project and --wandb.
+        folder: where wandb keeps its files.
+
+    Returns:
+        The run's id.
+    """
+    import wandb  # here: it takes a second, and only this function needs it
+
+    group = contents[0]["table"] if len(contents) == 1 else "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    run = wandb.init(
+        project=project,
+        name=f"{group} summary",
+        group=group,
+        job_type="summary",
+        dir=folder,
+        mode=mode,
+        settings=wandb.Settings(silent=True),
+    )
+    for content in contents:
+        columns, lines = table_of(content)
+        run.log({content["table"]: wandb.Table(columns=columns, data=lines)})
+        for row in content["rows"]:
+            run.summary[f"{content['table']}/{row['row']}/test_acc"] = row["test_acc"]["mean"]
+    run.log({image.stem: wandb.Image(str(image)) for image in images})
+    run.finish()
+    return run.id
+
+
+def table_of(content: dict) -> tuple[list[str], list[list]]:
+    """Columns and lines: of each measure the mean, its standard deviation and the paper's value."""
+    columns = ["row", "seeds", "epochs"] + [f"{name}_{key}" for name in MEASURES for key in ("mean", "std", "paper")]
+    lines = [
+        [row["label"], len(row["seeds"]), content["epochs"]]
+        + [row[name][key] for name in MEASURES for key in ("mean", "std", "paper")]
+        for row in content["rows"]
+    ]
+    return columns, lines

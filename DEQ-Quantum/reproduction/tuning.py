@@ -1,0 +1,140 @@
+"""Ray Tune and Optuna for `sweep`: which trials are run, which are stopped early, and how a search goes on.
+
+Optuna proposes, from the paper's choice on; ASHA stops trials that are hopeless at their epoch; Tune keeps the state of
+both in <search>/tune, and a trial's run folder keeps the trial. Imported only where Ray and Optuna are needed.
+"""
+
+import os
+import threading
+import time
+import uuid
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import: nothing is reported to anybody
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # metrics.csv is the log
+
+import ray
+from optuna import logging as optuna_logging
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from reproduction.jobs import POLL, Outcome, Progress, run_job
+from reproduction.sweep import SEED, Search, canonical, choices_of, papers_choice, space_of
+
+METRIC = "val_acc"
+FEWEST_EPOCHS = 5  # of a trial before it may be stopped
+KEPT = 3  # of so many trials one goes on
+
+
+class TrialOfSearch(tune.Trainable):
+    """A trial as Tune sees it: each step is a validation of its run, which goes on in a process of its own."""
+
+    def setup(self, config: dict, search: Search, threads: int) -> None:
+        self._job = search.job({name: config[name] for name in space_of(search.model)})
+        self._stop_path = self._job.folder.parent / f".stop-{uuid.uuid4().hex}"
+        self._seen, self._outcome = 0.0, None
+        self._thread = threading.Thread(target=self._run, args=(threads,))
+        self._thread.start()
+
+    def _run(self, threads: int) -> None:
+        self._outcome = run_job(self._job, self._stop_path, threads)
+
+    def step(self) -> dict:
+        """Wait for the next validation.
+
+        Raises:
+            RuntimeError: the run failed.
+        """
+        while True:
+            # asked first, so that the last validation is read after the run has ended
+            outcome: Outcome | None = self._outcome
+            progress: Progress | None = self._job.progress()
+            if outcome is not None and outcome.status != "finished":
+                raise RuntimeError(f"{outcome.status} {outcome.message}: {self._job.shown_command}")
+            last = progress is not None and progress.epoch >= self._job.epochs
+            if progress is not None and progress.epoch > self._seen and (outcome is not None or not last):
+                self._seen = progress.epoch
+                return {METRIC: progress.val_acc, "epoch": progress.epoch, "done": outcome is not None}
+            time.sleep(POLL)
+
+    def cleanup(self) -> None:
+        """Stop the run softly, if it still goes on."""
+        self._stop_path.touch()
+        self._thread.join()
+        self._stop_path.unlink(missing_ok=True)
+
+    def save_checkpoint(self, folder: str) -> dict:
+        return {}  # the run folder is the checkpoint
+
+    def load_checkpoint(self, checkpoint: dict) -> None:
+        pass  # as above
+
+
+class Lines(tune.Callback):
+    """A line for each trial that ends."""
+
+    def on_trial_complete(self, iteration: int, trials: list, trial, **info) -> None:
+        self._say(trials, trial, "ended")
+
+    def on_trial_error(self, iteration: int, trials: list, trial, **info) -> None:
+        self._say(trials, trial, "failed")
+
+    def _say(self, trials: list, trial, how: str) -> None:
+        result = trial.last_result or {}
+        choice = " ".join(f"{name} {value:g}" for name, value in canonical(dict(trial.config)).items())
+        ended = sum(other.is_finished() for other in trials)
+        accuracy = f"val {100 * result[METRIC]:.2f} % at epoch {result['epoch']:g}" if METRIC in result else "no result"
+        print(f"{time.strftime('%H:%M')}  trial {ended} {how}: {choice}: {accuracy}", flush=True)
+
+
+def start(jobs: int | None, threads: int, address: str | None) -> None:
+    """Connect to Ray, on this machine unless an address is given."""
+    options = {"include_dashboard": False} | ({"num_cpus": jobs * threads} if jobs else {}) if address is None else {}
+    ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **options)
+
+
+def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> bool:
+    """Run a search, from where it was stopped if it has begun.
+
+    Args:
+        search: what is searched.
+        n_trials: how many proposals are looked at; where there are not more choices, each of them once.
+        threads: cores of a trial.
+        gpu: its share of one.
+
+    Returns:
+        Whether all its trials have ended.
+    """
+    first = [papers_choice(search.data, search.model)]
+    every = choices_of(search.model)
+    if n_trials >= len(every):
+        first += [choice for choice in every if choice not in first]
+        n_trials = len(every)
+    optuna_logging.set_verbosity(optuna_logging.WARNING)
+    trainable = tune.with_resources(
+        tune.with_parameters(TrialOfSearch, search=search, threads=threads), {"cpu": threads, "gpu": gpu}
+    )
+    storage = search.folder / "tune"
+    name = f"{n_trials}-trials_{search.epochs}-epochs"
+    if tune.Tuner.can_restore(str(storage / name)):
+        tuner = tune.Tuner.restore(str(storage / name), trainable, resume_errored=True)
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={flag: tune.choice(values) for flag, values in space_of(search.model).items()},
+            tune_config=tune.TuneConfig(
+                metric=METRIC,
+                mode="max",
+                num_samples=n_trials,
+                search_alg=OptunaSearch(seed=SEED, points_to_evaluate=first),
+                scheduler=ASHAScheduler(
+                    time_attr="epoch",
+                    max_t=search.epochs,
+                    grace_period=min(FEWEST_EPOCHS, search.epochs),
+                    reduction_factor=KEPT,
+                ),
+            ),
+            run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[Lines()]),
+        )
+    results = tuner.fit()
+    return len(results) == n_trials and all((result.metrics or {}).get("done") for result in results)
