@@ -14,7 +14,7 @@ CAPTIONS = {
     "qdeq": "Figure 1. One quantum circuit is a layer f(z; x); its equilibrium replaces a deep stack of circuits.",
     "circuit_4": "Figure 2. The circuit of 4 qubits.",
     "circuit_10": "Figure 3. The circuit of 10 qubits: the four-qubit block in a staircase.",
-    "overlap": "Figure 4. Overlap of encoded states against their squared distance, and lower bounds; 3000 random pairs.",
+    "overlap": "Figure 4. Overlap of encoded states against their squared distance; lower bounds; 3000 random pairs.",
     "solver_residuals": "Relative residual against solver step, before and after a short training.",
     "contraction": "How far f moves for how far z moves; below 1 it is a contraction.",
     "ablations": "A short training with other solver caps, starts of the parameters and Jacobian weights.",

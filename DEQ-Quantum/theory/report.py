@@ -202,7 +202,7 @@ def _ablations(ablations: list[dict]) -> str:
         "## Ablations\n\n"
         f"Four classes, 4 qubits, amplitude encoding, learning rate 0.05, {first['epochs']} epochs, mean ± standard "
         f"deviation over seeds {', '.join(map(str, first['seeds']))}; one thing changed at a time. Milliseconds are "
-        "those of a machine that may have been busy.\n\n"
+        "those of the processor.\n\n"
         + table(
             ["changed", "to", "test accuracy, %", "test loss", "relative residual", "solver steps", "spectral radius",
              "ms a step"],

@@ -12,7 +12,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -75,8 +76,10 @@ def run(out: Path, seed: int, data_dir: str, runs: Sequence[Path] = (), plan: Pl
         DataError, SettingsError, CheckpointError: no data, or a run folder that cannot be used.
     """
     out.mkdir(parents=True, exist_ok=True)
-    book = _Book(out, {"seed": seed, "plan": asdict(plan), "runs": [folder.name for folder in runs]})
-    looked_at = _Once(lambda: _subjects(seed, data_dir, runs, plan))
+    book = _Book(
+        out, {"seed": seed, "plan": asdict(plan), "runs": {folder.name: _checkpoint(folder) for folder in runs}}
+    )
+    looked_at = cache(lambda: _subjects(seed, data_dir, runs, plan))  # trained once, if a part needs them
 
     def generator(stream: str):
         seeds.seed_everything(seed)  # parameters come from torch's global generator
@@ -104,18 +107,6 @@ def run(out: Path, seed: int, data_dir: str, runs: Sequence[Path] = (), plan: Pl
         "contraction": draw_contraction(parts["contraction"]),
         "ablations": draw_ablations(parts["ablations"]),
     }
-
-
-class _Once:
-    """A value made when it is first asked for."""
-
-    def __init__(self, make: Callable):
-        self._make, self._made = make, None
-
-    def __call__(self):
-        if self._made is None:
-            self._made = self._make()
-        return self._made
 
 
 class _Book:
@@ -153,6 +144,12 @@ def _source() -> str:
     return digest.hexdigest()[:16]
 
 
+def _checkpoint(folder: Path) -> str | None:
+    """A fingerprint of a run's best checkpoint, None where there is none."""
+    path = folder / "checkpoint_best.pt"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else None
+
+
 def _subjects(seed: int, data_dir: str, runs: Sequence[Path], plan: Plan) -> list[subjects.Subject]:
     found = [subjects.of_run(folder, data_dir, plan.n_images) for folder in runs]
     for name, settings in subjects.wanted(plan.dataset, seed, data_dir).items():
@@ -177,7 +174,7 @@ def _fixed_points(plan: Plan, generator) -> list[dict]:
 def _ablations(seed: int, data_dir: str, plan: Plan) -> list[dict]:
     (settings, *_) = subjects.wanted(plan.dataset, seed, data_dir).values()
     used = range(seed, seed + plan.ablation_seeds)
-    splits = {s: load_splits(subjects.replace(settings, seed=s), subjects.CPU) for s in used}
+    splits = {s: load_splits(replace(settings, seed=s), subjects.CPU) for s in used}
     return [
         ablations.measure(variant, settings, splits, plan.ablation_epochs, used) for variant in ablations.variants()
     ]
