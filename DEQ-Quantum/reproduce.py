@@ -17,6 +17,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from reproduction.cluster import connect
 from reproduction.command_line import parse_command_line
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
@@ -123,7 +124,8 @@ def search(options: argparse.Namespace) -> None:
     searches = [_search(data, model, options) for data in options.data for model in options.models]
     if options.dry_run:
         for one in searches:
-            print(f"{one.data} {one.model}: {options.trials} proposals of {len(choices_of(one.model))} choices")
+            n_choices = len(choices_of(one.model))
+            print(f"{one.data} {one.model}: {min(options.trials, n_choices)} of {n_choices} choices")
         return
     if not options.report:
         _run_searches(searches, options)
@@ -142,7 +144,7 @@ def _run_searches(searches: list[Search], options: argparse.Namespace) -> None:
     except ImportError as error:
         fail(f"table5 needs Ray Tune and Optuna: pip install -r requirements-sweep.txt ({error})")
     gpu = 1 / (options.jobs or 1) if options.device == "cuda" else 0
-    tuning.start(options.jobs, options.threads, options.address)
+    connect(options.address, options.jobs and options.jobs * options.threads)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Tune meets
     for one in searches:
         print(f"{one.data} {one.model}", flush=True)
@@ -164,15 +166,19 @@ def draw(options: argparse.Namespace) -> None:
 def write_report(options: argparse.Namespace) -> None:
     """`report`: keep what is finished; tables, figures, the README's tables and, if asked for, the page anew."""
     contents = [_write(table, options, options.results_dir) for table in TABLES.values()]
+    tables = {content["table"]: markdown(content) for content in contents if content["rows"]}
+    if found := write_search_report([], options.results_dir):
+        tables["table5"] = found
     draw(options)
     if options.results_dir == REPOSITORY / "results" / "paper":
-        put_into(README, {content["table"]: markdown(content) for content in contents if content["rows"]})
+        for name in put_into(README, tables):
+            print(f"README.md has no place for {name}: <!-- reproduce.py {name} --> and <!-- end -->")
     if options.html:
         from reproduction.page import write_page
 
-        tables = [path for name in ("table", "theory") for path in sorted(options.results_dir.glob(f"*/{name}.md"))]
+        pages = sorted(options.results_dir.glob("*/*.md"))
         images = {path.name: path for folder in (IMAGES, options.images_dir) for path in sorted(folder.glob("*.png"))}
-        write_page(options.html, tables, list(images.values()))
+        write_page(options.html, pages, list(images.values()))
         print(options.html)
 
 

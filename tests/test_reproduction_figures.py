@@ -185,6 +185,12 @@ def test_page_holds_tables_and_images_and_fetches_nothing(written_page):
     assert captions[2] == "something else"
 
 
+def test_headings_and_bars_within_cells():
+    text = page.to_html("# One\n\n## Two `x`\n\n| a \\|b\\| | c |\n|---|---|\n| 1 | \\|2 |\n")
+    assert "<h2>One</h2>" in text and "<h3>Two <code>x</code></h3>" in text
+    assert "<th>a |b|</th><th>c</th>" in text and "<td>1</td><td>|2</td>" in text
+
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 COUNT = """<script>addEventListener("load", () => {
   const all = [...document.images];

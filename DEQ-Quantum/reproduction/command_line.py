@@ -112,7 +112,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="(default: all)")
     command.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="(default: all)")
     command.add_argument(
-        "--trials", type=COUNT, default=20, metavar="N", help="proposals of each model on each data set (default: 20)"
+        "--trials",
+        type=COUNT,
+        default=20,
+        metavar="N",
+        help="choices tried of each model on each data set (default: 20)",
     )
     command.set_defaults(rows=None)
     _add_report(command)
@@ -178,7 +182,9 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
     options = parser.parse_args(arguments)
     if getattr(options, "report", False) and options.rows:
         parser.error("--report shows whole tables: leave out --rows")
-    folder = "paper" if options.epochs is None else f"paper_{options.epochs}-epochs"
+    # trials of a search are seldom as long as the paper's runs: its table says how long, cell by cell
+    shortened = options.epochs is not None and options.command != "table5"
+    folder = f"paper_{options.epochs}-epochs" if shortened else "paper"
     options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
     options.results_dir = options.results_dir or REPOSITORY / "results" / folder
     if "images_dir" in options:

@@ -97,6 +97,9 @@ def to_html(markdown: str) -> str:
             parts.append(f"<h{level}>{_inline(heading[2])}</h{level}>")
         elif all(line.startswith("- ") for line in lines):
             parts.append("<ul>\n" + "\n".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "\n</ul>")
+        elif heading := re.fullmatch(r"(#+) (.*)", block):
+            tag = f"h{min(len(heading[1]) + 1, 6)}"
+            parts.append(f"<{tag}>{_inline(heading[2])}</{tag}>")
         else:
             tag = "h2" if number == 0 and block.startswith("**") else "p"
             parts.append(f"<{tag}>{_inline(' '.join(lines))}</{tag}>")
@@ -104,10 +107,12 @@ def to_html(markdown: str) -> str:
 
 
 def _table(lines: list[str]) -> str:
-    rows = [[_inline(cell.strip()) for cell in line.strip().strip("|").split("|")] for line in lines]
+    # a "|" within a cell is written "\\|"
+    cells = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in lines]
+    rows = [[_inline(cell.replace("\\|", "|").strip()) for cell in row] for row in cells]
     head, _, *body = rows  # the second line only rules
-    cells = [("th", head), *(("td", row) for row in body)]
-    text = "\n".join("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in row) + "</tr>" for tag, row in cells)
+    tagged = [("th", head), *(("td", row) for row in body)]
+    text = "\n".join("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in row) + "</tr>" for tag, row in tagged)
     return f'<div class="table"><table>\n{text}\n</table></div>'
 
 

@@ -1,10 +1,9 @@
 """Many jobs: side by side on Ray, on this machine or a cluster, or one after another where Ray is not installed.
 
 Every job is a process of one thread unless asked otherwise: on a small circuit several such processes use the cores
-better than one that shares them, and a run's numbers do not depend on how many there were. Ray is imported only here.
+better than one that shares them, and a run's numbers do not depend on how many there were. `cluster` imports Ray.
 """
 
-import os
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
 
+from reproduction.cluster import connect
 from reproduction.jobs import Job, Outcome, run_job
 from reproduction.overview import Overview
 from utils.settings import SettingsError
@@ -67,23 +67,12 @@ class RayPool:
 
     Raises:
         ImportError: Ray is not installed.
-        SettingsError: the cluster does not answer.
+        SettingsError: Ray does not start or answer, or has no GPU.
     """
 
     def __init__(self, stop_path: Path, threads: int, slots: int | None, address: str | None, gpu: bool):
-        # before the import: nothing is reported to anybody, and a job that takes no GPU is not warned about it
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        import ray  # here: seconds, and an extra that need not be installed
-
+        ray = connect(address, slots and slots * threads)
         self._ray, self._stop_path, self._threads = ray, stop_path, threads
-        quiet = {"include_dashboard": False} if address is None else {}
-        if address is None:
-            quiet["num_cpus"] = (slots or max(1, _cores() // threads)) * threads
-        try:
-            ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise SettingsError(f"--address {address}: no Ray cluster answers there ({error})") from error
         resources = ray.cluster_resources()
         n_gpus = resources.get("GPU", 0.0)
         if gpu and not n_gpus:
@@ -161,7 +150,3 @@ def new_stop_path(work_dir: Path) -> Path:
     """A file name of this command alone; see `run_job`."""
     work_dir.mkdir(parents=True, exist_ok=True)
     return work_dir.resolve() / f".stop-{uuid.uuid4().hex}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

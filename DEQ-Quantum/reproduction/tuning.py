@@ -9,10 +9,8 @@ import threading
 import time
 import uuid
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before the import: nothing is reported to anybody
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # metrics.csv is the log
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # before the import: metrics.csv is the log
 
-import ray
 from optuna import logging as optuna_logging
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
@@ -85,12 +83,6 @@ class Lines(tune.Callback):
         ended = sum(other.is_finished() for other in trials)
         accuracy = f"val {100 * result[METRIC]:.2f} % at epoch {result['epoch']:g}" if METRIC in result else "no result"
         print(f"{time.strftime('%H:%M')}  trial {ended} {how}: {choice}: {accuracy}", flush=True)
-
-
-def start(jobs: int | None, threads: int, address: str | None) -> None:
-    """Connect to Ray, on this machine unless an address is given."""
-    options = {"include_dashboard": False} | ({"num_cpus": jobs * threads} if jobs else {}) if address is None else {}
-    ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **options)
 
 
 def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> bool:

@@ -1,0 +1,170 @@
+"""Table 5: what is searched, how trials are kept and reported, and a search that is stopped and goes on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, SCRIPTS, user_environment
+
+from reproduction import sweep
+from reproduction.rows import KINDS, MODELS, TABLE_5, TABLES
+from reproduction.sweep import DATA, Search, canonical, choices_of, papers_choice, trials_of, write_report
+from utils.cli import parse_command_line
+
+NEEDS_RAY = pytest.mark.skipif(
+    find_spec("ray") is None or find_spec("optuna") is None,
+    reason="Ray or Optuna is not installed (requirements-sweep.txt)",
+)
+
+
+def test_spaces_are_those_of_appendix_e():
+    assert [len(choices_of(model)) for model in ("direct-1", "implicit", "warmup")] == [5, 35, 210]
+    # 7 = no Jacobian loss, or 2 weights x 3 frequencies; 6 = 3 lengths x 2 depths of the warm-up
+    assert 35 == 5 * 7 and 210 == 5 * 7 * 6
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_papers_choice_is_one_of_them(data, model):
+    if (data, model) == ("cifar10", "warmup"):
+        assert papers_choice(data, model)["pretrain_steps"] == 2350  # the space of Appendix E says 2355
+    else:
+        assert papers_choice(data, model) in choices_of(model)
+
+
+def test_a_trial_of_the_papers_choice_is_the_tables_row(tmp_path):
+    for data, table in DATA.items():
+        for model in MODELS:
+            table_row = KINDS[model] | TABLE_5[data][model] | TABLES[table].flags
+            job = Search(data, model, 25, tmp_path).job(papers_choice(data, model))
+            settings = parse_command_line(list(job.flags))
+            assert settings.warnings == [] and settings.settings.epochs == 25
+            for name in (
+                "lr",
+                "jac_loss_weight",
+                "jac_loss_freq",
+                "mode",
+                "n_layer",
+                "dataset",
+                "num_classes",
+                "n_wires",
+            ):
+                default = parse_command_line([]).settings.to_dict()[name]
+                assert settings.settings.to_dict()[name] == table_row.get(name, default), (data, model, name)
+
+
+def test_equal_trials_are_one_run(tmp_path):
+    search = Search("mnist10", "implicit", 10, tmp_path)
+    without = [{"lr": 0.05, "jac_loss_weight": w, "jac_loss_freq": f} for w, f in ((0, 0), (0.8, 0), (0, 0.5))]
+    assert len({search.job(choice).folder for choice in without}) == 1
+    assert canonical({"lr": 0.1, "jac_loss_weight": 0.5, "jac_loss_freq": 0.8})["jac_loss_freq"] == 0.8
+    assert search.job(without[0]).folder.name == "lr-0.05_jac_loss_weight-0_jac_loss_freq-0"
+
+
+def make_trial(search: Search, choice: dict, val_acc: float, test_acc: float | None, epoch: float = 10) -> None:
+    job = search.job(choice)
+    job.folder.mkdir(parents=True)
+    (job.folder / "config.json").write_text(json.dumps(parse_command_line(list(job.flags)).settings.to_dict()))
+    (job.folder / "metrics.csv").write_text(f"event,epoch,val_acc\nval,{epoch},{val_acc}\n")
+    if test_acc is not None:
+        results = {"epochs": epoch, "best_val_acc": val_acc, "test_acc": test_acc}
+        (job.folder / "results.json").write_text(json.dumps(results))
+
+
+def test_report_chooses_on_the_validation_set(tmp_path):
+    search = Search("fashion10", "direct-5", 10, tmp_path)
+    make_trial(search, {"lr": 0.05}, 0.72, 0.70)
+    make_trial(search, {"lr": 0.0075}, 0.71, 0.75)  # Table 5's; better on the test set, which must not matter
+    make_trial(search, {"lr": 0.1}, 0.80, None, epoch=5)  # stopped early: no candidate
+    assert [trial.choice["lr"] for trial in trials_of(search)] == [0.05, 0.0075, 0.1]
+    text = write_report([search], tmp_path / "results")
+    assert (
+        "| fashion10 | DIRECT-5 | lr 0.05 | 72.00 | 70.00 | lr 0.0075 | 71.00 | 75.00 | 3 (1) | 10 (paper: 100) |"
+        in text
+    )
+    assert (tmp_path / "results" / "table5" / "table.md").read_text() == text + "\n"
+
+
+def test_report_keeps_other_cells_and_fills_nothing_in(tmp_path):
+    first, second = (Search("mnist4", model, 100, tmp_path) for model in ("direct-2", "implicit"))
+    make_trial(first, {"lr": 0.01}, 0.9, 0.9)
+    write_report([first], tmp_path)
+    choice = {"lr": 0.1, "jac_loss_weight": 0.5, "jac_loss_freq": 1.0}
+    make_trial(second, choice, 0.8, 0.8)
+    text = write_report([second], tmp_path)
+    rows = [line for line in text.splitlines() if line.startswith("| mnist4")]
+    assert len(rows) == 2 and "lr 0.1, w 0.5, f 1 | 80.00" in rows[0] and "| not run |" in rows[1]
+    assert write_report([], tmp_path) == text  # from what is kept alone
+    assert write_report([Search("cifar10", "implicit", 5, tmp_path)], tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+
+
+KEPT = REPOSITORY / "results" / "paper" / "table5" / "trials.json"
+
+
+@pytest.mark.skipif(not KEPT.exists(), reason="no search is committed")
+def test_committed_search_is_the_readmes():
+    text = sweep.markdown(json.loads(KEPT.read_text()))
+    assert KEPT.with_name("table.md").read_text() == text + "\n"
+    assert f"<!-- reproduce.py table5 -->\n\n{text}\n\n<!-- end -->" in (REPOSITORY / "README.md").read_text()
+
+
+# the command
+
+
+def test_without_ray_one_line_names_the_remedy(tmp_path, run_script):
+    (tmp_path / "ray.py").write_text("raise ImportError('no Ray here')\n")
+    process = run_script("reproduce.py", "table5", "--work_dir", tmp_path, check=False, PYTHONPATH=str(tmp_path))
+    assert process.returncode == 1 and process.stderr.count("\n") == 1
+    assert "requirements-sweep.txt" in process.stderr
+
+
+def test_dry_run_counts(run_script, tmp_path):
+    flags = (
+        "table5",
+        "--data",
+        "mnist4",
+        "--models",
+        "direct-1",
+        "implicit",
+        "--work_dir",
+        tmp_path / "none",
+        "--dry_run",
+    )
+    text = run_script("reproduce.py", *flags).stdout
+    assert "mnist4 direct-1: 5 of 5 choices" in text and "mnist4 implicit: 20 of 35 choices" in text
+    assert not (tmp_path / "none").exists()
+
+
+@NEEDS_RAY
+def test_search_stops_and_goes_on(tmp_path, tiny_data):
+    words = [sys.executable, SCRIPTS / "reproduce.py", "table5", "--data", "mnist4", "--models", "direct-2", "--jobs", 1,
+             "--work_dir", tmp_path / "runs", "--results_dir", tmp_path / "results", "--data_dir", tiny_data,
+             "--epochs", 120]  # fmt: skip
+
+    def start(*more: str) -> subprocess.Popen:
+        return subprocess.Popen(list(map(str, [*words, *more])), env=user_environment(), stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+    process = start()
+    first = tmp_path / "runs" / "table5" / "mnist4" / "direct-2" / "lr-0.05"
+    until = time.monotonic() + 900
+    while not (first / "checkpoint_last.pt").exists():
+        assert time.monotonic() < until and process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    text = process.communicate(timeout=1500)[0]
+    assert process.returncode == 130 and "the same command goes on" in text
+    assert not (first / "results.json").exists() and not list(first.parent.glob(".stop-*"))
+    text = start().communicate(timeout=1500)[0]
+    assert "continuing after step" in (first / "log.txt").read_text()
+    assert "| mnist4 | DIRECT-2 |" in text and "| 5 (" in text
+    runs = {path.parent.name for path in Path(first.parent).glob("lr-*/config.json")}
+    assert runs == {"lr-0.005", "lr-0.0075", "lr-0.01", "lr-0.05", "lr-0.1"}
+    text = start("--report").communicate(timeout=1500)[0]
+    assert json.loads((tmp_path / "results" / "table5" / "table.json").read_text())["cells"][0]["model"] == "direct-2"
