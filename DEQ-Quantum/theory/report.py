@@ -70,9 +70,10 @@ def _ratios(contraction: list[dict]) -> str:
     return (
         "## Is f a contraction? Pairs of states\n\n"
         f"The ratio ||f(z) - f(z')|| / ||z - z'|| for {first['n_pairs']} pairs of states for each of "
-        f"{first['n_images']} test images, each beside its own upper bound from `theory/bounds.py`: with v = z + x, amplitude encoding, "
-        "|r_k - r'_k| <= 2 ||z - z'|| / max(||v||, ||v'||); angle encoding, |r_k - r'_k| <= 2 sin(s), s = half the l2 "
-        "norm over wires of the summed |z - z'|; n times that in the l2 norm. Classical: ||W||.\n\n"
+        f"{first['n_images']} test images, each beside its own upper bound from `theory/bounds.py`: with v = z + x, "
+        "amplitude encoding, |r_k - r'_k| <= 2 ||z - z'|| / max(||v||, ||v'||); angle encoding, |r_k - r'_k| <= "
+        "2 sin(s), s = half the l2 norm over wires of the summed |z - z'|; n times that in the l2 norm. Classical: "
+        "||W||.\n\n"
         + table(
             ["model", "state", "norm", "pairs", "mean", "largest", "below 1", "largest bound", "bound violated"], rows
         )
