@@ -3,6 +3,7 @@
     python DEQ-Quantum/reproduce.py table1|table2|table3|table4|tables     run what is not finished, show the table
     python DEQ-Quantum/reproduce.py table2 --report                        run nothing, write the table
     python DEQ-Quantum/reproduce.py table5                                 search hyper-parameters
+    python DEQ-Quantum/reproduce.py theory                                 check the theory
     python DEQ-Quantum/reproduce.py figures                                draw the figures
     python DEQ-Quantum/reproduce.py report --html                          everything anew, and as one page
 
@@ -181,12 +182,37 @@ def write_report(options: argparse.Namespace) -> None:
         print(options.html)
 
 
+def run_theory(options: argparse.Namespace) -> None:
+    """`theory`: measure what is not measured yet, print the tables, draw the figures."""
+    # here: torch takes seconds to import, and no other command needs it in this process
+    import theory
+    from dataset import DataError
+    from figures import save_figure
+    from utils.checkpoint import CheckpointError
+
+    out = options.results_dir / "theory"
+    data_dir = str(options.data_dir or Settings().data_dir)
+    try:
+        figures = theory.run(out, options.seed, data_dir, options.runs, theory.Plan(dataset=options.dataset))
+    except (DataError, CheckpointError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("\nstopped; what is measured is kept, the same command goes on")
+        raise SystemExit(128 + signal.SIGINT) from None
+    for name, figure in figures.items():
+        for suffix in ("svg", "png"):
+            save_figure(figure, options.images_dir / f"{name}.{suffix}")
+    print((out / "theory.md").read_text())
+    print(f"written to {out}, figures to {options.images_dir}")
+
+
 COMMANDS = {
     **dict.fromkeys(TABLES, run_tables),
     "tables": run_tables,
     "table5": search,
     "figures": draw,
     "report": write_report,
+    "theory": run_theory,
 }
 
 

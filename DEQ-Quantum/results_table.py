@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from statistics import mean, stdev
 
+from reproduction.rows import BASELINES
 from utils.cli import OneLineParser, fail
 
 # what makes two runs the same but for the seed
@@ -22,21 +23,13 @@ HEADER = (
 )
 
 
-BASELINES = {
-    "wang2022": "Wang et al. 2022",
-    "classical": "classical DEQ",
-    "classical_narrow": "classical DEQ, narrow",
-    "alam2021": "Alam et al. 2021, PCA",
-}
-
-
 def model_name(result: dict) -> str:
     """The paper's name of a run's model, after the baseline's where it is one."""
     if result["model"] == "linear":
         return "linear classifier"
     depth = {"implicit": "IMPLICIT", "warmup": "IMPLICIT+WARMUP", "direct": f"DIRECT-{result['n_layer']}"}
     baseline = BASELINES.get(result["model"])
-    return f"{baseline}, {depth[result['mode']]}" if baseline else depth[result["mode"]]
+    return f"{baseline}: {depth[result['mode']]}" if baseline else depth[result["mode"]]
 
 
 def spread(values: list[float], form: str) -> str:

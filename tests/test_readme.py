@@ -83,8 +83,8 @@ def test_results_table_puts_seeds_together_with_their_spread():
 
 
 def test_results_table_tells_baselines_apart():
-    models = {"wang2022": "Wang et al. 2022, IMPLICIT", "classical": "classical DEQ, IMPLICIT",
-              "alam2021": "Alam et al. 2021, PCA, IMPLICIT", "linear": "linear classifier"}  # fmt: skip
+    models = {"wang2022": "Wang et al. 2022: IMPLICIT", "classical": "classical DEQ: IMPLICIT",
+              "alam2021": "Alam et al. 2021 (PCA): IMPLICIT", "linear": "linear classifier"}  # fmt: skip
     lines = results_table.table([run(0, 0.9), *(run(0, 0.9, model=model) for model in models)]).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {name}" for name in ("IMPLICIT", *models.values())]
     assert len(results_table.table([run(0, 0.9), run(1, 0.9, model="qdeq")]).splitlines()) == 2 + 1

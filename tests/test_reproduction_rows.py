@@ -9,21 +9,20 @@ from conftest import REPOSITORY, SCRIPTS, user_environment
 
 from reproduction.command_line import parse_command_line as parse_reproduce
 from reproduction.jobs import SWITCHES, flags_of, make_job, same_run
-from reproduction.rows import MODELS, TABLE_5, TABLES
+from reproduction.rows import BASELINES, MODELS, TABLE_5, TABLES
 from utils.cli import parse_command_line
 from utils.settings import Settings
 
 SCRIPT_OF = {"table1": "qdeq_mnist4", "table2": "qdeq_mnist", "table3": "qdeq_fashion_mnist", "table4": "qdeq_cifar10"}
 ROWS = [(table, row) for table in TABLES.values() for row in table.rows]
-MODEL_ROWS = [(table, row) for table, row in ROWS if row.name.split("_")[-1] in MODELS]
 
 
-@pytest.mark.parametrize("table, row", MODEL_ROWS, ids=lambda part: part.name)
+@pytest.mark.parametrize("table, row", ROWS, ids=lambda part: part.name)
 def test_rows_are_what_the_scripts_train(table, row, tmp_path):
     echo = tmp_path / "echo_python"
     echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     echo.chmod(0o755)
-    model = row.name.split("_")[-1]
+    model = row.name.removeprefix("amplitude_").removeprefix("angle_")
     words = ["bash", str(REPOSITORY / "bash_scripts" / f"{SCRIPT_OF[table.name]}.sh"), "train", "--model", model]
     words += ["--amplitude_encoder", "False"] * row.name.startswith("angle")
     shown = subprocess.run(
@@ -48,6 +47,9 @@ def test_every_table_has_the_papers_six_models_and_numbers():
         names = [row.name for row in table.rows]
         assert len(set(names)) == len(names)
         assert table.epochs == (25 if table.name == "table4" else 100)
+        baselines = {f"{name}-{depth}" for name in BASELINES for depth in ("direct-1", "implicit")}
+        assert baselines | {"linear"} <= set(names)
+    assert TABLES["table2"].row("alam2021-direct-1").paper.test_acc == 71.75
     assert TABLES["table2"].row("implicit").paper.test_acc == 73.68
     assert TABLES["table3"].row("direct-10").paper.train_seconds == 11651.96
     assert TABLES["table4"].row("warmup").paper.test_acc == 25.45
@@ -93,8 +95,9 @@ def test_switches_are_those_of_the_command_line():
     assert "spectral_radius_mode" in SWITCHES and "amplitude_encoder" not in SWITCHES
 
 
-@pytest.mark.parametrize("text, status", [("--help", 0), ("table2 --help", 0), ("table9", 2), ("table2 --rows no", 2),
-                                          ("table2 --epochs 0", 2), ("table2 --report --rows implicit", 2)])  # fmt: skip
+@pytest.mark.parametrize("text, status", [("--help", 0), ("table2 --help", 0), ("theory --help", 0), ("table9", 2),
+                                          ("table2 --rows no", 2), ("theory --runs", 2), ("table2 --epochs 0", 2),
+                                          ("table2 --report --rows implicit", 2)])  # fmt: skip
 def test_help_and_wrong_flags_do_not_wait_for_torch(text, status):
     look = (
         "import sys, runpy; sys.argv[0] = 'reproduce.py'\n"

@@ -10,12 +10,17 @@ from figures.circuit_drawing import draw_circuit
 from figures.overview import draw_overview
 from figures.run_pictures import draw_confusion_matrix, draw_training_curves
 from figures.style import save_figure
+from figures.theory_pictures import draw_ablations, draw_contraction, draw_overlaps, draw_solver_residuals
 
 __all__ = [
+    "draw_ablations",
     "draw_circuit",
     "draw_confusion_matrix",
+    "draw_contraction",
+    "draw_overlaps",
     "draw_overview",
     "draw_scaling",
+    "draw_solver_residuals",
     "draw_training_curves",
     "save_figure",
 ]

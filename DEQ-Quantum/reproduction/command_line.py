@@ -6,7 +6,7 @@ from pathlib import Path
 from reproduction.rows import MODELS, TABLES
 from reproduction.sweep import DATA
 from utils.cli import OneLineParser
-from utils.settings import REPOSITORY
+from utils.settings import DATASETS, REPOSITORY
 
 SEEDS = (0, 1, 2)
 HTML_IN_RESULTS = Path("")
@@ -134,7 +134,31 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="also one self-contained page of them (default: report.html in --results_dir)",
     )
+    _add_theory(commands)
     return parser
+
+
+def _add_theory(commands) -> None:
+    about = "checks of the theory: contraction, Theorem 3, convergence, implicit gradient, ablations, Fig. 4"
+    command = commands.add_parser(
+        "theory",
+        help=about,
+        description=about.capitalize() + ". Trains what it looks at for a few epochs; ten minutes of one core.",
+    )
+    command.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="of all that is random (default: 0)")
+    command.add_argument(
+        "--runs", type=Path, nargs="+", default=[], metavar="DIR", help="run folders whose models are looked at besides"
+    )
+    command.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
+    command.add_argument("--dataset", choices=DATASETS, default="mnist", help="of the models (default: mnist)")
+    command.add_argument(
+        "--results_dir",
+        type=Path,
+        metavar="DIR",
+        help="results are written to its folder theory (default: results/paper)",
+    )
+    _add_images(command)
+    command.set_defaults(epochs=None, seeds=[], work_dir=None)
 
 
 def _add_images(command: argparse.ArgumentParser) -> None:

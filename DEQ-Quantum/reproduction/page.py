@@ -14,6 +14,10 @@ CAPTIONS = {
     "qdeq": "Figure 1. One quantum circuit is a layer f(z; x); its equilibrium replaces a deep stack of circuits.",
     "circuit_4": "Figure 2. The circuit of 4 qubits.",
     "circuit_10": "Figure 3. The circuit of 10 qubits: the four-qubit block in a staircase.",
+    "overlap": "Figure 4. Overlap of encoded states against their squared distance; lower bounds; 3000 random pairs.",
+    "solver_residuals": "Relative residual against solver step, before and after a short training.",
+    "contraction": "How far f moves for how far z moves; below 1 it is a contraction.",
+    "ablations": "A short training with other solver caps, starts of the parameters and Jacobian weights.",
     "accuracy_against_depth": "Test accuracy against the number of explicit layers; IMPLICIT is the limit of many.",
     "spectral_radius": "Spectral radius of df/dz at the equilibrium through training, mean over validation images.",
     "training": "Training curves of all models: mean over seeds, bands from the lowest to the highest.",
@@ -52,7 +56,7 @@ def write_page(path: Path, tables: list[Path], images: list[Path]) -> None:
 
     Args:
         path: the HTML file.
-        tables: Markdown files, each with a bold first line, tables, paragraphs and lists.
+        tables: Markdown files of headings, or a bold first line, tables, paragraphs and lists.
         images: PNG files.
     """
     parts = [f"<section>\n{to_html(table.read_text())}\n</section>" for table in tables]
@@ -88,6 +92,9 @@ def to_html(markdown: str) -> str:
         lines = block.splitlines()
         if all(line.startswith("|") for line in lines):
             parts.append(_table(lines))
+        elif heading := re.fullmatch(r"(#{1,3}) (.*)", block):
+            level = len(heading[1]) + 1  # the page has a heading of its own
+            parts.append(f"<h{level}>{_inline(heading[2])}</h{level}>")
         elif all(line.startswith("- ") for line in lines):
             parts.append("<ul>\n" + "\n".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "\n</ul>")
         elif heading := re.fullmatch(r"(#+) (.*)", block):

@@ -18,9 +18,9 @@ MODELS = {
 
 BASELINES = {
     "wang2022": "Wang et al. 2022",
-    "alam2021": "Alam et al. 2021, PCA",
+    "alam2021": "Alam et al. 2021 (PCA)",
     "classical": "classical DEQ",
-    "classical_narrow": "classical DEQ, narrow",
+    "classical_narrow": "narrow classical DEQ",
 }
 
 # the flags that make each model of section 3.3
@@ -124,7 +124,8 @@ def _baseline(name: str, data: str, paper: dict[str, tuple], prefix: str = "", s
         flags["spectral_radius_mode"] = False  # neither exact nor cheap where there is no amplitude encoding
     rows = []
     for depth in ("direct-1", "implicit"):
-        row, label = f"{name}-{depth}", f"{BASELINES[name]}, {MODELS[depth]}"
+        # after the comma stands what the figures give panels of their own
+        row, label = f"{name}-{depth}", f"{BASELINES[name]}: {MODELS[depth]}, baseline"
         chosen = {"model": name} | KINDS[depth] | TABLE_5[data][depth] | flags
         rows.append(Row(prefix + row, label + suffix, chosen, Paper(*paper.get(row, ()))))
     return rows
@@ -134,7 +135,7 @@ def _baselines(data: str, **paper: tuple) -> tuple[Row, ...]:
     """Every baseline, and the linear classifier once, since its depth changes nothing."""
     linear = {"model": "linear", "spectral_radius_mode": False} | KINDS["direct-1"] | TABLE_5[data]["direct-1"]
     rows = [row for name in BASELINES for row in _baseline(name, data, paper)]
-    return (*rows, Row("linear", "linear classifier", linear))
+    return (*rows, Row("linear", "linear classifier, baseline", linear))
 
 
 def _ten_qubits(dataset: str) -> dict:

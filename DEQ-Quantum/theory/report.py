@@ -1,0 +1,212 @@
+"""What `theory/` measured, as Markdown: for every check the statement, then its numbers."""
+
+
+def markdown(parts: dict, about: dict) -> str:
+    """The whole report.
+
+    Args:
+        parts: what each part measured, by name.
+        about: seed, plan and facts of the machine.
+    """
+    plan = about["plan"]
+    head = (
+        f"# Checks of the theory\n\nSeed {about['seed']}, data set {plan['dataset']}, commit {about['git_commit']}, "
+        f"torch {about['torch']}, {about['device']}, {about['date']}. All in float64 but the ablations."
+    )
+    sections = [
+        _overlaps(parts["overlaps"]),
+        _ratios(parts["contraction"]),
+        _jacobians(parts["contraction"]),
+        _construction(parts["construction"]),
+        _fixed_points(parts["fixed_points"]),
+        _convergence(parts["convergence"]),
+        _gradient(parts["gradient"]),
+        _ablations(parts["ablations"]),
+    ]
+    return "\n\n".join([head, *sections]) + "\n"
+
+
+def table(header: list[str], rows: list[list]) -> str:
+    """A Markdown table; floats with three significant digits."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _overlaps(overlaps: dict) -> str:
+    rows = [
+        [encoding, bound["bound"], found["n_pairs"], bound["pairs_below"], bound["least_margin"]]
+        for encoding, found in overlaps.items()
+        for bound in found["bounds"]
+    ]
+    return (
+        "## Overlap of encoded states (Fig. 4)\n\n"
+        "d is the distance of the encoded vectors in R^4, at most 1. For angle encoding (one qubit, four rotations) "
+        "the paper's bound follows from cos^2(d), derived in `theory/bounds.py`. For amplitude encoding only the "
+        "distance beside the longer vector counts; the paper's bound is shown there for comparison and does not hold "
+        "for short vectors.\n\n"
+        + table(["encoding", "lower bound", "pairs", "pairs below it", "least overlap - bound"], rows)
+    )
+
+
+def _ratios(contraction: list[dict]) -> str:
+    rows = [
+        [entry["subject"], entry["state"], ratio["norm"], ratio["pairs"], ratio["mean"], ratio["largest"],
+         _percent(ratio["share_below_1"]), ratio["largest_bound"], ratio["violations"]]
+        for entry in contraction
+        for ratio in entry["ratios"]
+    ]  # fmt: skip
+    first = contraction[0]
+    return (
+        "## Is f a contraction? Pairs of states\n\n"
+        f"The ratio ||f(z) - f(z')|| / ||z - z'|| for {first['n_pairs']} pairs of states for each of "
+        f"{first['n_images']} test images, each beside its own upper bound from `theory/bounds.py`: with v = z + x, "
+        "amplitude encoding, |r_k - r'_k| <= 2 ||z - z'|| / max(||v||, ||v'||); angle encoding, |r_k - r'_k| <= "
+        "2 sin(s), s = half the l2 norm over wires of the summed |z - z'|; n times that in the l2 norm. Classical: "
+        "||W||.\n\n"
+        + table(
+            ["model", "state", "norm", "pairs", "mean", "largest", "below 1", "largest bound", "bound violated"], rows
+        )
+    )
+
+
+def _jacobians(contraction: list[dict]) -> str:
+    rows = []
+    for entry in contraction:
+        at = entry["at_equilibrium"]
+        rows.append(
+            [entry["subject"], entry["state"], _percent(entry["test_acc"]), at["n_images"],
+             at["spectral_radius"]["mean"], at["spectral_radius"]["largest"],
+             _percent(at["spectral_radius"]["share_below_1"]), at["norm_l2"]["mean"], at["norm_l2"]["largest"],
+             at["norm_l2"]["mean_bound"], at["norm_max"]["mean"], at["norm_max"]["mean_bound"],
+             at["norm_l2"]["violations"] + at["norm_max"]["violations"], at["radial"]]
+        )  # fmt: skip
+    return (
+        "## The Jacobian at the equilibria\n\n"
+        "J = df/dz, exact, at the images that Newton solves to a relative residual of 1e-9. Bounds: the gradient of "
+        "readout k is at most 2 sqrt(1 - r_k^2) / ||v|| long (amplitude) or sqrt(n (1 - r_k^2)) (angle); f repeats it "
+        "n times. Amplitude encoding sees directions only, so J (z + x) = 0. The l2 norm is what the worst direction "
+        "of z sees, and random pairs hardly ever meet that: their largest ratio above is a low estimate of the "
+        "Lipschitz constant. A spectral radius below 1 is enough for Picard to converge near the equilibrium; a norm "
+        "below 1 everywhere would make the equilibrium unique.\n\n"
+        + table(
+            ["model", "state", "accuracy on the images", "images solved", "spectral radius, mean", "largest", "below 1",
+             "l2 norm of J, mean", "largest", "mean bound", "max norm of J, mean", "mean bound", "bound violated",
+             "length of J v / v"],
+            rows,
+        )
+    )  # fmt: skip
+
+
+def _construction(construction: list[dict]) -> str:
+    rows = [
+        [case["layers"], case["n_wires"], case["n_layers"], case["output_difference"], case["residual_after_L"],
+         case["solver_steps"], case["jacobian_power_L_minus_1"], case["jacobian_power_L"]]
+        for case in construction
+    ]  # fmt: skip
+    return (
+        "## Theorem 3: L different layers are one weight-tied block network\n\n"
+        "F(z; x) = (f_1(0; x), f_2(z_1; x), ..., f_L(z_{L-1}; x)), applied L times from z = 0, against "
+        "f_L(... f_1(0)). The result is F's equilibrium, and J_F^L = 0.\n\n"
+        + table(
+            ["layers", "n_wires", "L", "largest difference of outputs", "largest entry of F(z) - z", "Picard steps",
+             "largest entry of J^(L-1)", "of J^L"],
+            rows,
+        )
+    )  # fmt: skip
+
+
+def _fixed_points(fixed_points: list[dict]) -> str:
+    rows = [
+        [entry["encoding"], name, entry["n_solves"], _percent(found["converged"]), found["steps"],
+         _percent(entry["share_with_one_fixed_point"]), entry["largest_distance_between_ends"]]
+        for entry in fixed_points
+        for name, found in entry["solvers"].items()
+    ]  # fmt: skip
+    return (
+        "## First experiment: fixed points on synthetic data\n\n"
+        "Random four-qubit circuits and normal features; every solver from z = 0 and from random starts, to a relative "
+        "residual of 1e-12. A sample has one fixed point, as far as these solves can tell, if all that converged end "
+        "within 1e-9 of each other.\n\n"
+        + table(
+            ["encoding", "solver", "solves", "converged", "mean steps", "samples with one fixed point",
+             "largest distance between ends"],
+            rows,
+        )
+    )  # fmt: skip
+
+
+def _convergence(convergence: list[dict]) -> str:
+    rows = []
+    for entry in convergence:
+        for name, found in entry["solvers"].items():
+            rows.append([entry["subject"], entry["state"], name, *map(_steps_to, found["levels"])])
+    levels = [f"to {level['residual']:.0e}" for level in convergence[0]["solvers"]["Picard"]["levels"]]
+    return (
+        "## Second experiment: convergence of the solvers\n\n"
+        "Mean steps from z = 0 to a relative residual, and the share of test images that get there in 30 steps.\n\n"
+        + table(["model", "state", "solver", *levels], rows)
+    )
+
+
+def _steps_to(level: dict) -> str:
+    if level["mean_steps"] is None:
+        return "never"
+    return f"{level['mean_steps']:.1f} ({_percent(level['share'])})"
+
+
+def _gradient(gradient: list[dict]) -> str:
+    rows = [
+        [entry["subject"], entry["state"], entry["n_images"], *entry["against_finite_differences"].values(),
+         entry["sixty_layers"],
+         *entry["forward_tolerance"].values()]
+        for entry in gradient
+    ]  # fmt: skip
+    first = gradient[0]
+    header = ["model", "state", "images", *first["against_finite_differences"], "60 layers"]
+    header += [f"forward to {tolerance}" for tolerance in first["forward_tolerance"]]
+    return (
+        "## Third experiment: the implicit gradient against finite differences\n\n"
+        f"Relative error of the slope of the loss along {first['n_directions']} random directions in parameter space, "
+        "by backward solver; relative difference of the gradient through 60 explicit layers from the implicit one; and "
+        "of the implicit gradient where Broyden's forward solve stops at a relative residual. Images on which Newton "
+        "and Broyden do not agree on the fixed point are left out. Where the spectral radius of an image exceeds 1, "
+        "neither Picard's backward iteration nor 60 layers converge, and their columns show it.\n\n"
+        + table(header, rows)
+    )
+
+
+def _ablations(ablations: list[dict]) -> str:
+    def spread(entry: dict, name: str, form: str, scale: float = 1.0) -> str:
+        found = entry[name]
+        text = format(scale * found["mean"], form)
+        return text if found["std"] is None else f"{text} ± {format(scale * found['std'], form)}"
+
+    rows = [
+        [entry["ablation"], entry["label"], spread(entry, "acc", ".2f", 100), spread(entry, "loss", ".3f"),
+         spread(entry, "res_rel", ".1e"), spread(entry, "solver_steps", ".1f"), spread(entry, "spectral_radius", ".3f"),
+         spread(entry, "ms_per_step", ".1f")]
+        for entry in ablations
+    ]  # fmt: skip
+    first = ablations[0]
+    return (
+        "## Ablations\n\n"
+        f"Four classes, 4 qubits, amplitude encoding, learning rate 0.05, {first['epochs']} epochs, mean ± standard "
+        f"deviation over seeds {', '.join(map(str, first['seeds']))}; one thing changed at a time. Milliseconds are "
+        "those of the processor.\n\n"
+        + table(
+            ["changed", "to", "test accuracy, %", "test loss", "relative residual", "solver steps", "spectral radius",
+             "ms a step"],
+            rows,
+        )
+    )  # fmt: skip

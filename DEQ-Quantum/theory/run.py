@@ -1,0 +1,180 @@
+"""All checks in order, each kept in a file of its own as soon as it is done.
+
+    <out>/<part>.json   what was measured, with seed, plan, versions and device
+    <out>/theory.md     tables of all of it
+
+A part whose file was made from the same source, seed and plan is read back instead of measured again, so an interrupted
+command goes on where it was.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from evaluate_qdeq import load_splits
+from figures import draw_ablations, draw_contraction, draw_overlaps, draw_solver_residuals
+from theory import ablations, construction, contraction, first_experiments, overlaps, subjects
+from theory.report import markdown
+from utils import seeds
+from utils.files import write_json, write_text
+from utils.run_folder import environment
+from utils.settings import REPOSITORY
+
+log = logging.getLogger("qdeq")
+
+SOURCES = REPOSITORY / "DEQ-Quantum"
+WITHOUT_INFLUENCE = {"benchmarks", "figures", "reproduction"}  # rooms of SOURCES that no number here comes from
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        dataset: of all models that are trained.
+        epochs: of each model that is looked at.
+        n_images: test images of each; ten-qubit Jacobians are 100 x 100 for each.
+        n_overlaps: pairs of Fig. 4.
+        n_pairs: of states per image, for contraction.
+        n_circuits: random ones of the first experiment, each with 100 samples.
+        n_directions: of finite differences.
+        ablation_epochs, ablation_seeds: of every ablated training.
+    """
+
+    dataset: str = "mnist"
+    epochs: int = 5
+    n_images: int = 64
+    n_overlaps: int = 3000
+    n_pairs: int = 50
+    n_circuits: int = 8
+    n_directions: int = 10
+    ablation_epochs: int = 3
+    ablation_seeds: int = 3
+
+
+def run(out: Path, seed: int, data_dir: str, runs: Sequence[Path] = (), plan: Plan = Plan()) -> dict[str, Figure]:
+    """Measure everything.
+
+    Args:
+        out: folder of the results, made if need be.
+        seed: of all that is random.
+        data_dir: folder of <dataset>.npz.
+        runs: run folders whose best checkpoints are looked at besides.
+        plan: how much.
+
+    Returns:
+        Figures by name.
+
+    Raises:
+        DataError, SettingsError, CheckpointError: no data, or a run folder that cannot be used.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    book = _Book(
+        out, {"seed": seed, "plan": asdict(plan), "runs": {folder.name: _checkpoint(folder) for folder in runs}}
+    )
+    looked_at = cache(lambda: _subjects(seed, data_dir, runs, plan))  # trained once, if a part needs them
+
+    def generator(stream: str):
+        seeds.seed_everything(seed)  # parameters come from torch's global generator
+        return seeds.generator(seed, stream, 0)
+
+    parts = {
+        "overlaps": book.part("overlaps", lambda: overlaps.measure(plan.n_overlaps, generator("overlaps"))),
+        "contraction": book.part(
+            "contraction",
+            lambda: [contraction.measure(s, plan.n_pairs, generator("contraction")) for s in looked_at()],
+        ),
+        "construction": book.part("construction", lambda: _construction(generator("construction"))),
+        "fixed_points": book.part("fixed_points", lambda: _fixed_points(plan, generator("fixed points"))),
+        "convergence": book.part("convergence", lambda: [first_experiments.convergence(s) for s in looked_at()]),
+        "gradient": book.part(
+            "gradient",
+            lambda: [first_experiments.gradient(s, plan.n_directions, generator("gradient")) for s in looked_at()],
+        ),
+        "ablations": book.part("ablations", lambda: _ablations(seed, data_dir, plan)),
+    }
+    write_text(out / "theory.md", markdown(parts, book.about))
+    return {
+        "overlap": draw_overlaps(parts["overlaps"]),
+        "solver_residuals": draw_solver_residuals(parts["convergence"]),
+        "contraction": draw_contraction(parts["contraction"]),
+        "ablations": draw_ablations(parts["ablations"]),
+    }
+
+
+class _Book:
+    """Files of the parts, read back where nothing that made them has changed."""
+
+    def __init__(self, out: Path, asked: dict):
+        self.out = out
+        self.made_from = asked | {"source": _source()}
+        self.about = asked | environment(subjects.CPU)
+
+    def part(self, name: str, measure: Callable):
+        path = self.out / f"{name}.json"
+        try:
+            kept = json.loads(path.read_text())
+        except (OSError, ValueError):
+            kept = None
+        if isinstance(kept, dict) and kept.get("made_from") == self.made_from:
+            log.info("theory: %s is there", name)
+            return kept["measured"]
+        began = time.perf_counter()
+        measured = measure()
+        seconds = time.perf_counter() - began
+        log.info("theory: %s, %.0f s", name, seconds)
+        content = {"made_from": self.made_from, **environment(subjects.CPU), "seconds": round(seconds, 1)}
+        write_json(path, content | {"measured": measured})
+        return measured
+
+
+def _source() -> str:
+    """A fingerprint of the Python source, so that no result outlives the code that made it."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.rglob("*.py")):
+        if path.relative_to(SOURCES).parts[0] not in WITHOUT_INFLUENCE:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _checkpoint(folder: Path) -> str | None:
+    """A fingerprint of a run's best checkpoint, None where there is none."""
+    path = folder / "checkpoint_best.pt"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else None
+
+
+def _subjects(seed: int, data_dir: str, runs: Sequence[Path], plan: Plan) -> list[subjects.Subject]:
+    found = [subjects.of_run(folder, data_dir, plan.n_images) for folder in runs]
+    for name, settings in subjects.wanted(plan.dataset, seed, data_dir).items():
+        log.info("theory: training %s for %d epochs", name, plan.epochs)
+        found += subjects.untrained_and_trained(name, settings, plan.epochs, plan.n_images)
+    return found
+
+
+def _construction(generator) -> list[dict]:
+    cases = [(n_layers, kind, 4) for kind in ("amplitude", "angle", "tanh") for n_layers in (2, 3, 5)]
+    cases += [(3, "amplitude", 10)]
+    return [construction.measure(n_layers, kind, n_wires, 20, generator) for n_layers, kind, n_wires in cases]
+
+
+def _fixed_points(plan: Plan, generator) -> list[dict]:
+    return [
+        first_experiments.fixed_points(encoding, 100, plan.n_circuits, 4, generator)
+        for encoding in ("amplitude", "angle")
+    ]
+
+
+def _ablations(seed: int, data_dir: str, plan: Plan) -> list[dict]:
+    (settings, *_) = subjects.wanted(plan.dataset, seed, data_dir).values()
+    used = range(seed, seed + plan.ablation_seeds)
+    splits = {s: load_splits(replace(settings, seed=s), subjects.CPU) for s in used}
+    return [
+        ablations.measure(variant, settings, splits, plan.ablation_epochs, used) for variant in ablations.variants()
+    ]

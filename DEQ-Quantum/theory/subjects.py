@@ -1,0 +1,115 @@
+"""Models that the checks look at: untrained and trained, with test images, in float64.
+
+A trained one is trained here for a few epochs, with Table 5's hyper-parameters; or it is the best checkpoint of a run
+folder that the user names.
+"""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dataset import Splits
+from deq import SolverSettings
+from evaluate_qdeq import build_model, load_splits
+from models.qdeq_model import Depth, EquilibriumClassifier
+from training import Training
+from utils import checkpoint
+from utils.run_folder import RunFolder
+from utils.settings import Settings, SettingsError
+
+CPU = torch.device("cpu")
+WITH_BOUNDS = ("qdeq", "wang2022", "classical", "classical_narrow")
+# to the last digits of float64 where Newton gets there
+TIGHT = Depth(0, SolverSettings("newton", 40, 1e-14), SolverSettings("exact", 1))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and what it is looked at with.
+
+    Attributes:
+        name: what is classified, with which model.
+        state: "untrained", "trained, N epochs" or "run NAME".
+        settings: of the model.
+        model: in float64, in eval mode.
+        x: (B, D) features of the first test images, in float64.
+        test_acc: accuracy on these images at the equilibrium.
+    """
+
+    name: str
+    state: str
+    settings: Settings
+    model: EquilibriumClassifier
+    x: Tensor
+    test_acc: float
+
+
+def wanted(dataset: str, seed: int, data_dir: str) -> dict[str, Settings]:
+    """The models that are looked at by default, by name."""
+    common = {"dataset": dataset, "seed": seed, "data_dir": data_dir, "lr": 0.05}
+    four = Settings(num_classes=4, n_wires=4, **common)
+    ten = Settings(num_classes=10, n_wires=10, jac_loss_weight=0.8, jac_loss_freq=1.0, **common)
+    return {
+        "4 classes, 4 qubits, amplitude": four,
+        "4 classes, 4 qubits, angle": replace(four, amplitude_encoder=False),
+        "10 classes, 10 qubits, amplitude": ten,
+        "4 classes, classical": replace(four, model="classical"),
+    }
+
+
+def train_for(settings: Settings, splits: Splits, n_steps: int, prepare=None) -> Training:
+    """Train as train_qdeq.py does, keeping nothing on disk.
+
+    Args:
+        settings: of the run.
+        splits: its data.
+        n_steps: optimiser steps; 0 leaves the model as it starts.
+        prepare: called with the model before the first step.
+    """
+    training = Training(RunFolder(Path(), replace(settings, max_step=max(1, n_steps)), None), splits, CPU)
+    if prepare is not None:
+        prepare(training.model)
+    batches = training.batches()
+    for _ in range(n_steps):
+        training.train_step(*next(batches))
+    return training
+
+
+def untrained_and_trained(name: str, settings: Settings, epochs: int, n_images: int) -> list[Subject]:
+    """One model before and after a short training."""
+    splits = load_splits(settings, CPU)
+    subjects = []
+    for state, n_epochs in (("untrained", 0), (f"trained, {epochs} epochs", epochs)):
+        n_steps = n_epochs * -(-len(splits.train) // settings.batch_size)
+        model = train_for(settings, splits, n_steps).model
+        subjects.append(_subject(name, state, settings, model, splits, n_images))
+    return subjects
+
+
+def of_run(folder: Path, data_dir: str, n_images: int) -> Subject:
+    """The best checkpoint of a run.
+
+    Raises:
+        checkpoint.CheckpointError, SettingsError, DataError: it cannot be used.
+    """
+    path = folder / "checkpoint_best.pt"
+    content = checkpoint.load(path)
+    settings = replace(Settings.from_dict(content["settings"]), data_dir=data_dir)
+    if settings.model not in WITH_BOUNDS:
+        raise SettingsError(f"--runs {folder}: there are no bounds for --model {settings.model}; leave it out")
+    model = build_model(settings)
+    checkpoint.load_weights(model, content["model"], path)
+    parts = (settings.dataset, f"{settings.num_classes} classes", f"{settings.n_wires} qubits", settings.encoding)
+    name = ", ".join(parts) + ("" if settings.model == "qdeq" else f", {settings.model}")
+    return _subject(name, f"run {folder.name}", settings, model, load_splits(settings, CPU), n_images)
+
+
+@torch.no_grad()
+def _subject(name: str, state: str, settings: Settings, model, splits: Splits, n_images: int) -> Subject:
+    model = copy.deepcopy(model).double().eval()
+    x, labels = splits.test.features[:n_images].double(), splits.test.labels[:n_images]
+    test_acc = (model(x, TIGHT).logits.argmax(1) == labels).double().mean().item()
+    return Subject(name, state, settings, model, x, test_acc)
