@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qep_reference import ising, samples
 
 from qep import QEP, Diagonalisation, Exact, ExactResponse, OscillatorNetwork, PauliHamiltonian, Shots
 from qep.measurement import measurement_bases
+from qep_reference import ising, samples
 
 SEED = 20
 

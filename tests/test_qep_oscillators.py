@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from qep_reference import fock_operators
 
 from qep import QEP, GroundStateError, OscillatorNetwork, SquaredPositions
+from qep_reference import fock_operators
 
 LEVELS = 26
 EDGES = [(0, 1)]

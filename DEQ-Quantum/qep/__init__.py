@@ -5,40 +5,23 @@ estimator (`estimators.py`) reads the gradient off the observables' answers, mea
 (`measurement.py`); `oracles.py` has gradients to compare with. `learning/` trains systems on tasks.
 """
 
-from qep.costs import Cost, CrossEntropy, LinearObservable, SquaredError, SquaredPositions, SquaredSpins
-from qep.estimators import QEP, ExactResponse, GradientEstimate, GradientEstimator, Holomorphic
-from qep.ground_states import DegenerateGroundStateError, Diagonalisation, GroundStateError
-from qep.hamiltonians import PauliHamiltonian, SpinSystem, TransverseFieldIsing, couplings
-from qep.measurement import Exact, Measurement, Shots
-from qep.oracles import AutogradEigh, FiniteDifferences
-from qep.oscillators import OscillatorNetwork
-from qep.system import Equilibrium, QuantumSystem
+from importlib import import_module
 
-__all__ = [
-    "QEP",
-    "AutogradEigh",
-    "Cost",
-    "CrossEntropy",
-    "DegenerateGroundStateError",
-    "Diagonalisation",
-    "Equilibrium",
-    "Exact",
-    "ExactResponse",
-    "FiniteDifferences",
-    "GradientEstimate",
-    "GradientEstimator",
-    "GroundStateError",
-    "Holomorphic",
-    "LinearObservable",
-    "Measurement",
-    "OscillatorNetwork",
-    "PauliHamiltonian",
-    "QuantumSystem",
-    "Shots",
-    "SpinSystem",
-    "SquaredError",
-    "SquaredPositions",
-    "SquaredSpins",
-    "TransverseFieldIsing",
-    "couplings",
-]
+_HOME = {
+    "costs": ("Cost", "CrossEntropy", "LinearObservable", "SquaredError", "SquaredPositions", "SquaredSpins"),
+    "estimators": ("QEP", "ExactResponse", "GradientEstimate", "GradientEstimator", "Holomorphic"),
+    "ground_states": ("DegenerateGroundStateError", "Diagonalisation", "GroundStateError"),
+    "hamiltonians": ("PauliHamiltonian", "SpinSystem", "TransverseFieldIsing", "couplings"),
+    "measurement": ("Exact", "Measurement", "Shots"),
+    "oracles": ("AutogradEigh", "FiniteDifferences"),
+    "oscillators": ("OscillatorNetwork",),
+    "system": ("Equilibrium", "QuantumSystem"),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str):
+    # on demand: the command line imports qep.settings, and --help does not wait for torch
+    if name not in _MODULES:
+        raise AttributeError(f"module 'qep' has no attribute {name!r}")
+    return getattr(import_module(f"qep.{_MODULES[name]}"), name)
