@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass, fields
 
-from utils.settings import Settings, SettingsError, flag_of
+from utils.settings import BaseSettings, Settings, SettingsError, flag_of
 
 GROUPS = {
     "data": "what is classified",
@@ -57,8 +57,22 @@ def build_parser() -> argparse.ArgumentParser:
   continue a run after Ctrl-C or a crash:
     python train_qdeq.py --restart --restart_dir ../runs/NAME""",
     )
-    groups = {name: parser.add_argument_group(name, about) for name, about in GROUPS.items()}
-    for f in fields(Settings):
+    add_settings(parser, Settings, GROUPS)
+    for flag in IDLE_FLAGS:
+        parser.add_argument(flag, nargs="?", const=True, help=argparse.SUPPRESS)
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser, kind: type[BaseSettings], groups: dict[str, str]) -> None:
+    """Give a parser a flag for every field of a settings dataclass, and --cuda.
+
+    Args:
+        parser: its flags that are not given stay absent if its argument_default is SUPPRESS.
+        kind: the dataclass.
+        groups: what each of its fields' groups is about; "run" is one of them.
+    """
+    groups = {name: parser.add_argument_group(name, about) for name, about in groups.items()}
+    for f in fields(kind):
         flag, text = flag_of(f), f.metadata["help"]
         if f.default != "" and f.default is not False:
             text += f" (default: {f.default})"
@@ -74,23 +88,30 @@ def build_parser() -> argparse.ArgumentParser:
         spellings = dict.fromkeys([flag, f"--{f.name}"])
         groups[f.metadata["group"]].add_argument(*spellings, **options)
     groups["run"].add_argument("--cuda", action="store_true", help="use CUDA; falls back to the CPU with a warning")
-    for flag in IDLE_FLAGS:
-        parser.add_argument(flag, nargs="?", const=True, help=argparse.SUPPRESS)
-    return parser
 
 
 @dataclass
 class CommandLine:
     """What a user asked for: the settings, which of them the flags named, and warnings to show."""
 
-    settings: Settings
+    settings: BaseSettings
     given: dict
     warnings: list[str]
 
 
-def parse_command_line(arguments: list[str] | None = None) -> CommandLine:
-    """Read a command line; ends the program with one line on stderr if its settings cannot work."""
-    parser = build_parser()
+def parse_command_line(
+    arguments: list[str] | None = None,
+    parser: argparse.ArgumentParser | None = None,
+    kind: type[BaseSettings] = Settings,
+) -> CommandLine:
+    """Read a command line; ends the program with one line on stderr if its settings cannot work.
+
+    Args:
+        arguments: None: the program's own.
+        parser: one that `add_settings` gave the flags of `kind`; None: train_qdeq.py's.
+        kind: the dataclass to fill.
+    """
+    parser = parser or build_parser()
     given = vars(parser.parse_args(arguments))
     warnings = []
     for flag in IDLE_FLAGS:
@@ -104,7 +125,7 @@ def parse_command_line(arguments: list[str] | None = None) -> CommandLine:
             raise SettingsError("--load starts anew and --restart continues: give one of them")
         if prefer_cuda and given.get("device") == "cpu":
             raise SettingsError("--cuda and --device cpu contradict each other")
-        settings = Settings(**given)
+        settings = kind(**given)
         warnings += settings.validate()
     except SettingsError as error:
         parser.error(str(error))

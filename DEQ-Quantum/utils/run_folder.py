@@ -22,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils import checkpoint
 from utils.cli import CommandLine
-from utils.settings import SURROUNDINGS, Settings, SettingsError, flag_of
+from utils.settings import SURROUNDINGS, BaseSettings, SettingsError, flag_of
 
 # what a resumed run may do differently: how long, where, and how it is watched
 CHANGEABLE = {*SURROUNDINGS, "max_step", "epochs"}
@@ -35,7 +35,7 @@ class RunFolder:
     """A run: its path, its settings, and the checkpoint to go on from (None: it starts)."""
 
     path: Path
-    settings: Settings
+    settings: BaseSettings
     last: dict | None
 
     @property
@@ -84,17 +84,18 @@ def find_run(command: CommandLine) -> RunFolder:
     last_path = path / "checkpoint_last.pt"
     # a run killed before its first checkpoint starts again, in its own folder
     last = checkpoint.load(last_path) if last_path.exists() else None
-    return RunFolder(path, _saved_settings(path, command.given), last)
+    return RunFolder(path, _saved_settings(path, command), last)
 
 
-def _saved_settings(path: Path, given: dict) -> Settings:
+def _saved_settings(path: Path, command: CommandLine) -> BaseSettings:
+    kind, given = type(command.settings), command.given
     try:
         saved = json.loads((path / "config.json").read_text())
     except ValueError as error:
         raise SettingsError(f"{path}/config.json is not JSON ({error}): start anew without --restart") from error
     if not isinstance(saved, dict):
         raise SettingsError(f"{path}/config.json holds no settings: start anew without --restart")
-    for f in fields(Settings):
+    for f in fields(kind):
         of_run = saved.get(f.name, f.default)  # a run older than a setting has its default
         if f.name in given and f.name not in CHANGEABLE and given[f.name] != of_run:
             raise SettingsError(
@@ -104,7 +105,7 @@ def _saved_settings(path: Path, given: dict) -> Settings:
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     if "epochs" in given:
         changed["max_step"] = 0
-    settings = Settings.from_dict(saved | changed)
+    settings = kind.from_dict(saved | changed)
     settings.validate()
     return settings
 
@@ -143,7 +144,7 @@ def beside_bar():
     return logging_redirect_tqdm(loggers=[log])
 
 
-def choose_device(settings: Settings) -> torch.device:
+def choose_device(settings: BaseSettings) -> torch.device:
     """The device --device asks for.
 
     Raises:

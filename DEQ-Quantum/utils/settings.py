@@ -31,8 +31,57 @@ def setting(default, group: str, help: str, choices: tuple | None = None, flag: 
     return field(default=default, metadata={"group": group, "help": help, "choices": choices, "flag": flag})
 
 
+class BaseSettings:
+    """What the settings dataclasses of all kinds of runs share: defaults of paths, saving, and checks by field."""
+
+    def __post_init__(self):
+        self.data_dir = self.data_dir or os.environ.get("QDEQ_DATA") or str(REPOSITORY / "data")
+        self.work_dir = self.work_dir or str(REPOSITORY / "runs")
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "BaseSettings":
+        """Settings that were saved with a run.
+
+        Raises:
+            SettingsError: an entry this version does not know.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise SettingsError(f"the saved settings have unknown entries: {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+    def check_fields(self, at_least: dict[int, tuple[str, ...]]) -> None:
+        """Refuse values that are not of a field's type or choices, not finite, or too small.
+
+        Args:
+            at_least: names of fields by the smallest value they may have.
+
+        Raises:
+            SettingsError: one line that names the flag.
+        """
+        for f in fields(self):
+            value, choices = getattr(self, f.name), f.metadata["choices"]
+            if choices and value not in choices:
+                raise SettingsError(f"{flag_of(f)} must be one of {', '.join(map(str, choices))}, got {value}")
+            if type(value) is not f.type and not (f.type is float and type(value) is int):
+                raise SettingsError(f"{flag_of(f)} must be of type {f.type.__name__}, got {value!r}")
+            if f.type is float and not math.isfinite(value):
+                raise SettingsError(f"{flag_of(f)} must be a finite number, got {value}")
+        for minimum, names in at_least.items():
+            for f in fields(self):
+                if f.name in names and not getattr(self, f.name) >= minimum:
+                    raise SettingsError(f"{flag_of(f)} must be at least {minimum}, got {getattr(self, f.name)}")
+        if self.seed >= 2**63:
+            raise SettingsError(f"--seed must be below 2^63, got {self.seed}")
+        if self.name in (".", "..") or Path(self.name).name != self.name:
+            raise SettingsError(f"--name is the name of a folder in --work_dir, not a path: {self.name}")
+
+
 @dataclass
-class Settings:
+class Settings(BaseSettings):
     """Settings of one training run. Fields are the flags; `help` says what each does."""
 
     # model
@@ -112,10 +161,6 @@ class Settings:
     tensorboard: bool = setting(True, "run", "write TensorBoard events into the run folder")
     debug: bool = setting(False, "run", "check every gradient for NaN (slow) and leave no run folder behind")
 
-    def __post_init__(self):
-        self.data_dir = self.data_dir or os.environ.get("QDEQ_DATA") or str(REPOSITORY / "data")
-        self.work_dir = self.work_dir or str(REPOSITORY / "runs")
-
     @property
     def encoding(self) -> str:
         """How features enter the circuit: amplitude, angle, components (as angles), or none without a circuit."""
@@ -140,20 +185,10 @@ class Settings:
         parts = (self.dataset, f"{self.num_classes}c", f"{self.n_wires}q", encoding, model, kind, f"seed{self.seed}")
         return self.name or "_".join(filter(None, parts))
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "Settings":
-        """Settings that were saved with a run.
-
-        Raises:
-            SettingsError: an entry this version does not know.
-        """
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise SettingsError(f"the saved settings have unknown entries: {', '.join(sorted(unknown))}")
-        return cls(**values)
+    @property
+    def tags(self) -> list[str]:
+        """What Weights & Biases files the run under."""
+        return [self.dataset, f"{self.num_classes}C"]
 
     def validate(self) -> list[str]:
         """Refuse what cannot work.
@@ -191,16 +226,6 @@ class Settings:
         return self._without_effect()
 
     def _check_ranges(self) -> None:
-        for f in fields(self):
-            value, choices = getattr(self, f.name), f.metadata["choices"]
-            if choices and value not in choices:
-                raise SettingsError(f"{flag_of(f)} must be one of {', '.join(map(str, choices))}, got {value}")
-            if type(value) is not f.type and not (f.type is float and type(value) is int):
-                raise SettingsError(f"{flag_of(f)} must be of type {f.type.__name__}, got {value!r}")
-            if f.type is float and not math.isfinite(value):
-                raise SettingsError(f"{flag_of(f)} must be a finite number, got {value}")
-        if self.n_wires < 4 or self.n_wires % 2:
-            raise SettingsError(f"--n_wires must be an even number from 4, got {self.n_wires}")
         at_least = {
             0: ("n_layer", "warmup_step", "eta_min", "patience", "lr_min", "clip", "weight_decay", "pretrain_steps",
                 "max_step", "start_train_steps", "rand_f_thres_delta", "jac_loss_weight", "jac_incremental", "seed",
@@ -208,17 +233,12 @@ class Settings:
             1: ("batch_size", "batch_chunk", "epochs", "f_thres", "b_thres"),
             -1: ("max_eval_steps",),
         }
-        for minimum, names in at_least.items():
-            for f in fields(self):
-                if f.name in names and not getattr(self, f.name) >= minimum:
-                    raise SettingsError(f"{flag_of(f)} must be at least {minimum}, got {getattr(self, f.name)}")
+        self.check_fields(at_least)
+        if self.n_wires < 4 or self.n_wires % 2:
+            raise SettingsError(f"--n_wires must be an even number from 4, got {self.n_wires}")
         for name in ("lr", "f_tol", "b_tol"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"--{name} must be positive, got {getattr(self, name)}")
-        if self.seed >= 2**63:
-            raise SettingsError(f"--seed must be below 2^63, got {self.seed}")
-        if self.name in (".", "..") or Path(self.name).name != self.name:
-            raise SettingsError(f"--name is the name of a folder in --work_dir, not a path: {self.name}")
         if not 0 <= self.jac_loss_freq <= 1:
             raise SettingsError(f"--jac_loss_freq is a fraction of the steps, 0 to 1, got {self.jac_loss_freq}")
         if not 0 <= self.dropout < 1:

@@ -10,7 +10,7 @@ import logging
 import os
 from pathlib import Path
 
-from utils.settings import PATHS, Settings
+from utils.settings import PATHS, BaseSettings
 
 PASS_METRICS = ("loss", "acc", "res", "res_rel", "solver_steps", "converged", "jac_loss", "spectral_radius")
 COLUMNS = (
@@ -31,22 +31,23 @@ class CsvLog:
         path: the file.
         resume_step: keep the rows up to this step of a run that goes on (its test is still to come); None starts
             anew.
+        columns: names of all metrics that may come, after "event" and "train_step".
     """
 
-    def __init__(self, path: Path, resume_step: int | None = None):
+    def __init__(self, path: Path, resume_step: int | None = None, columns: tuple[str, ...] = COLUMNS):
         kept = []
         if resume_step is not None and path.exists():
             with path.open(newline="") as file:
                 kept = [row for row in csv.DictReader(file) if _until(row, resume_step)]
-        kept = [{name: row.get(name, "") for name in COLUMNS} for row in kept]
+        kept = [{name: row.get(name, "") for name in columns} for row in kept]
         aside = path.with_name(path.name + ".tmp")
         with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(kept)
         os.replace(aside, path)
         self._file = path.open("a", newline="")
-        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer = csv.DictWriter(self._file, columns)
 
     def log(self, event: str, step: int, metrics: dict) -> None:
         self._writer.writerow({"event": event, "train_step": step, **metrics})
@@ -90,7 +91,7 @@ class WandbLog:
         id: to go on under the same run after a restart.
     """
 
-    def __init__(self, run_dir: Path, settings: Settings, run_id: str | None):
+    def __init__(self, run_dir: Path, settings: BaseSettings, run_id: str | None):
         import wandb  # here: it takes a second, and only this class needs it
 
         self._wandb = wandb
@@ -104,7 +105,7 @@ class WandbLog:
             dir=run_dir,
             mode=settings.wandb,
             config={name: value for name, value in settings.to_dict().items() if name not in PATHS},
-            tags=[settings.dataset, f"{settings.num_classes}C"],
+            tags=settings.tags,
             settings=wandb.Settings(silent=True),
         )
         self.id = self._run.id
@@ -131,13 +132,21 @@ class Tracker:
         settings: which dashboards.
         resume_step: last step that the run has behind it, None for a new run.
         wandb_id: the wandb run to go on with.
+        columns: of the CSV.
 
     Attributes:
         wandb_id: the wandb run's, None without one.
     """
 
-    def __init__(self, run_dir: Path, settings: Settings, resume_step: int | None = None, wandb_id: str | None = None):
-        self.csv = CsvLog(run_dir / "metrics.csv", resume_step)
+    def __init__(
+        self,
+        run_dir: Path,
+        settings: BaseSettings,
+        resume_step: int | None = None,
+        wandb_id: str | None = None,
+        columns: tuple[str, ...] = COLUMNS,
+    ):
+        self.csv = CsvLog(run_dir / "metrics.csv", resume_step, columns)
         self._dashboards: dict[str, TensorBoardLog | WandbLog] = {}
         if settings.tensorboard:
             self._open("TensorBoard", lambda: TensorBoardLog(run_dir, resume_step))
@@ -147,7 +156,7 @@ class Tracker:
         self.wandb_id = self._dashboards["wandb"].id if "wandb" in self._dashboards else wandb_id
 
     def log(self, event: str, step: int, metrics: dict) -> None:
-        """One event ("train", "val" or "test") with its metrics, all of them plain numbers named in COLUMNS."""
+        """One event ("train", "val" or "test") with its metrics, all of them plain numbers that have a column."""
         self.csv.log(event, step, metrics)
         self._each(lambda dashboard: dashboard.log(event, step, metrics))
 

@@ -1,0 +1,180 @@
+"""Pictures of quantum equilibrium propagation: a run, runs side by side, and the gradient's error.
+
+Like those of figures/: each `draw_` function returns a figure of its own, and shows what was measured, nothing else.
+"""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION
+
+SPLITS = {"train": BLUE, "val": ORANGE, "test": VERMILION}
+
+
+def read_columns(metrics_csv: Path, *names: str) -> np.ndarray:
+    """Columns of a run's metrics.csv where all of them are finite numbers, (n_rows, len(names)).
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with metrics_csv.open(newline="") as file:
+        rows = [[_number(row.get(name)) for name in names] for row in csv.DictReader(file)]
+    table = np.array(rows).reshape(-1, len(names))
+    return table[np.isfinite(table).all(axis=1)]
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _figure(n_panels: int, height: float = 3.8) -> tuple[Figure, np.ndarray]:
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(5 * n_panels, height), layout=layout, facecolor="white")
+    return figure, figure.subplots(1, n_panels, squeeze=False)[0]
+
+
+def _dress(axes: Axes, title: str, x_label: str) -> None:
+    axes.set_title(title, fontsize=11, color=INK, loc="left")
+    axes.set_xlabel(x_label, color=INK)
+    axes.grid(color=PALE, lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_qep_run(metrics_csv: Path) -> Figure:
+    """Cost, accuracy, gap and the gradient's cosine of a run against its epochs.
+
+    Args:
+        metrics_csv: of a run of train_qep.py, which may still be going on.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    panels = {
+        "cost": ("train_cost", "val_cost", "test_cost"),
+        "accuracy": ("train_acc", "val_acc", "test_acc"),
+        "mean gap": ("train_gap", "val_gap"),
+        "cosine to the exact gradient": ("cosine",),
+    }
+    lines = {name: read_columns(metrics_csv, "epoch", name) for names in panels.values() for name in names}
+    shown = {title: [n for n in names if len(lines[n])] for title, names in panels.items()}
+    shown = {title: names for title, names in shown.items() if names}
+    figure, grid = _figure(max(1, len(shown)))
+    for axes, (title, names) in zip(grid, shown.items()):
+        _dress(axes, title, "epoch")
+        for name in names:
+            split = name.split("_")[0]
+            marker = "o" if len(lines[name]) <= 30 else ""
+            axes.plot(*lines[name].T, color=SPLITS.get(split, GREEN), lw=1.6, marker=marker, ms=3.5,
+                      label=split if split in SPLITS else None, gid=name)  # fmt: skip
+        if title == "cost" and all((lines[name][:, 1] > 0).all() for name in names):
+            axes.set_yscale("log")
+        if len(names) > 1:
+            axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
+METHODS = {"centred": ("QEP, centred", BLUE, "-"), "exact": ("exact gradient", VERMILION, (0, (4, 3)))}
+
+
+def draw_comparison(runs: list[tuple[dict, Path]]) -> Figure:
+    """Validation accuracy of QEP and of exact gradients through training, and how well the two gradients agree.
+
+    Args:
+        runs: results.json of a run and its metrics.csv, all of one task; seeds of an estimator share a line (their
+            mean) and a band (lowest to highest).
+
+    Returns:
+        Accuracy on the left with the linear classifier's test accuracy as a line; on the right, angle between the
+        gradients, 1 - cosine.
+
+    Raises:
+        OSError: a CSV cannot be read.
+    """
+    figure, (left, right) = _figure(2, 4.2)
+    _dress(left, f"{runs[0][0]['task']}, {runs[0][0]['num_classes']} classes: validation accuracy in %", "epoch")
+    _dress(right, "1 - cosine of QEP's and the exact gradient", "epoch")
+    for estimator, (label, colour, dashes) in METHODS.items():
+        own = [(result, path) for result, path in runs if result["estimator"] == estimator]
+        if not own:
+            continue
+        test = 100 * np.array([result["test_acc"] for result, _ in own])
+        text = f"{label}: test {test.mean():.2f} ± {test.std(ddof=1):.2f} %" if len(own) > 1 else label
+        lines = [read_columns(path, "epoch", "val_acc") for _, path in own]
+        _draw_band(left, lines, text, colour, dashes, f"val_acc {estimator}", 100)
+        angles = [read_columns(path, "epoch", "cosine") for _, path in own]
+        if all(len(angle) for angle in angles):
+            for angle in angles:
+                angle[:, 1] = 1 - angle[:, 1]
+            _draw_band(right, angles, label, colour, dashes, f"cosine {estimator}", 1)
+            right.set_yscale("log")
+    linear = 100 * np.array([result["linear_test_acc"] for result, _ in runs])
+    left.axhline(linear.mean(), color=GREY, ls=":", lw=1.6, label=f"linear classifier: test {linear.mean():.2f} %",
+                 gid="linear")  # fmt: skip
+    lowest = min(100 * np.median(read_columns(path, "val_acc")[1:]) for _, path in runs)
+    left.set_ylim(lowest - 6, min(100, linear.mean() + 3))
+    left.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
+    return figure
+
+
+def _draw_band(axes: Axes, lines: list[np.ndarray], label: str, colour: str, dashes, gid: str, scale: float) -> None:
+    """Mean of several runs' lines, which have the same epochs, and the range of their values."""
+    n = min(len(line) for line in lines)
+    epoch, values = lines[0][:n, 0], scale * np.stack([line[:n, 1] for line in lines])
+    axes.plot(epoch, values.mean(0), color=colour, ls=dashes, lw=1.8, label=label, gid=gid)
+    axes.fill_between(epoch, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
+
+
+ESTIMATORS = {
+    "positive": ("positive", BLUE, "-", "o"),
+    "negative": ("negative", ORANGE, (0, (4, 3)), "s"),
+    "centred": ("centred", VERMILION, "-", "^"),
+    "holomorphic": ("holomorphic, 4 points", GREEN, "-", "D"),
+}
+SHOT_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
+
+
+def draw_gradient_error(content: dict) -> Figure:
+    """The gradient's relative error against beta: exact expectation values on the left, shots on the right.
+
+    Args:
+        content: what `study_qep.py error` writes; of it "bias", "shots", "best".
+
+    Returns:
+        Two panels with logarithmic axes; on the right a line per number of shots, solid for centred and dashed for
+        positive, with a star at its best beta.
+    """
+    figure, (left, right) = _figure(2, 4.4)
+    _dress(left, "relative error of the gradient, exact expectation values", "beta")
+    _dress(right, "with shots per preparation; stars: best beta", "beta")
+    for name, (label, colour, dashes, marker) in ESTIMATORS.items():
+        line = [(row["beta"], row["error"]) for row in content["bias"] if row["estimator"] == name]
+        if line:
+            left.plot(*zip(*line), color=colour, ls=dashes, marker=marker, ms=4, lw=1.6, label=label,
+                      gid=f"bias {name}")  # fmt: skip
+    colours = dict(zip(sorted({row["shots"] for row in content["shots"]}), SHOT_COLOURS))
+    for kind, dashes in (("centred", "-"), ("positive", (0, (2, 2)))):
+        for shots, colour in colours.items():
+            line = [(row["beta"], row["error"]) for row in content["shots"]
+                    if (row["estimator"], row["shots"]) == (kind, shots)]  # fmt: skip
+            if line:
+                right.plot(*zip(*line), color=colour, ls=dashes, lw=1.6, gid=f"shots {kind} {shots}",
+                           label=f"{shots:,} shots" if kind == "centred" else None)  # fmt: skip
+        stars = [row for row in content["best"] if row["estimator"] == kind and row["shots"] in colours]
+        for row in stars:
+            right.plot(row["beta"], row["error"], marker="*", ms=13, color=colours[row["shots"]], mec=INK, mew=0.6,
+                       ls="", gid=f"best {kind} {row['shots']}")  # fmt: skip
+    right.plot([], [], color=GREY, ls="-", label="centred")
+    right.plot([], [], color=GREY, ls=(0, (2, 2)), label="positive")
+    for axes in (left, right):
+        axes.set(xscale="log", yscale="log")
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
