@@ -1,15 +1,15 @@
-"""From a data set's name to what a model trains on: one tensor of pooled features per split.
+"""From a data set's name to what a model trains on: one tensor of features per split.
 
-Sections 3.1 and 3.2 of the QDEQ paper: choose the classes, split their training images at random into 80 %
-training and 20 % validation, keep the standard test set; scale pixels to [0, 1], normalise with MNIST's
-constants for every data set, pool to n_wires x n_wires. All of it is done once and on the CPU, so that every
-device sees the same numbers. Images are cached as `<data_dir>/<dataset>.npz`: where that file exists, nothing
-is downloaded.
+Section 3.1 of the QDEQ paper: choose the classes, split their training images at random into 80 % training and
+20 % validation, keep the standard test set; `features.py` then reduces every image to a few numbers. All of it is
+done once and on the CPU, so that every device sees the same numbers. Images are cached as
+`<data_dir>/<dataset>.npz`: where that file exists, nothing is downloaded.
 """
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -17,20 +17,17 @@ from socket import getdefaulttimeout, setdefaulttimeout
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from features import SIDE, PrincipalComponents, pool_images
 from utils.seeds import generator
 
 CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}
 IMAGE_SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "digits": 8}
 DATASETS = tuple(IMAGE_SIDES)
+REDUCTIONS = ("pooling", "components")
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
-SIDE = 28  # of the images that are pooled
-MEAN, STD = 0.1307, 0.3081  # MNIST's, of pixels in [0, 1]
-PAPER_POOLING = {4: {"kernel_size": 6}, 10: {"kernel_size": 5, "stride": 3, "padding": 2}}
-POOLING_CHUNK = 4096  # images: bounds the memory of float images
 NETWORK_TIMEOUT = 20  # seconds without an answer
 
 
@@ -43,7 +40,7 @@ class Split:
     """Images of one split, ready for the model.
 
     Attributes:
-        features: float32 (N, D), D = n_wires^2, normalised and pooled, row by row.
+        features: float32 (N, D): pooled pixels row by row, D = n_wires^2, or D = n_wires principal components.
         labels: int64 (N,), 0..n_classes-1: positions in `Splits.classes`.
     """
 
@@ -61,7 +58,7 @@ class Splits:
     Attributes:
         train, val, test: the splits, all on one device.
         classes: the data set's own labels of the chosen classes, in the order of the new labels.
-        side: features of an image form a side x side picture; side = n_wires.
+        side: pooled features of an image form a side x side picture; side = n_wires.
     """
 
     train: Split
@@ -76,23 +73,32 @@ class Splits:
 
 
 def load_features(
-    dataset: str, num_classes: int, n_wires: int, seed: int, data_dir: str | Path, device: torch.device | str
+    dataset: str,
+    num_classes: int,
+    n_wires: int,
+    seed: int,
+    data_dir: str | Path,
+    device: torch.device | str,
+    reduction: str = "pooling",
 ) -> Splits:
-    """Load a data set as pooled features.
+    """Load a data set as features.
 
     Args:
         dataset: one of `DATASETS`.
         num_classes: 2, 4 or 10: the classes of `CLASSES`.
-        n_wires: qubits, even, 4..28; an image becomes n_wires x n_wires features.
+        n_wires: qubits, even, 4..28.
         seed: of the split; the same seed gives the same images on every device.
         data_dir: folder of the cached .npz files (not used for digits).
         device: where the features are kept.
+        reduction: "pooling" to n_wires x n_wires features, or "components": the first n_wires principal components
+            of the training split.
 
     Returns:
         The splits, in the file's order. The 80 %, rounded down, are taken after the classes are chosen.
 
     Raises:
-        DataError: see `load_images`; unknown num_classes; n_wires that cannot be pooled to; an empty class.
+        DataError: see `load_images`; unknown num_classes; n_wires that cannot be pooled to; an empty class; images
+            too few or too much alike to have n_wires principal components.
 
     Source: Schleich et al., arXiv 2410.23940, sections 3.1 and 3.2.
     """
@@ -104,9 +110,10 @@ def load_features(
     chosen, chosen_labels = _select(images, "train", classes, dataset)
     test, test_labels = _select(images, "test", classes, dataset)
     train_rows, val_rows = split_rows(len(chosen), seed)
+    reduce = _reduction(reduction, chosen[train_rows], n_wires)
 
     def split(pixels: np.ndarray, labels: np.ndarray) -> Split:
-        return Split(pool_images(pixels, n_wires).to(device), torch.from_numpy(labels).to(device))
+        return Split(reduce(pixels).to(device), torch.from_numpy(labels).to(device))
 
     return Splits(
         train=split(chosen[train_rows], chosen_labels[train_rows]),
@@ -115,6 +122,18 @@ def load_features(
         classes=classes,
         side=n_wires,
     )
+
+
+def _reduction(name: str, train_images: np.ndarray, n_wires: int) -> Callable[[np.ndarray], Tensor]:
+    """What makes features of images; principal components are those of the training images."""
+    if name not in REDUCTIONS:
+        raise DataError(f"unknown reduction {name!r}; choose one of {', '.join(REDUCTIONS)}")
+    if name == "pooling":
+        return lambda images: pool_images(images, n_wires)
+    try:
+        return PrincipalComponents(train_images, n_wires)
+    except ValueError as error:
+        raise DataError(f"no principal components: {error}; choose fewer --n_wires or another data set") from error
 
 
 def split_rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -130,38 +149,6 @@ def split_rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     order = torch.randperm(n, generator=generator(seed, "split", 0)).numpy()
     n_train = 4 * n // 5
     return np.sort(order[:n_train]), np.sort(order[n_train:])
-
-
-def pool_images(images: np.ndarray, n_wires: int) -> Tensor:
-    """Normalise images and pool them to n_wires x n_wires features, as section 3.2 of the paper does.
-
-    Images of another size are first resized to 28x28 (bilinear, antialiased). 4 qubits: mean of 6x6 pixels,
-    the last 4 rows and columns unused. 10 qubits: mean of 5x5 pixels at stride 3 with a border of 2 zeros,
-    which count and are zeros of the normalised image. Any other number: adaptive average pooling.
-
-    Args:
-        images: uint8 (N, S, S), grey.
-        n_wires: qubits, even, 4..28.
-
-    Returns:
-        float32 (N, n_wires^2), row by row.
-
-    Raises:
-        DataError: n_wires is odd or outside 4..28.
-    """
-    _check_n_wires(n_wires)
-    features = torch.empty(len(images), n_wires**2)
-    for start in range(0, len(images), POOLING_CHUNK):
-        pixels = torch.from_numpy(images[start : start + POOLING_CHUNK]).unsqueeze(1).float() / 255
-        if pixels.shape[-1] != SIDE:
-            pixels = F.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True)
-        pixels = (pixels - MEAN) / STD
-        if n_wires in PAPER_POOLING:
-            pooled = F.avg_pool2d(pixels, **PAPER_POOLING[n_wires])
-        else:
-            pooled = F.adaptive_avg_pool2d(pixels, n_wires)
-        features[start : start + POOLING_CHUNK] = pooled.flatten(1)
-    return features
 
 
 def load_images(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:

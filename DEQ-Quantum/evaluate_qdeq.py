@@ -6,6 +6,11 @@
 for the whole split.
 """
 
+from utils.cli import OneLineParser, fail, share_cores
+
+if __name__ == "__main__":
+    share_cores()  # before torch is imported
+
 import argparse
 import json
 from dataclasses import dataclass
@@ -15,15 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from dataset import DataError, Split, load_features
+from dataset import DataError, Split, Splits, load_features
 from deq import SolverSettings
 from figures import draw_confusion_matrix, save_figure
-from models.qdeq_model import Depth, QDEQModel
+from models.baselines import ClassicalClassifier, ComponentClassifier, LinearClassifier, ReadoutClassifier
+from models.qdeq_model import Depth, EquilibriumClassifier, QDEQModel
 from utils import checkpoint, seeds
-from utils.cli import OneLineParser, fail
 from utils.run_folder import choose_device
 from utils.settings import Settings, SettingsError
-
 
 BATCH = 2048  # images at a time; no result depends on it
 
@@ -36,16 +40,31 @@ class Evaluation:
     predictions: Tensor
 
 
-def build_model(settings: Settings) -> QDEQModel:
+def build_model(settings: Settings) -> EquilibriumClassifier:
     """The model these settings describe; initial parameters come from torch's global generator."""
-    return QDEQModel(
-        n_wires=settings.n_wires,
-        n_classes=settings.num_classes,
-        encoding=settings.encoding,
-        engine=settings.engine,
-        trainable_gates=settings.trainable_gates,
-        dropout=settings.dropout,
-    )
+    s = settings
+    n_features = s.n_wires**2
+    if s.model == "wang2022":
+        return ReadoutClassifier(s.n_wires, s.num_classes, s.encoding, s.engine, s.trainable_gates)
+    if s.model == "classical":
+        return ClassicalClassifier(n_features, n_features, s.num_classes, s.dropout)
+    if s.model == "classical_narrow":
+        return ClassicalClassifier(n_features, s.n_wires, s.num_classes, s.dropout)
+    if s.model == "linear":
+        return LinearClassifier(n_features, s.num_classes)
+    if s.model == "alam2021":
+        return ComponentClassifier(s.n_wires, s.num_classes, s.engine, s.trainable_gates, s.dropout)
+    return QDEQModel(s.n_wires, s.num_classes, s.encoding, s.engine, s.trainable_gates, s.dropout)
+
+
+def load_splits(settings: Settings, device: torch.device) -> Splits:
+    """The data these settings describe, as features on the device.
+
+    Raises:
+        DataError: it cannot be had.
+    """
+    s = settings
+    return load_features(s.dataset, s.num_classes, s.n_wires, s.seed, s.data_dir, device, s.reduction)
 
 
 def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0) -> Depth:
@@ -66,7 +85,7 @@ def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0)
 
 @torch.no_grad()
 def evaluate(
-    model: QDEQModel,
+    model: EquilibriumClassifier,
     split: Split,
     depth: Depth,
     max_images: int | None = None,
@@ -79,7 +98,8 @@ def evaluate(
         split: features and labels on the model's device.
         depth: equilibrium or stack of layers.
         max_images: only the first so many, None for all.
-        spectral_radius_seed: also report the mean spectral radius of df/dz, with random starts from this seed.
+        spectral_radius_seed: also report the spectral radius of df/dz, the mean over the first `BATCH` images, with
+            random starts from this seed.
     """
     was_training = model.training
     model.eval()
@@ -103,13 +123,16 @@ def evaluate(
         )
         if p.solver is not None:
             add(solver_steps=p.solver.steps, converged=p.solver.converged)
-        if spectral_radius_seed is not None:
-            generator = seeds.generator(spectral_radius_seed, "spectral radius", number, x.device)
+        if spectral_radius_seed is not None and number == 0:
+            generator = seeds.generator(spectral_radius_seed, "spectral radius", 0, x.device)
             with torch.enable_grad():
-                add(spectral_radius=model.spectral_radius(compiled.bind(x), p.z, generator))
+                radius = model.spectral_radius(compiled.bind(x), p.z, generator)
     model.train(was_training)
     predicted = torch.cat(predictions)
-    return Evaluation({name: (total / len(predicted)).item() for name, total in sums.items()}, predicted)
+    metrics = {name: (total / len(predicted)).item() for name, total in sums.items()}
+    if spectral_radius_seed is not None:
+        metrics["spectral_radius"] = radius.double().mean().item()
+    return Evaluation(metrics, predicted)
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, n_classes: int) -> Tensor:
@@ -156,9 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
         model = build_model(settings)
         checkpoint.load_weights(model, content["model"], path)
         model.to(device)
-        splits = load_features(
-            settings.dataset, settings.num_classes, settings.n_wires, settings.seed, settings.data_dir, device
-        )
+        splits = load_splits(settings, device)
     except (SettingsError, DataError, checkpoint.CheckpointError, ImportError) as error:
         fail(error)
     split = getattr(splits, split_name)
@@ -169,6 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     counts = confusion_matrix(split.labels, evaluation.predictions, splits.n_classes)
     result = {
         "run": run.name,
+        "model": settings.model,
         "checkpoint": which,
         "split": split_name,
         "step": step,

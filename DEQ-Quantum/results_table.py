@@ -14,18 +14,29 @@ from statistics import mean, stdev
 from utils.cli import OneLineParser, fail
 
 # what makes two runs the same but for the seed
-SAME = ("dataset", "num_classes", "n_wires", "encoding", "mode", "n_layer", "trainable_gates", "engine", "epochs")
+SAME = ("model", "dataset", "num_classes", "n_wires", "encoding", "mode", "n_layer", "trainable_gates", "engine",
+        "epochs")  # fmt: skip
 HEADER = (
     "| model | encoding | epochs | test accuracy, % | `res` | `res_rel` | training, s | ms a step | seeds |\n"
     "|---|---|---|---|---|---|---|---|---|"
 )
 
 
+BASELINES = {
+    "wang2022": "Wang et al. 2022",
+    "classical": "classical DEQ",
+    "classical_narrow": "classical DEQ, narrow",
+    "alam2021": "Alam et al. 2021, PCA",
+}
+
+
 def model_name(result: dict) -> str:
-    """The paper's name of a run's model."""
-    if result["mode"] == "direct":
-        return f"DIRECT-{result['n_layer']}"
-    return {"implicit": "IMPLICIT", "warmup": "IMPLICIT+WARMUP"}[result["mode"]]
+    """The paper's name of a run's model, after the baseline's where it is one."""
+    if result["model"] == "linear":
+        return "linear classifier"
+    depth = {"implicit": "IMPLICIT", "warmup": "IMPLICIT+WARMUP", "direct": f"DIRECT-{result['n_layer']}"}
+    baseline = BASELINES.get(result["model"])
+    return f"{baseline}, {depth[result['mode']]}" if baseline else depth[result["mode"]]
 
 
 def spread(values: list[float], form: str) -> str:
@@ -35,9 +46,9 @@ def spread(values: list[float], form: str) -> str:
 
 
 def table(results: list[dict]) -> str:
-    """The rows, in the order in which their first runs come."""
+    """The rows, in the order in which their first runs come; a file that names no model is of QDEQ."""
     rows: dict[tuple, list[dict]] = {}
-    for result in results:
+    for result in ({"model": "qdeq"} | result for result in results):
         rows.setdefault(tuple(result[name] for name in SAME), []).append(result)
     lines = [HEADER]
     for runs in rows.values():
@@ -70,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("files", type=Path, nargs="+", help="results.json files, or run folders that hold one")
     results = []
-    needed = {*SAME, "test_acc", "test_res", "test_res_rel", "train_seconds", "seconds_per_step", "seed"}
+    needed = {*SAME[1:], "test_acc", "test_res", "test_res_rel", "train_seconds", "seconds_per_step", "seed"}
     for path in parser.parse_args(arguments).files:
         path = path / "results.json" if path.is_dir() else path
         try:

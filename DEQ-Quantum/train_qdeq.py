@@ -1,4 +1,4 @@
-"""Train a quantum deep equilibrium classifier: IMPLICIT, IMPLICIT+WARMUP or DIRECT with L layers.
+"""Train a quantum deep equilibrium classifier, or a baseline: IMPLICIT, IMPLICIT+WARMUP or DIRECT with L layers.
 
 The command: settings, data, run folder, training, test, results.json and pictures. `--help` teaches the flags.
 Flags are those of the released code of Schleich et al. (arXiv 2410.23940) and more; ../README.md says where the
@@ -16,8 +16,8 @@ import tempfile
 
 import torch
 
-from dataset import DataError, load_features, test_images_sha256
-from evaluate_qdeq import confusion_matrix
+from dataset import DataError, test_images_sha256
+from evaluate_qdeq import confusion_matrix, load_splits
 from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, save_figure
 from training import Stopped, Training, TrainingError
 from utils import checkpoint
@@ -46,6 +46,7 @@ def finish(run: Training) -> dict:
     counts = confusion_matrix(run.splits.test.labels, evaluation.predictions, run.splits.n_classes)
     results = {
         "name": run.folder.path.name,
+        "model": s.model,
         "dataset": s.dataset,
         "num_classes": s.num_classes,
         "n_wires": s.n_wires,
@@ -71,9 +72,10 @@ def finish(run: Training) -> dict:
     }
     figures = {
         "confusion_matrix": draw_confusion_matrix(counts.cpu().numpy(), run.splits.classes),
-        "circuit": draw_circuit(run.model.layer.circuit),
         "curves": draw_training_curves(run.folder.path / "metrics.csv"),
     }
+    if hasattr(run.model.layer, "circuit"):
+        figures["circuit"] = draw_circuit(run.model.layer.circuit)
     for name, figure in figures.items():
         save_figure(figure, run.folder.path / f"{name}.png")
     run.tracker.finish(run.step, {k: v for k, v in results.items() if k not in NOT_IN_SUMMARY}, figures)
@@ -100,7 +102,7 @@ def _train(command: CommandLine) -> None:
     s = folder.settings
     device = choose_device(s)
     # data and model before the folder: a run that cannot start leaves none behind
-    splits = load_features(s.dataset, s.num_classes, s.n_wires, s.seed, s.data_dir, device)
+    splits = load_splits(s, device)
     run = Training(folder, splits, device)
     if run.step >= run.max_step and folder.results_path.exists():
         log.info("%s has finished its %d steps; see results.json, or raise --max_step", folder.path, run.step)

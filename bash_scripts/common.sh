@@ -12,7 +12,10 @@ usage: bash bash_scripts/$(basename "$0") train|eval|smoke [--model MODEL] [furt
           go to evaluate_qdeq.py
   smoke   a few steps of training and an evaluation on the real data, leaving no run behind
 
-  --model implicit (default), warmup, direct-1, direct-2, direct-5, direct-10
+  --model  implicit (default), warmup, direct-1, direct-2, direct-5, direct-10: the paper's models;
+           wang2022-, classical-, classical_narrow-, alam2021- before any of these: a baseline, made deep the same
+           way and with the same hyper-parameters; linear: a linear classifier
+           (classical-direct-1 here is --model classical --mode direct --n_layer 1 of train_qdeq.py)
 
 QDEQ_PYTHON=/path/to/python uses that interpreter instead of setting up .venv.
 EOF
@@ -39,21 +42,26 @@ main() {
     esac
   done
 
-  local kind=()
+  local depth="$model" baseline=() kind=()
   case "$model" in
+    linear) depth=direct-1 baseline=(--model linear) ;; # its depth changes nothing
+    wang2022-* | classical-* | classical_narrow-* | alam2021-*) depth="${model#*-}" baseline=(--model "${model%%-*}") ;;
+  esac
+  case "$depth" in
     implicit) kind=(--mode implicit) ;;
     warmup) kind=(--mode implicit --n_layer 1) ;;
-    direct-1 | direct-2 | direct-5 | direct-10) kind=(--mode direct --n_layer "${model#direct-}") ;;
-    *) stop_with "unknown model $model: implicit, warmup, direct-1, direct-2, direct-5 or direct-10" ;;
+    direct-1 | direct-2 | direct-5 | direct-10) kind=(--mode direct --n_layer "${depth#direct-}") ;;
+    *) stop_with "unknown model $model: implicit, warmup, direct-1, direct-2, direct-5, direct-10, or a baseline" ;;
   esac
   local flags
-  read -r -a flags <<<"$(model_flags "$model")"
+  read -r -a flags <<<"$(model_flags "$depth")"
 
   if [ -z "${QDEQ_PYTHON:-}" ]; then
     bash "$ROOT/bash_scripts/setup.sh"
     QDEQ_PYTHON="$ROOT/.venv/bin/python"
   fi
-  local train=("$QDEQ_PYTHON" "$ROOT/DEQ-Quantum/train_qdeq.py" "${BASE[@]}" "${kind[@]}" "${flags[@]}")
+  local train=("$QDEQ_PYTHON" "$ROOT/DEQ-Quantum/train_qdeq.py" "${BASE[@]}" ${baseline[@]+"${baseline[@]}"} "${kind[@]}"
+    "${flags[@]}")
   local evaluate=("$QDEQ_PYTHON" "$ROOT/DEQ-Quantum/evaluate_qdeq.py")
   case "$command" in
     train)
@@ -68,7 +76,7 @@ main() {
     smoke)
       folder="$(mktemp -d)" # not local: the trap reads it after this function
       trap 'rm -rf "$folder"' EXIT
-      [ "$model" != warmup ] || rest+=(--pretrain_steps 2)
+      [ "$depth" != warmup ] || rest+=(--pretrain_steps 2)
       "${train[@]}" --name smoke --work_dir "$folder" --max_step 4 --batch_size 16 --max_eval_steps 2 \
         --log-interval 2 --eval-interval 2 ${rest[@]+"${rest[@]}"}
       "${evaluate[@]}" "$folder/smoke" --max_images 32

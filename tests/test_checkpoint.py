@@ -312,6 +312,16 @@ def test_restart_refuses_a_flag_that_contradicts_the_run(run, name, value):
     assert f"({Settings.__dataclass_fields__[name].default})" in str(error.value)
 
 
+def test_restart_of_a_run_older_than_a_setting_takes_its_default(run):
+    path = begin(run, "--name", "x")
+    saved = json.loads((path / "config.json").read_text())
+    del saved["model"]
+    (path / "config.json").write_text(json.dumps(saved))
+    assert run("--name", "x", "--restart", "--model", "qdeq").settings.model == "qdeq"
+    with pytest.raises(SettingsError, match=r"--model linear contradicts the run to continue \(qdeq\)"):
+        run("--name", "x", "--restart", "--model", "linear")
+
+
 def test_restart_accepts_the_whole_command_again(run):
     words = "--name x --lr 0.25 --mode direct --n_layer 2 --amplitude_encoder False --cuda".split()
     begin(run, *words)

@@ -100,6 +100,8 @@ REFUSED = [
     ("--f_solver exact", "--f_solver"), ("--b_solver newton", "--b_solver"), ("--wandb yes", "--wandb"),
     # combinations
     ("--mode direct", "--n_layer"),
+    ("--model wang2022 --num_classes 4", "--model"),
+    ("--model resnet", "--model"),
     ("--mode direct --n_layer 1 --pretrain_steps 5", "--pretrain_steps"),
     ("--pretrain_steps 5", "--n_layer"),
     ("--pretrain_steps 20 --n_layer 1 --max_step 10", "--pretrain_steps"),
@@ -251,6 +253,12 @@ def test_choices_hold_for_saved_settings_too(name):
     ("--jac_incremental 10", "--jac_loss_freq"),
     ("--jac_loss_freq 0.5", "--jac_loss_weight"),
     ("--mode direct --n_layer 1 --jac_loss_weight 0.5 --jac_loss_freq 1", "--jac_loss_weight"),
+    ("--model classical --amplitude_encoder False", "--amplitude_encoder"),
+    ("--model alam2021 --amplitude_encoder False", "--amplitude_encoder"),
+    ("--model classical_narrow --engine torchquantum", "--engine"),
+    ("--model linear --trainable_gates released", "--trainable_gates"),
+    ("--model linear --n_layer 1 --pretrain_steps 5", "--pretrain_steps"),
+    ("--model wang2022 --dropout 0.1", "--dropout"),
 ])  # fmt: skip
 def test_settings_without_effect_are_warned_of(text, flag):
     (warning,) = parse(text).warnings
@@ -258,7 +266,9 @@ def test_settings_without_effect_are_warned_of(text, flag):
 
 
 @pytest.mark.parametrize("text", ["--mode direct --n_layer 2", "--n_layer 1 --pretrain_steps 5",
-                                  "--jac_loss_weight 0.5 --jac_loss_freq 1"])  # fmt: skip
+                                  "--jac_loss_weight 0.5 --jac_loss_freq 1", "--model classical --dropout 0.1",
+                                  "--model linear --mode direct --n_layer 1", "--model alam2021 --engine torchquantum",
+                                  "--model wang2022 --num_classes 2 --amplitude_encoder False"])  # fmt: skip
 def test_no_warning_where_all_has_effect(text):
     assert parse(text).warnings == []
 
@@ -323,6 +333,12 @@ def test_settings_survive_json():
     assert list(saved) == [f.name for f in fields(Settings)]
 
 
+def test_settings_saved_before_there_were_baselines_are_of_qdeq():
+    saved = Settings().to_dict()
+    del saved["model"]
+    assert Settings.from_dict(saved) == Settings()
+
+
 def test_unknown_saved_settings_are_refused():
     with pytest.raises(SettingsError, match="unknown entries: moons, stars"):
         Settings.from_dict(Settings().to_dict() | {"stars": 1, "moons": 2})
@@ -345,6 +361,10 @@ def test_run_name_says_what_was_chosen():
         "--n_layer 1 --pretrain_steps 5": "mnist_10c_10q_amplitude_warmup_seed1111",
         "--mode direct --n_layer 5 --seed 2": "mnist_10c_10q_amplitude_direct5_seed2",
         "--num_classes 4 --n_wires 4 --amplitude_encoder False": "mnist_4c_4q_angle_implicit_seed1111",
+        "--model wang2022 --num_classes 4 --n_wires 4": "mnist_4c_4q_amplitude_wang2022_implicit_seed1111",
+        "--model alam2021 --mode direct --n_layer 1": "mnist_10c_10q_alam2021_direct1_seed1111",
+        "--model classical --n_layer 1 --pretrain_steps 5": "mnist_10c_10q_classical_warmup_seed1111",
+        "--model linear": "mnist_10c_10q_linear_seed1111",
         "--name mine": "mine",
     }
     assert {text: parse(text).settings.run_name for text in names} == names

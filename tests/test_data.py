@@ -3,11 +3,12 @@
 Pooling is held against plain loops over pixels written here from section 3.2 of the paper, not against torch.
 """
 
-import dataset
+import features as reduction
 import numpy as np
 import pytest
 import torch
-from dataset import CLASSES, DataError, load_features, load_images, pool_images, split_rows
+from dataset import CLASSES, DataError, load_features, load_images, split_rows
+from features import PrincipalComponents, pool_images
 from PIL import Image
 from small_data import SIDES, synthetic
 
@@ -103,8 +104,62 @@ def test_resizing_follows_pillow():
 def test_chunks_do_not_show(monkeypatch):
     images = synthetic(n_train=23)["train_images"]
     whole = pool_images(images, 10)
-    monkeypatch.setattr(dataset, "POOLING_CHUNK", 5)
+    monkeypatch.setattr(reduction, "CHUNK", 5)
     assert torch.equal(pool_images(images, 10), whole)
+
+
+# --------------------------------------------------------------------------------- principal components
+
+
+def singular_vectors(images: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, first n right singular vectors (rows) of the centred images, and standard deviations along them."""
+    pixels = np.stack([normalised(image).ravel() for image in images])
+    mean = pixels.mean(0)
+    _, s, rows = np.linalg.svd(pixels - mean, full_matrices=False)
+    return mean, rows[:n], s[:n] / np.sqrt(len(images))
+
+
+def test_components_equal_a_singular_value_decomposition():
+    arrays = synthetic(n_train=40, n_test=7)
+    mean, rows, deviations = singular_vectors(arrays["train_images"], 6)
+    components = PrincipalComponents(arrays["train_images"], 6)
+    for half in ("train", "test"):
+        pixels = np.stack([normalised(image).ravel() for image in arrays[f"{half}_images"]])
+        expected = (pixels - mean) @ rows.T / deviations
+        expected *= np.sign(rows[np.arange(6), np.abs(rows).argmax(1)])
+        found = components(arrays[f"{half}_images"])
+        assert found.dtype == torch.float32
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
+def test_components_are_those_of_the_training_split_alone(data_dir):
+    before = load_features("mnist", 10, 10, 5, data_dir, "cpu", "components")
+    assert before.train.features.shape == (160, 10) and before.test.features.shape == (60, 10)
+    torch.testing.assert_close(before.train.features.mean(0), torch.zeros(10), atol=1e-5, rtol=0)
+    torch.testing.assert_close(before.train.features.std(0, correction=0), torch.ones(10), atol=1e-5, rtol=0)
+    arrays = dict(np.load(data_dir / "mnist.npz"))
+    _, val_rows = split_rows(200, 5)
+    arrays["train_images"][val_rows] = 255 - arrays["train_images"][val_rows]
+    arrays["test_images"] = 255 - arrays["test_images"]
+    np.savez(data_dir / "mnist.npz", **arrays)
+    after = load_features("mnist", 10, 10, 5, data_dir, "cpu", "components")
+    assert torch.equal(after.train.features, before.train.features)
+    assert not torch.allclose(after.val.features, before.val.features)
+    assert not torch.allclose(after.test.features, before.test.features)
+
+
+def test_components_do_not_show_chunks(monkeypatch):
+    images = synthetic(n_train=23)["train_images"]
+    whole = PrincipalComponents(images, 4)(images)
+    monkeypatch.setattr(reduction, "CHUNK", 5)
+    torch.testing.assert_close(PrincipalComponents(images, 4)(images), whole, atol=1e-5, rtol=0)
+
+
+def test_too_few_images_for_components():
+    images = synthetic(n_train=5)["train_images"]  # five points span four directions
+    PrincipalComponents(images, 4)
+    with pytest.raises(ValueError, match="5 images vary in fewer than 5 directions"):
+        PrincipalComponents(images, 5)
 
 
 @pytest.mark.parametrize("n_wires", [0, 2, 5, 30, -4])

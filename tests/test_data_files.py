@@ -18,6 +18,7 @@ from threading import Thread
 from urllib.error import URLError
 
 import dataset
+import features
 import load_cifar
 import numpy as np
 import pytest
@@ -271,8 +272,8 @@ def test_real_mnist_labels_and_constants():
     assert np.bincount(arrays["test_labels"]).tolist() == TEST_COUNTS
     assert arrays["train_labels"][:5].tolist() == [5, 0, 4, 1, 9]
     pixels = arrays["train_images"] / np.float32(255)
-    assert pixels.mean() == pytest.approx(dataset.MEAN, abs=5e-5)
-    assert pixels.std() == pytest.approx(dataset.STD, abs=5e-5)
+    assert pixels.mean() == pytest.approx(features.MEAN, abs=5e-5)
+    assert pixels.std() == pytest.approx(features.STD, abs=5e-5)
 
 
 @pytest.mark.parametrize("num_classes, sizes", [(10, [48000, 12000, 10000]), (4, [19136, 4785, 3957])])

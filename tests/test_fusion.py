@@ -13,7 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from models.circuit import Operation, build_circuit
 from models.compiled_engine import CompiledEngine
 from models.fusion import GROUP, FusedBlocks, partition
-from models.propagation import KEPT, Propagation
+from models.propagation import KEPT, BasisPropagation, Propagation
 
 GATES = {"rx": 1, "ry": 1, "rz": 1, "crx": 2, "h": 1, "sx": 1, "cnot": 2}
 
@@ -175,6 +175,21 @@ def test_many_columns_go_in_parts_with_the_same_values_and_gradients(monkeypatch
         torch.autograd.grad((whole * weights).sum(), (matrices, columns)),
     ):
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_columns", [1, 5, 16])
+@pytest.mark.parametrize("chunk", [32, 10**6])  # two columns of sixteen amplitudes at a time, all at once
+@pytest.mark.parametrize("wires", [[(1, 3), (0, 2), (3, 0)], [(2, 0)]])
+def test_basis_states_meet_the_blocks_as_any_columns_do(wires, chunk, n_columns, monkeypatch):
+    monkeypatch.setattr("models.propagation.CHUNK", chunk)
+    of_basis, general = BasisPropagation(wires, 4, n_columns), Propagation(wires, 4)
+    assert of_basis.wire_order == general.wire_order
+    matrices = random_orthogonal(len(wires), 8).requires_grad_()
+    weights = torch.randn(2, 16, n_columns, dtype=torch.float64)
+    ours, theirs = of_basis(matrices), general(matrices, identity_columns(4)[..., :n_columns])
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-14)
+    ours, theirs = (torch.autograd.grad((out * weights).sum(), matrices)[0] for out in (ours, theirs))
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_propagation_has_right_second_derivatives():

@@ -1,5 +1,6 @@
 """The README keeps its word: its code runs, its commands parse, its tables and files are there."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,7 +10,9 @@ import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
 
 import results_table
+from evaluate_qdeq import build_model
 from utils.cli import parse_command_line
+from utils.settings import MODELS, Settings
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -42,6 +45,17 @@ def test_result_tables_are_those_of_the_committed_files(pattern):
     assert f"<!-- results_table.py {pattern} -->\n\n{printed}\n" in README
 
 
+def test_speeds_are_those_of_the_committed_benchmark():
+    measured = json.loads((REPOSITORY / "results" / "benchmark" / "step.json").read_text())
+    medians = [
+        1e3 * measured["step"]["times"][name]["median"]
+        for name in ("torchquantum, broyden, in z-space", "compiled, broyden", "compiled, newton+exact")
+    ]
+    table = README.split("| training step | ms | times faster |")[1].split("\n\n")[0]
+    shown = re.findall(r"\| ([\d.]+) \| ([\d.]+) \|$", table, re.M)
+    assert shown == [(f"{ms:.3g}" if ms > 100 else f"{ms:.1f}", f"{medians[0] / ms:.3g}") for ms in medians]
+
+
 def test_nothing_is_left_to_fill_in():
     assert not re.search(r"@[A-Z0-9]+@|TODO|TBD", README)
 
@@ -68,8 +82,25 @@ def test_results_table_puts_seeds_together_with_their_spread():
     assert "| DIRECT-5 |" in lines[3] and "| 80.00 |" in lines[3]
 
 
+def test_results_table_tells_baselines_apart():
+    models = {"wang2022": "Wang et al. 2022, IMPLICIT", "classical": "classical DEQ, IMPLICIT",
+              "alam2021": "Alam et al. 2021, PCA, IMPLICIT", "linear": "linear classifier"}  # fmt: skip
+    lines = results_table.table([run(0, 0.9), *(run(0, 0.9, model=model) for model in models)]).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {name}" for name in ("IMPLICIT", *models.values())]
+    assert len(results_table.table([run(0, 0.9), run(1, 0.9, model="qdeq")]).splitlines()) == 2 + 1
+
+
 def test_results_table_names_the_file_it_cannot_read(tmp_path, capsys):
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(SystemExit) as end:
         results_table.main([str(tmp_path)])
     assert end.value.code == 1 and str(tmp_path / "results.json") in capsys.readouterr().err
+
+
+def test_parameter_counts_of_the_baselines_are_the_models():
+    rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\d+) \| (\d+) \|$", README, re.M)
+    assert [row[0] for row in rows] == list(MODELS)
+    for name, *counts in rows:
+        for n, count in zip((4, 10), counts):
+            model = build_model(Settings(model=name, n_wires=n, num_classes=n))
+            assert sum(p.numel() for p in model.parameters()) == int(count), name

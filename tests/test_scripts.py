@@ -62,6 +62,28 @@ def test_train_flags_are_table_5(script, model, echo_python):
         assert settings.n_layer == (1 if model == "warmup" else 0)
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("baseline", ("wang2022", "classical", "classical_narrow", "alam2021"))
+def test_a_baseline_trains_as_the_papers_model_does(script, baseline, echo_python):
+    for depth in MODELS:
+        ours, theirs = (
+            parse_command_line(
+                run(script, "train", "--model", model, QDEQ_PYTHON=echo_python).stdout.splitlines()[1:]
+            ).settings
+            for model in (depth, f"{baseline}-{depth}")
+        )
+        assert theirs.model == baseline and theirs.name == ours.name.replace(depth, f"{baseline}-{depth}")
+        assert theirs.to_dict() | {"model": "qdeq", "name": ours.name} == ours.to_dict()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_linear_classifier_has_one_layers_hyper_parameters(script, echo_python):
+    flags = run(script, "train", "--model", "linear", QDEQ_PYTHON=echo_python).stdout.splitlines()[1:]
+    command = parse_command_line(flags)
+    assert command.settings.model == "linear" and command.warnings == []
+    assert command.settings.lr == TABLE_5[script]["direct-1"]
+
+
 def test_given_length_replaces_the_scripts(echo_python):
     flags = run("qdeq_mnist", "train", "--max_step", 5, QDEQ_PYTHON=echo_python).stdout.splitlines()[1:]
     assert parse_command_line(flags).settings.max_step == 5
@@ -72,7 +94,9 @@ def test_eval_names_the_run(echo_python):
     assert shown.splitlines()[1:] == [str(REPOSITORY / "runs" / "cifar10_direct-2"), "--split", "val"]
 
 
-@pytest.mark.parametrize("arguments", [(), ("fly",), ("train", "--model", "direct-3"), ("train", "--model")])
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("train", "--model", "direct-3"), ("train", "--model"),
+                                       ("train", "--model", "classical"), ("train", "--model", "classical-direct-3"),
+                                       ("train", "--model", "fly-implicit")])  # fmt: skip
 def test_misuse_ends_with_status_2(arguments, echo_python):
     process = run("qdeq_mnist", *arguments, QDEQ_PYTHON=echo_python)
     assert process.returncode == 2 and process.stdout == "" and process.stderr

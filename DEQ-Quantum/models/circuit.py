@@ -89,11 +89,11 @@ def _staircase(n_wires: int) -> list[tuple[str, tuple[int, ...], int]]:
     ]
 
 
-def _angle_encoder(n_wires: int) -> tuple[Operation, ...]:
-    """n_wires layers of one rotation a wire; entry `layer * n_wires + wire` is that rotation's angle."""
+def _angle_encoder(n_wires: int, n_layers: int) -> tuple[Operation, ...]:
+    """Layers of one rotation a wire; entry `layer * n_wires + wire` is that rotation's angle."""
     return tuple(
         Operation(ENCODING_AXES[layer % len(ENCODING_AXES)], (wire,), layer * n_wires + wire)
-        for layer in range(n_wires)
+        for layer in range(n_layers)
         for wire in range(n_wires)
     )
 
@@ -103,6 +103,7 @@ def build_circuit(
     encoding: str = "amplitude",
     n_random_operations: int = N_RANDOM_OPERATIONS,
     seed: int = RANDOM_SEED,
+    n_encoding_layers: int | None = None,
 ) -> Circuit:
     """The paper's circuit for any even number of wires from 4.
 
@@ -111,6 +112,7 @@ def build_circuit(
         encoding: "amplitude" or "angle".
         n_random_operations: length of the random part (50 in the paper).
         seed: of the random part's structure (1111 in the released code), not of its parameters.
+        n_encoding_layers: layers of the angle encoding, Q angles each; None for Q layers, which take all inputs.
 
     Raises:
         ValueError: odd or too few wires, unknown encoding.
@@ -135,5 +137,5 @@ def build_circuit(
     for gate, wires, block in _staircase(n_wires):
         append(gate, wires, f"block.{block}")
 
-    encoder = _angle_encoder(n_wires) if encoding == "angle" else ()
+    encoder = _angle_encoder(n_wires, n_encoding_layers or n_wires) if encoding == "angle" else ()
     return Circuit(n_wires, encoding, encoder, tuple(ansatz), tuple(names))

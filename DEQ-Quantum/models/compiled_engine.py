@@ -10,13 +10,12 @@ in r with coefficients fixed at `reduced(x)`. Angle encoding: product states by 
 blocks. Values, first and second derivatives equal those of `torchquantum_engine` (tested); dtype follows theta.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.circuit import Circuit
 from models.fusion import FusedBlocks
-from models.propagation import Propagation
+from models.propagation import BasisPropagation, Propagation
 
 
 class CompiledEngine(nn.Module):
@@ -30,7 +29,13 @@ class CompiledEngine(nn.Module):
         super().__init__()
         self.circuit = circuit
         self.blocks = FusedBlocks(circuit.ansatz, circuit.n_wires)
-        self.propagation = Propagation(self.blocks.wires, circuit.n_wires)
+        if circuit.encoding == "amplitude":
+            self.propagation = BasisPropagation(self.blocks.wires, circuit.n_wires, circuit.n_inputs)
+        else:
+            self.propagation = Propagation(self.blocks.wires, circuit.n_wires)
+        # of all wires, or of half of them
+        n_bits = circuit.n_wires // 2 if circuit.encoding == "amplitude" else circuit.n_wires
+        self.register_buffer("signs", _signs(n_bits), persistent=False)
 
     def prepare(self, theta: Tensor) -> "AmplitudeReadout | AngleReadout":
         """Meet the circuit, under autograd.
@@ -44,7 +49,7 @@ class CompiledEngine(nn.Module):
         matrices = self.blocks(theta)
         if self.circuit.encoding == "amplitude":
             return AmplitudeReadout(self._observables(matrices), self.circuit.n_wires)
-        return AngleReadout(self.circuit, self.propagation, matrices)
+        return AngleReadout(self.circuit, self.propagation, matrices, self.signs)
 
     def _observables(self, matrices: Tensor) -> Tensor:
         """M_k for every wire k, (n_wires, D, D).
@@ -52,26 +57,20 @@ class CompiledEngine(nn.Module):
         Rows of U P that agree on half of the wires share those wires' signs, so Gram matrices per group of rows,
         added with signs, give the observables of that half: two passes over the rows serve all n_wires observables.
         """
-        n = self.circuit.n_wires
-        n_inputs = self.circuit.n_inputs
-        basis = matrices.new_zeros(2, 2**n, n_inputs)
-        basis[0].diagonal().fill_(1.0)
-        columns = self.propagation(matrices, basis)
-        leading = n // 2
-        columns = columns.view(2, 2**leading, 2 ** (n - leading), n_inputs)
+        n, n_inputs = self.circuit.n_wires, self.circuit.n_inputs
+        columns = self.propagation(matrices).view((2,) * (1 + n) + (n_inputs,))
+        axes = [1 + self.propagation.wire_order.index(wire) for wire in range(n)]
         halves = []
-        for group_axis in (1, 2):
-            rows = columns.movedim(group_axis, 0).reshape(columns.shape[group_axis], -1, n_inputs)
-            halves.append(_SignedGram.apply(rows, _signs(rows.shape[0].bit_length() - 1).to(rows)))
-        order = self.propagation.wire_order
-        return torch.cat(halves)[[order.index(wire) for wire in range(n)]]
+        for own, others in ((axes[: n // 2], axes[n // 2 :]), (axes[n // 2 :], axes[: n // 2])):
+            rows = columns.permute(*own, 0, *others, 1 + n).reshape(2 ** len(own), -1, n_inputs)
+            halves.append(_SignedGram.apply(rows, self.signs))
+        return torch.cat(halves)
 
 
 def _signs(n_bits: int) -> Tensor:
     """+1 or -1 for bit 0 or 1: (n_bits, 2^n_bits), the first bit the most significant."""
-    states = np.arange(2**n_bits)
-    bits = (states >> np.arange(n_bits - 1, -1, -1)[:, None]) & 1
-    return torch.from_numpy(1.0 - 2.0 * bits)
+    bits = torch.arange(2**n_bits) >> torch.arange(n_bits - 1, -1, -1).unsqueeze(1) & 1
+    return 1.0 - 2.0 * bits
 
 
 class _SignedGram(torch.autograd.Function):
@@ -105,11 +104,10 @@ class AmplitudeReadout:
     def __init__(self, observables: Tensor, n_wires: int):
         self.observables = observables
         self.n_wires = n_wires
-        # the rows of all M_k side by side: (D, n_wires * D), so that one product serves every observable
-        self._side_by_side = observables.transpose(0, 1).reshape(observables.shape[1], -1)
 
     def _times_observables(self, v: Tensor) -> Tensor:
-        return (v @ self._side_by_side).unflatten(-1, (self.n_wires, v.shape[1]))
+        """M_k v for every k, in one product: (B, D) to (B, n_wires, D)."""
+        return (v @ self.observables.flatten(0, 1).T).unflatten(-1, (self.n_wires, v.shape[1]))
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) vectors to (B, n_wires) expectation values of Z; a zero vector reads 0."""
@@ -126,13 +124,7 @@ class AmplitudeReadout:
 
     def reduced(self, x: Tensor) -> "ReducedReadout":
         """r -> r(x + E r) for a batch x of shape (B, D), E the up-sampling."""
-        n = self.n_wires
-        constant_rows = self._times_observables(x)
-        constant = (constant_rows @ x.unsqueeze(-1)).flatten(1)
-        linear = constant_rows.unflatten(-1, (n, n)).sum(-1)
-        quadratic = self.observables.unflatten(2, (n, n)).sum(-1).unflatten(1, (n, n)).sum(2)
-        norm_linear = x.unflatten(-1, (n, n)).sum(-1)
-        return ReducedReadout(constant, linear, quadratic, x.square().sum(-1, keepdim=True), norm_linear)
+        return ReducedReadout(self.observables, self._times_observables(x), x)
 
 
 class ReducedReadout:
@@ -142,16 +134,23 @@ class ReducedReadout:
 
     with a_k = x^T M_k x, b_k = E^T M_k x, C_k = E^T M_k E, s = E^T x. Same values as `readouts(x + E r)`, to a
     round-off of the order of eps |x|^2 / |x + E r|^2 (both quadratics are sums of terms of size |x|^2).
+
+    Args:
+        observables: M_k, (n, D, D) with n = n_wires, D = n^2.
+        rows: M_k x, (B, n, D).
+        x: (B, D).
     """
 
-    def __init__(self, constant: Tensor, linear: Tensor, quadratic: Tensor, x_squared: Tensor, x_sums: Tensor):
-        self.constant = constant  # (B, n)
-        self.linear = linear  # (B, n, n), second index the observable's row
-        self.quadratic = quadratic  # (n, n, n)
-        self.x_squared = x_squared  # (B, 1)
-        self.x_sums = x_sums  # (B, n)
-        self.n_wires = constant.shape[1]
-        self._quadratic_rows = quadratic.transpose(0, 1).reshape(self.n_wires, -1)
+    def __init__(self, observables: Tensor, rows: Tensor, x: Tensor):
+        n = self.n_wires = len(observables)
+        self.x, self.rows = x, rows
+        self.lifted_columns = observables.unflatten(1, (n, n)).sum(2)  # E^T M_k: (n, n, D)
+        quadratic = self.lifted_columns.unflatten(2, (n, n)).sum(-1)  # (n, n, n)
+        self._quadratic_rows = quadratic.transpose(0, 1).reshape(n, -1)
+        self.constant = (rows @ x.unsqueeze(-1)).flatten(1)  # (B, n)
+        self.linear = rows.unflatten(-1, (n, n)).sum(-1)  # (B, n, n), second index the observable's
+        self.x_squared = x.square().sum(-1, keepdim=True)  # (B, 1)
+        self.x_sums = x.unflatten(-1, (n, n)).sum(-1)  # (B, n)
 
     def _parts(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         quadratic_r = (r @ self._quadratic_rows).view(-1, self.n_wires, self.n_wires)
@@ -173,20 +172,34 @@ class ReducedReadout:
         slope = 2 * (half_slope - value.unsqueeze(-1) * norm_half_slope.unsqueeze(1))
         return _ratio(slope, squared_norm.unsqueeze(-1))
 
+    def vjp(self, r: Tensor, weights: Tensor) -> Tensor:
+        """weights^T dr/dv at v = x + E r, in R^D: (B, n_wires) twice to (B, D).
+
+        `AmplitudeReadout.vjp` there, with M_k v = M_k x + M_k E r from what is known already.
+        """
+        numerator, squared_norm, _ = self._parts(r)
+        readouts = _ratio(numerator, squared_norm)
+        weighted_rows = (weights.unsqueeze(1) @ self.rows).squeeze(1)
+        pairs = (weights.unsqueeze(2) * r.unsqueeze(1)).flatten(1)
+        weighted_rows = weighted_rows + pairs @ self.lifted_columns.flatten(0, 1)
+        v = self.x + r.repeat_interleave(self.n_wires, dim=-1)
+        return _ratio(2 * (weighted_rows - (weights * readouts).sum(-1, keepdim=True) * v), squared_norm)
+
 
 class AngleReadout:
     """Readouts for angle encoding: the encoder acts on |0...0>, so it makes product states."""
 
-    def __init__(self, circuit: Circuit, propagation: Propagation, matrices: Tensor):
+    def __init__(self, circuit: Circuit, propagation: Propagation, matrices: Tensor, signs: Tensor):
         self.circuit = circuit
         self.propagation = propagation
         self.matrices = matrices
+        self.signs = signs  # of Z on every wire: (n_wires, 2^n_wires)
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) angles in radians to (B, n_wires) expectation values of Z."""
         n = self.circuit.n_wires
         states = self.propagation(self.matrices, self._product_states(v))
-        in_order = _signs(n).to(v) @ states.square().sum(0)
+        in_order = self.signs @ states.square().sum(0)
         return in_order[[self.propagation.wire_order.index(w) for w in range(n)]].T
 
     def _product_states(self, v: Tensor) -> Tensor:

@@ -72,7 +72,8 @@ def partition(operations: Sequence[Operation], width: int, available: Sequence[i
     """Group operations into blocks of `width` of the available wires, keeping the order on every wire.
 
     Greedy: a block starts from the first operation left and takes on those wires, of one operation at a time, with
-    which it can absorb most, until it has its width; it absorbs what lies on its wires and is preceded there by nothing that stays outside.
+    which it can absorb most, until it has its width; it absorbs what lies on its wires and is preceded there by
+    nothing that stays outside.
     """
     left = list(range(len(operations)))
     blocks = []
@@ -186,7 +187,7 @@ class _Group(nn.Module):
         weights = torch.stack([torch.ones_like(half), half.cos(), half.sin()], dim=-1)
         gates = torch.bmm(weights.unsqueeze(1), self.terms).view(*self.atoms_shape, 2)
         atoms = _product(torch.view_as_complex(gates)).flatten()
-        table = torch.cat([atoms, atoms.new_tensor([0, 1])])
+        table = torch.cat([atoms, atoms.new_zeros(1), atoms.new_ones(1)])
         unitary = _product(table.index_select(0, self.entries).view(self.shape))
         real, imag = unitary.real, unitary.imag
         return torch.cat([torch.cat([real, -imag], -1), torch.cat([imag, real], -1)], -2)

@@ -9,10 +9,9 @@ differentiation; Jones and Gacon, arXiv 2009.02823). Knows matrices and wires, n
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-
-KEPT = 4
+KEPT = 3
 CHUNK = 2**19  # complex amplitudes sent at a time: bounds what is held beside the states themselves
 
 
@@ -22,16 +21,17 @@ class Propagation:
     Args:
         wires: of each block, in the order of its matrix's bits, the first the most significant; all as many.
         n_wires: number of qubits.
+        order: the wires in the order of the axes of the state that comes in; ascending if None.
 
     Attributes:
         wire_order: the wires in the order in which the axes of the state come out. Axes are never put back in
             place between blocks, their order is only remembered.
     """
 
-    def __init__(self, wires: Sequence[Sequence[int]], n_wires: int):
+    def __init__(self, wires: Sequence[Sequence[int]], n_wires: int, order: Sequence[int] | None = None):
         self.n_wires = n_wires
-        self.dim = 2 ** (1 + len(wires[0]))
-        order = list(range(n_wires))
+        self.dim = 2 ** (1 + len(wires[0])) if wires else 1
+        order = list(range(n_wires) if order is None else order)
         self.permutations: list[list[int]] = []
         for block in wires:
             new_order = [*block, *(w for w in order if w not in block)]
@@ -105,6 +105,53 @@ class Propagation:
 
     def _axes(self, state: Tensor) -> Tensor:
         return state.reshape((2,) * (1 + self.n_wires) + (state.shape[-1],))
+
+
+class BasisPropagation(nn.Module):
+    """The same for the first basis states: a block turns a basis state into one of its own columns.
+
+    So the first block costs no product, and neither it nor the basis states enter the adjoint pass.
+
+    Args:
+        wires, n_wires: as for `Propagation`.
+        n_columns: how many basis states.
+    """
+
+    def __init__(self, wires: Sequence[Sequence[int]], n_wires: int, n_columns: int):
+        super().__init__()
+        first = list(wires[0])
+        others = [w for w in range(n_wires) if w not in first]
+        self.rest = Propagation(wires[1:], n_wires, order=first + others)
+        self.wire_order = self.rest.wire_order
+        self.n_states = 2**n_wires
+        bits = torch.arange(n_columns) >> torch.arange(n_wires - 1, -1, -1).unsqueeze(1) & 1
+        # of every basis state: the block's column that it picks, and what it reads on the other wires
+        self.register_buffer("picked", _number(bits[first]), persistent=False)
+        self.register_buffer("elsewhere", _number(bits[others]), persistent=False)
+
+    def forward(self, matrices: Tensor) -> Tensor:
+        """(n_blocks, dim, dim) to (2, 2^n_wires, n_columns), the wires' bits in `wire_order`."""
+        first, rest = matrices.split([1, len(matrices) - 1])
+        size = max(1, CHUNK // self.n_states)
+        parts = [
+            self._propagate(first[0], rest, picked, elsewhere)
+            for picked, elsewhere in zip(self.picked.split(size), self.elsewhere.split(size))
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def _propagate(self, first: Tensor, rest: Tensor, picked: Tensor, elsewhere: Tensor) -> Tensor:
+        n_columns = len(picked)
+        places = elsewhere * n_columns + torch.arange(n_columns, device=elsewhere.device)
+        columns = first.new_zeros(len(first), 2 * self.n_states // len(first) * n_columns)
+        # real basis states meet the real half of the block's input
+        columns = columns.index_copy(1, places, first.index_select(1, picked))
+        columns = columns.view(2, self.n_states, n_columns)
+        return _Adjoint.apply(rest, columns, self.rest) if len(rest) else columns
+
+
+def _number(bits: Tensor) -> Tensor:
+    """Rows of bits, the first the most significant, as numbers: (k, N) to (N,)."""
+    return (bits << torch.arange(len(bits) - 1, -1, -1).unsqueeze(1)).sum(0)
 
 
 class _Adjoint(torch.autograd.Function):

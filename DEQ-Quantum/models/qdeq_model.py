@@ -4,6 +4,8 @@ Sections 3.2 and 3.3 of Schleich et al. (arXiv 2410.23940). Every value of f rep
 so the solve runs in the space of the readouts, z = lift(r); Broyden, Anderson and Picard take the same iterates
 there as in the space of z (tested), and Newton solves n_wires x n_wires systems. The Jacobian loss is that of f in
 the space of z, as in the paper.
+
+`EquilibriumClassifier` asks no more of a layer than the face in `models/layer.py`, so baselines go the same way.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 
 from deq import SolverResult, SolverSettings, equilibrium, hutchinson_jacobian_loss, spectral_radius, unroll
 from models.circuit import build_circuit
-from models.quantum_layer import BoundLayer, CompiledLayer, QuantumLayer
+from models.layer import BoundLayer, CompiledLayer
+from models.quantum_layer import QuantumLayer
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Prediction:
 
     Attributes:
         logits: (B, n_classes).
-        z: (B, n_wires^2), the equilibrium or the last layer's output.
+        z: (B, n_units * copies), n_wires^2 for the quantum layer: the equilibrium or the last layer's output.
         res: (B,) mean over the entries of |f(z) - z| / |z|, the measure of the paper's tables.
         res_rel: (B,) ||f(z) - z|| / ||z||.
         jac_loss: scalar, 0 where it was not asked for.
@@ -51,31 +54,20 @@ class Prediction:
     solver: SolverResult | None
 
 
-class QDEQModel(nn.Module):
-    """Quantum deep equilibrium classifier.
+class EquilibriumClassifier(nn.Module):
+    """A layer made deep, and a head on its equilibrium.
 
     Args:
-        n_wires: qubits, even, from 4; inputs have n_wires^2 features.
-        n_classes: width of the head.
-        encoding: "amplitude" or "angle".
-        engine: "compiled" or "torchquantum".
-        trainable_gates: "all" or "released".
+        layer: the layer, a module with the face of `models.layer.Layer`.
+        head: (B, n_units * copies) to (B, n_classes).
         dropout: probability of dropping an entry of the equilibrium in training (one mask per pass, which is what
             the released code's variational dropout amounts to on a state without a sequence).
     """
 
-    def __init__(
-        self,
-        n_wires: int,
-        n_classes: int,
-        encoding: str = "amplitude",
-        engine: str = "compiled",
-        trainable_gates: str = "all",
-        dropout: float = 0.05,
-    ):
+    def __init__(self, layer: nn.Module, head: nn.Module, dropout: float = 0.0):
         super().__init__()
-        self.layer = QuantumLayer(build_circuit(n_wires, encoding), engine, trainable_gates)
-        self.head = nn.Linear(n_wires**2, n_classes)
+        self.layer = layer
+        self.head = head
         self.dropout = dropout
 
     def forward(
@@ -89,7 +81,7 @@ class QDEQModel(nn.Module):
         """Classify a batch.
 
         Args:
-            x: (B, n_wires^2) features.
+            x: (B, D) features, D = n_wires^2 for the quantum layer.
             depth: equilibrium or stack of layers.
             compiled: `self.layer.compile()` where one compilation serves several batches.
             with_jac_loss: also estimate ||J_f||_F^2 / numel(z) at the equilibrium (one random vector).
@@ -97,7 +89,7 @@ class QDEQModel(nn.Module):
         """
         f = (compiled or self.layer.compile()).bind(x)
         h = f.reduced()
-        r0 = x.new_zeros(x.shape[0], self.layer.circuit.n_wires)
+        r0 = x.new_zeros(x.shape[0], self.layer.n_units)
         if depth.n_layer:
             r, solver = unroll(h, r0, depth.n_layer), None
             with torch.no_grad():
@@ -108,10 +100,15 @@ class QDEQModel(nn.Module):
         z = self.layer.lift(r)
         jac_loss = x.new_zeros(())
         if with_jac_loss:
-            jac_loss = hutchinson_jacobian_loss(f, z.detach(), n_vectors=1, generator=generator)
-        logits = self.head(torch.relu(self._drop(z, generator)))
+            at_z = _AtLifted(f, h, self.layer.copies) if hasattr(h, "vjp") else f
+            jac_loss = hutchinson_jacobian_loss(at_z, z.detach(), n_vectors=1, generator=generator)
+        logits = self.classify(z, generator)
         res, res_rel = residuals(r.detach(), h_r)
         return Prediction(logits, z, res, res_rel, jac_loss, solver)
+
+    def classify(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits of an equilibrium, (B, n_units * copies) to (B, n_classes): dropout, ReLU, head."""
+        return self.head(torch.relu(self._drop(z, generator)))
 
     def spectral_radius(self, f: BoundLayer, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Modulus of the largest eigenvalue of df/dz at an equilibrium z = lift(r), per sample: (B,).
@@ -123,13 +120,13 @@ class QDEQModel(nn.Module):
         if not hasattr(h, "jacobian"):
             return spectral_radius(f, z.detach(), generator=generator)
         with torch.no_grad():
-            return torch.linalg.eigvals(h.jacobian(z[:, :: self.layer.circuit.n_wires])).abs().amax(-1)
+            return torch.linalg.eigvals(h.jacobian(z[:, :: self.layer.copies])).abs().amax(-1)
 
     def _in_readout_space(self, depth: Depth) -> tuple[SolverSettings, SolverSettings]:
-        """The solvers' settings for r: ||z|| = sqrt(n_wires) ||r||, which only an absolute tolerance notices."""
+        """The solvers' settings for r: ||z|| = sqrt(copies) ||r||, which only an absolute tolerance notices."""
         forward = depth.forward
         if forward.stop_mode == "abs":
-            forward = replace(forward, tol=forward.tol * self.layer.circuit.n_wires**-0.5)
+            forward = replace(forward, tol=forward.tol * self.layer.copies**-0.5)
         return forward, depth.backward
 
     def _drop(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -137,6 +134,44 @@ class QDEQModel(nn.Module):
             return z
         kept = torch.rand(z.shape, generator=generator, device=z.device) >= self.dropout
         return z * kept / (1 - self.dropout)
+
+
+class _AtLifted:
+    """f for callers whose every z is a lift(r): v^T df/dz by way of h, which has most of it already."""
+
+    def __init__(self, f: BoundLayer, h, copies: int):
+        self.f, self.h, self.copies = f, h, copies
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.f(z)
+
+    def vjp(self, z: Tensor, v: Tensor) -> Tensor:
+        return self.h.vjp(z[:, :: self.copies], v.unflatten(-1, (-1, self.copies)).sum(-1))
+
+
+class QDEQModel(EquilibriumClassifier):
+    """Quantum deep equilibrium classifier.
+
+    Args:
+        n_wires: qubits, even, from 4; inputs have n_wires^2 features.
+        n_classes: width of the head.
+        encoding: "amplitude" or "angle".
+        engine: "compiled" or "torchquantum".
+        trainable_gates: "all" or "released".
+        dropout: as above.
+    """
+
+    def __init__(
+        self,
+        n_wires: int,
+        n_classes: int,
+        encoding: str = "amplitude",
+        engine: str = "compiled",
+        trainable_gates: str = "all",
+        dropout: float = 0.05,
+    ):
+        layer = QuantumLayer(build_circuit(n_wires, encoding), engine, trainable_gates)
+        super().__init__(layer, nn.Linear(n_wires**2, n_classes), dropout)
 
 
 def residuals(r: Tensor, h_r: Tensor) -> tuple[Tensor, Tensor]:

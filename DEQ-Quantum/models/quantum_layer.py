@@ -57,6 +57,16 @@ class QuantumLayer(nn.Module):
         self.register_buffer("frozen_theta", theta[n_trained:].clone())
 
     @property
+    def n_units(self) -> int:
+        """Numbers in the reduced state r: the readouts."""
+        return self.circuit.n_wires
+
+    @property
+    def copies(self) -> int:
+        """How often z = lift(r) repeats each of them."""
+        return self.circuit.n_wires
+
+    @property
     def parameter_names(self) -> tuple[str, ...]:
         """One name per entry of the full theta."""
         return self.circuit.parameter_names
@@ -69,7 +79,7 @@ class QuantumLayer(nn.Module):
 
     def lift(self, readouts: Tensor) -> Tensor:
         """Repeat each of the n_wires readouts n_wires times in a row: (B, n_wires) to (B, n_wires^2)."""
-        return readouts.repeat_interleave(self.circuit.n_wires, dim=-1)
+        return readouts.repeat_interleave(self.copies, dim=-1)
 
     def compile(self) -> "CompiledLayer":
         """Meet the circuit at the present parameters, once, to bind it to any number of batches."""
@@ -93,7 +103,7 @@ class CompiledLayer:
         Raises:
             ValueError: x has another number of columns.
         """
-        expected = self.layer.circuit.n_inputs
+        expected = self.layer.n_units * self.layer.copies
         if x.dim() != 2 or x.shape[1] != expected:
             raise ValueError(f"x must have shape (B, {expected}), got {tuple(x.shape)}")
         return BoundLayer(self.layer, self.readout, x)
@@ -114,8 +124,8 @@ class BoundLayer:
 
     def _vjp(self, z: Tensor, v: Tensor) -> Tensor:
         """v^T df/dz in closed form, differentiable in parameters and x: (B, D)."""
-        n = self.layer.circuit.n_wires
-        return self.readout.vjp(z + self.x, v.unflatten(-1, (n, n)).sum(-1))
+        n, copies = self.layer.n_units, self.layer.copies
+        return self.readout.vjp(z + self.x, v.unflatten(-1, (n, copies)).sum(-1))
 
     def reduced(self):
         """The same map in the space of readouts, h(r) with f(lift(r)) = lift(h(r)): (B, n_wires) to itself.

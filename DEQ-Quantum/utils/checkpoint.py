@@ -52,6 +52,6 @@ def load_weights(module: torch.nn.Module, state: dict, path: Path) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} holds a model of another shape; use the --n_wires, --num_classes and --trainable_gates it was "
-            f"trained with ({' '.join(str(error).split())[:200]})"
+            f"{path} holds a model of another shape; use the --model, --n_wires, --num_classes and --trainable_gates "
+            f"it was trained with ({' '.join(str(error).split())[:200]})"
         ) from error

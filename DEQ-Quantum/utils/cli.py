@@ -9,7 +9,7 @@ from utils.settings import Settings, SettingsError, flag_of
 
 GROUPS = {
     "data": "what is classified",
-    "model": "the quantum layer and what is built from it",
+    "model": "the layer and what is built from it",
     "equilibrium": "how z* = f(z*; x) and its gradient are found",
     "optimisation": "how parameters are trained",
     "run": "where a run is kept and watched",
@@ -50,6 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
   five weight-tied layers; a warm-up of 1875 steps through one layer, then the equilibrium:
     python train_qdeq.py --mode direct --n_layer 5
     python train_qdeq.py --mode implicit --n_layer 1 --pretrain_steps 1875
+  baselines: a classical equilibrium model; principal components as angles, one layer; a linear classifier:
+    python train_qdeq.py --model classical
+    python train_qdeq.py --model alam2021 --mode direct --n_layer 1
+    python train_qdeq.py --model linear
   continue a run after Ctrl-C or a crash:
     python train_qdeq.py --restart --restart_dir ../runs/NAME""",
     )

@@ -95,9 +95,10 @@ def _saved_settings(path: Path, given: dict) -> Settings:
     if not isinstance(saved, dict):
         raise SettingsError(f"{path}/config.json holds no settings: start anew without --restart")
     for f in fields(Settings):
-        if f.name in given and f.name not in CHANGEABLE and given[f.name] != saved.get(f.name):
+        of_run = saved.get(f.name, f.default)  # a run older than a setting has its default
+        if f.name in given and f.name not in CHANGEABLE and given[f.name] != of_run:
             raise SettingsError(
-                f"{flag_of(f)} {given[f.name]} contradicts the run to continue ({saved.get(f.name)}): "
+                f"{flag_of(f)} {given[f.name]} contradicts the run to continue ({of_run}): "
                 "leave it out, or start a new run without --restart"
             )
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}

@@ -17,6 +17,9 @@ SURROUNDINGS = (
     "wandb_job_type", "tensorboard",
 )  # fmt: skip
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
+MODELS = ("qdeq", "wang2022", "classical", "classical_narrow", "linear", "alam2021")
+WITHOUT_CIRCUIT = ("classical", "classical_narrow", "linear")
+WITHOUT_DROPOUT = ("wang2022", "linear")
 
 
 class SettingsError(ValueError):
@@ -33,16 +36,22 @@ class Settings:
     """Settings of one training run. Fields are the flags; `help` says what each does."""
 
     # model
+    model: str = setting("qdeq", "model", "qdeq, or a baseline trained the same way: wang2022 (the circuit's readouts "
+                         "are the logits, no head), classical (f = tanh(W z + U x), z as wide as qdeq's), "
+                         "classical_narrow (the same, as wide as qdeq's readouts), linear (of the features, whatever "
+                         "the --mode: f = x), alam2021 (n_wires principal components as angles)", MODELS)
     dataset: str = setting("mnist", "data", "images to classify; digits needs no download", DATASETS)
     num_classes: int = setting(10, "data", "2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10", (2, 4, 10))
     data_dir: str = setting("", "data", "folder of the cached <dataset>.npz files (default: $QDEQ_DATA, else data "
                             "in the repository)")
-    n_wires: int = setting(10, "model", "qubits, even, from 4; images are pooled to n_wires x n_wires features")
+    n_wires: int = setting(10, "model", "qubits, even, from 4; images are pooled to n_wires x n_wires features, also "
+                           "where there is no circuit")
     amplitude_encoder: bool = setting(True, "model", "True: features are amplitudes; False: rotation angles")
     mode: str = setting("implicit", "model", "implicit: equilibrium; direct: n_layer weight-tied layers",
                         ("implicit", "direct"))
     n_layer: int = setting(0, "model", "layers of --mode direct, or of the warm-up before --mode implicit")
-    dropout: float = setting(0.05, "model", "probability of dropping an entry of the equilibrium in training")
+    dropout: float = setting(0.05, "model", "probability of dropping an entry of the equilibrium in training; "
+                             "wang2022 and linear have none")
     engine: str = setting("compiled", "model", "compiled: fast; torchquantum: the reference, simulates every call",
                           ("compiled", "torchquantum"))
     trainable_gates: str = setting("all", "model", "released: freeze the four-qubit blocks' gates, as the released "
@@ -81,7 +90,8 @@ class Settings:
     jac_loss_weight: float = setting(0.0, "equilibrium", "weight of ||J_f||_F^2 / numel(z) in the loss")
     jac_loss_freq: float = setting(0.0, "equilibrium", "fraction of steps that carry the Jacobian loss, 0 to 1")
     jac_incremental: int = setting(0, "equilibrium", "raise the Jacobian weight by 0.1 every so many steps, up to 2")
-    spectral_radius_mode: bool = setting(False, "equilibrium", "report the Jacobian's spectral radius at validation")
+    spectral_radius_mode: bool = setting(False, "equilibrium", "report the Jacobian's spectral radius at validation "
+                                         "(mean over the first 2048 images)")
     # the run
     name: str = setting("", "run", "name of the run (default: made from data set, model and seed)")
     work_dir: str = setting("", "run", "folder that holds the run folders, none of which is ever overwritten "
@@ -108,14 +118,27 @@ class Settings:
 
     @property
     def encoding(self) -> str:
+        """How features enter the circuit: amplitude, angle, components (as angles), or none without a circuit."""
+        if self.model == "alam2021":
+            return "components"
+        if self.model in WITHOUT_CIRCUIT:
+            return "none"
         return "amplitude" if self.amplitude_encoder else "angle"
+
+    @property
+    def reduction(self) -> str:
+        """What `dataset.load_features` makes of the images."""
+        return "components" if self.model == "alam2021" else "pooling"
 
     @property
     def run_name(self) -> str:
         """--name, or one made from what was chosen."""
-        model = f"direct{self.n_layer}" if self.mode == "direct" else "warmup" if self.pretrain_steps else "implicit"
-        default = f"{self.dataset}_{self.num_classes}c_{self.n_wires}q_{self.encoding}_{model}_seed{self.seed}"
-        return self.name or default
+        kind = f"direct{self.n_layer}" if self.mode == "direct" else "warmup" if self.pretrain_steps else "implicit"
+        encoding = self.encoding if self.encoding in ("amplitude", "angle") else ""
+        model = "" if self.model == "qdeq" else self.model
+        kind = "" if self.model == "linear" else kind
+        parts = (self.dataset, f"{self.num_classes}c", f"{self.n_wires}q", encoding, model, kind, f"seed{self.seed}")
+        return self.name or "_".join(filter(None, parts))
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -142,6 +165,9 @@ class Settings:
             SettingsError: one line that names the flag.
         """
         self._check_ranges()
+        if self.model == "wang2022" and self.n_wires % self.num_classes:
+            raise SettingsError(f"--model wang2022 shares its {self.n_wires} readouts out among the classes: choose "
+                                "--num_classes and --n_wires with no remainder")  # fmt: skip
         if self.mode == "direct" and self.n_layer < 1:
             raise SettingsError("--mode direct needs --n_layer, the number of layers (1 or more)")
         if self.mode == "direct" and self.pretrain_steps:
@@ -203,7 +229,7 @@ class Settings:
             raise SettingsError("--max_eval_steps 0 would validate on nothing: give -1 for all batches")
 
     def _without_effect(self) -> list[str]:
-        warnings = []
+        warnings = [f"--{name} has no effect with --model {self.model}" for name in self._idle_with_model()]
         if self.mode == "implicit" and self.n_layer and not self.pretrain_steps:
             warnings.append("--n_layer has no effect: --mode implicit uses it for a warm-up of --pretrain_steps")
         if bool(self.jac_loss_weight or self.jac_incremental) != bool(self.jac_loss_freq):
@@ -214,6 +240,19 @@ class Settings:
             warnings += [f"--{n} has no effect without --scheduler {scheduler}" for n in names
                          if getattr(self, n) and self.scheduler != scheduler]  # fmt: skip
         return warnings
+
+    def _idle_with_model(self) -> list[str]:
+        """Settings that differ from their default although the model does not read them."""
+        idle = []
+        if self.model in WITHOUT_CIRCUIT:
+            idle += ["engine", "trainable_gates"]
+        if self.encoding in ("components", "none"):
+            idle += ["amplitude_encoder"]
+        if self.model in WITHOUT_DROPOUT:
+            idle += ["dropout"]
+        if self.model == "linear":
+            idle += ["pretrain_steps", "jac_loss_weight", "jac_loss_freq"]
+        return [f.name for f in fields(self) if f.name in idle and getattr(self, f.name) != f.default]
 
 
 def flag_of(f) -> str:

@@ -1,0 +1,232 @@
+"""Baselines: what each computes against formulas written here, its gradient, and its way through the command."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import reference
+import torch
+from conftest import train_here
+from torch.autograd.functional import jacobian
+from torch.nn.functional import cross_entropy
+
+import evaluate_qdeq
+from deq import SolverSettings, solve
+from models.baselines import ComponentLayer, ReadoutClassifier
+from models.classical_layers import FeatureLayer, TanhLayer
+from models.qdeq_model import Depth
+from utils import checkpoint
+from utils.cli import parse_command_line
+from utils.settings import MODELS
+
+BASELINES = [name for name in MODELS if name != "qdeq"]
+TIGHT = Depth(0, SolverSettings("newton", 40, 1e-13), SolverSettings("exact", 1))
+DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
+          "--tensorboard", "False")  # fmt: skip
+
+
+def build(name: str, *flags: str, seed: int = 0):
+    """A baseline for four wires and four classes in float64, in eval mode."""
+    torch.manual_seed(seed)
+    settings = parse_command_line(["--model", name, "--n_wires", "4", "--num_classes", "4", *flags]).settings
+    return evaluate_qdeq.build_model(settings).double().eval()
+
+
+def draw(size: int, n_features: int = 16, seed: int = 1) -> torch.Tensor:
+    return torch.randn(size, n_features, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def features_of(name: str) -> int:
+    return 4 if name == "alam2021" else 16
+
+
+# the classical equilibrium model
+
+
+def tanh_layer(n_inputs: int = 16, n_units: int = 5, seed: int = 0) -> TanhLayer:
+    torch.manual_seed(seed)
+    return TanhLayer(n_inputs, n_units).double()
+
+
+def test_tanh_layer_is_its_formula():
+    layer, x, z = tanh_layer(), draw(3), draw(3, 5)
+    w, u = layer.w.detach().numpy(), layer.u.detach().numpy()
+    for value, one_x, one_z in zip(layer.bind(x)(z), x.numpy(), z.numpy()):
+        expected = [math.tanh(w[k] @ one_z + u[k] @ one_x) for k in range(5)]
+        assert value.tolist() == pytest.approx(expected, abs=1e-14)
+
+
+def test_tanh_layers_derivatives_are_autograds():
+    layer, x, z, v = tanh_layer(), draw(3), draw(3, 5), draw(3, 5, seed=2)
+    f = layer.bind(x)
+    full = jacobian(lambda z: f(z).sum(0), z).permute(1, 0, 2)
+    torch.testing.assert_close(f.jacobian(z), full)
+    torch.testing.assert_close(f.vjp(z, v), (v.unsqueeze(1) @ full).squeeze(1))
+
+    def product(w, u):
+        layer.w, layer.u = w, u
+        return layer.bind(x).vjp(z, v)
+
+    parameters = [p.detach().clone().requires_grad_() for p in (layer.w, layer.u)]
+    del layer.w, layer.u
+    assert torch.autograd.gradcheck(product, parameters)
+
+
+@pytest.mark.parametrize("n_units", [4, 16])
+def test_tanh_layer_starts_as_a_contraction(n_units):
+    """|tanh'| <= 1, so ||f(z) - f(z')|| <= ||W|| ||z - z'||: one equilibrium, wherever the solve starts."""
+    layer = tanh_layer(n_units=n_units)
+    assert torch.linalg.matrix_norm(layer.w, 2).item() == pytest.approx(0.5)
+    f = layer.bind(draw(50))
+    z, other = 3 * draw(50, n_units, seed=3), 3 * draw(50, n_units, seed=4)
+    assert ((f(z) - f(other)).norm(dim=1) <= 0.5 * (z - other).norm(dim=1) + 1e-12).all()
+    ends = [solve(f, start, SolverSettings("fixed_point", 80, 1e-14)).z for start in (z, other)]
+    torch.testing.assert_close(*ends)
+
+
+@pytest.mark.parametrize("name, count", [("classical", 16 * 16 + 16 * 16 + 16 * 4 + 4),
+                                         ("classical_narrow", 4 * 4 + 4 * 16 + 4 * 4 + 4), ("linear", 16 * 4 + 4),
+                                         ("wang2022", 39), ("alam2021", 39 + 4 * 4 + 4)])  # fmt: skip
+def test_number_of_parameters(name, count):
+    assert sum(p.numel() for p in build(name).parameters()) == count
+
+
+# the linear classifier
+
+
+def test_linear_classifier_is_the_same_at_every_depth():
+    model, x = build("linear"), draw(6)
+    expected = x @ model.head.weight.T + model.head.bias
+    for depth in (Depth(0), TIGHT, Depth(1), Depth(5)):
+        for training in (False, True):
+            p = model.train(training)(x, depth, with_jac_loss=True)
+            assert torch.equal(p.logits, expected)
+            assert p.res.eq(0).all() and p.res_rel.eq(0).all() and p.jac_loss == 0
+    assert model.spectral_radius(model.layer.compile().bind(x), x).eq(0).all()
+
+
+def test_linear_classifiers_gradient_is_that_of_multinomial_regression():
+    model, x = build("linear"), draw(6)
+    y = torch.tensor([0, 1, 2, 3, 0, 1])
+    cross_entropy(model(x, Depth(0)).logits, y).backward()
+    with torch.no_grad():
+        error = torch.softmax(x @ model.head.weight.T + model.head.bias, 1)
+    error[torch.arange(6), y] -= 1
+    torch.testing.assert_close(model.head.weight.grad, error.T @ x / 6)
+
+
+# Wang et al.
+
+
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+@pytest.mark.parametrize("n_classes", [4, 2])
+def test_readouts_are_the_logits(encoding, n_classes):
+    torch.manual_seed(0)
+    model = ReadoutClassifier(4, n_classes, encoding, "compiled", "all").double()
+    x, theta = draw(5), model.layer.full_theta().detach().numpy()
+    expected = reference.readouts(x.numpy(), theta, 4, encoding)
+    if n_classes == 2:
+        expected = np.stack([expected[:, 0] + expected[:, 1], expected[:, 2] + expected[:, 3]], axis=1)
+    np.testing.assert_allclose(model(x, Depth(1)).logits.detach().numpy(), expected, atol=1e-12)
+    p = model(x, TIGHT)
+    at_equilibrium = reference.readouts(p.z.detach().numpy() + x.numpy(), theta, 4, encoding)
+    sums = p.z.detach().numpy()[:, ::4].reshape(5, n_classes, -1).sum(2)
+    np.testing.assert_allclose(p.logits.detach().numpy(), sums, atol=1e-14)
+    np.testing.assert_allclose(sums, at_equilibrium.reshape(5, n_classes, -1).sum(2), atol=1e-10)
+
+
+def test_readouts_that_cannot_be_shared_out():
+    with pytest.raises(ValueError, match="10 readouts cannot be shared out among 4 classes"):
+        ReadoutClassifier(10, 4, "amplitude", "compiled", "all")
+
+
+# Alam et al.
+
+
+@pytest.mark.parametrize("n_wires", [4, 10])
+@pytest.mark.parametrize("engine", ["compiled", "torchquantum"])
+def test_components_turn_each_wire_about_y(n_wires, engine):
+    if engine == "torchquantum":
+        pytest.importorskip("torchquantum")
+    torch.manual_seed(0)
+    layer = ComponentLayer(n_wires, engine, "all")
+    z, x = draw(3, n_wires).tanh().float(), draw(3, n_wires, seed=2).float()
+    columns = [
+        reference.kron([np.array([math.cos(angle / 2), math.sin(angle / 2)], dtype=complex) for angle in sample])
+        for sample in (z + x).double().tolist()
+    ]
+    theta = layer.full_theta().detach().double().numpy()
+    states = reference.run(reference.circuit(n_wires), theta, np.stack(columns, axis=1))
+    expected = (reference.readout_signs(n_wires) @ np.abs(states) ** 2).T
+    f = layer.bind(x)
+    np.testing.assert_allclose(f(z).detach().numpy(), expected, atol=1e-5)
+    torch.testing.assert_close(f.reduced()(z), f(z))
+    assert [(o.gate, o.wires) for o in layer.circuit.encoder] == [("ry", (wire,)) for wire in range(n_wires)]
+
+
+@pytest.mark.parametrize("columns", [3, 16])
+def test_features_of_another_width_are_refused(columns):
+    for layer in (ComponentLayer(4, "compiled", "all"), TanhLayer(5, 4), FeatureLayer(5)):
+        with pytest.raises(ValueError, match=r"x must have shape \(B, [45]\)"):
+            layer.compile().bind(torch.zeros(2, columns))
+
+
+# all of them
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("depth", [TIGHT, Depth(2)], ids=["implicit", "direct"])
+def test_gradients_against_finite_differences(name, depth):
+    model = build(name)
+    x, y = draw(3, features_of(name)), torch.tensor([0, 3, 1])
+    parameters = list(model.parameters())
+    gradient = torch.autograd.grad(cross_entropy(model(x, depth).logits, y), parameters)
+    directions = [draw(1, p.numel(), seed=i).view(p.shape) for i, p in enumerate(parameters)]
+    start = [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def loss(step: float) -> np.ndarray:
+        for p, p0, d in zip(parameters, start, directions):
+            p.copy_(p0 + step * d)
+        return cross_entropy(model(x, depth).logits, y).numpy()
+
+    slope = sum((g * d).sum() for g, d in zip(gradient, directions)).item()
+    assert slope == pytest.approx(float(reference.slope(loss, 1e-5)), rel=1e-6)  # too short to cross ReLU's kink
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("mode", [("--mode", "implicit"), ("--mode", "direct", "--n_layer", 1)])
+def test_a_baseline_trains_and_is_evaluated_by_the_same_commands(name, mode, tmp_path, capsys):
+    train_here(*DIGITS, *mode, "--model", name, "--epochs", 12, "--eval-interval", 50, "--spectral_radius_mode",
+               "--name", "run", "--work_dir", tmp_path)  # fmt: skip
+    run = tmp_path / "run"
+    results = json.loads((run / "results.json").read_text())
+    assert results["model"] == results["settings"]["model"] == name
+    assert results["encoding"] == {"wang2022": "amplitude", "alam2021": "components"}.get(name, "none")
+    assert results["test_acc"] > 0.6  # four classes: chance is 0.25
+    assert (run / "circuit.png").exists() == (name in ("wang2022", "alam2021"))
+    evaluate_qdeq.main([str(run)])
+    evaluation = json.loads((run / "evaluation_test.json").read_text())
+    assert evaluation["model"] == name
+    assert evaluation["acc"] == results["test_acc"] and evaluation["loss"] == pytest.approx(results["test_loss"])
+
+
+def test_a_checkpoint_from_before_there_were_baselines_is_evaluated(tmp_path, capsys):
+    train_here(*DIGITS, "--max_step", 5, "--name", "run", "--work_dir", tmp_path)
+    path = tmp_path / "run" / "checkpoint_best.pt"
+    content = checkpoint.load(path)
+    del content["settings"]["model"], content["format"]
+    checkpoint.save(path, content)
+    evaluate_qdeq.main([str(tmp_path / "run")])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    evaluation = json.loads((tmp_path / "run" / "evaluation_test.json").read_text())
+    assert evaluation["model"] == "qdeq" and evaluation["acc"] == results["test_acc"]
+
+
+def test_parameters_of_another_model_are_refused_in_one_line(tmp_path, capsys):
+    train_here(*DIGITS, "--max_step", 2, "--model", "classical", "--name", "run", "--work_dir", tmp_path)
+    with pytest.raises(SystemExit):
+        train_here(*DIGITS, "--max_step", 2, "--load", tmp_path / "run", "--work_dir", tmp_path)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--model" in error
