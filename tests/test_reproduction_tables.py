@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
+from wandb.proto.wandb_internal_pb2 import Record
+from wandb_reader import _records, read_offline_run
 
 from reproduction import report, tables
 from reproduction.collect import collect, curves, kept_path, read_kept
@@ -262,3 +264,25 @@ def test_failing_run_ends_with_one_line_and_status_1(tmp_path):
     assert (
         "failed: error:" in text and "is corrupt" in text and "1 of 1 runs failed" in text and "Traceback" not in text
     )
+
+
+def wandb_run(folder: Path) -> dict[str, str]:
+    """Group, job type and name of the one offline run in a folder."""
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    records = [Record.FromString(content) for content in _records(file.read_bytes())]
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    return {"group": run.run_group, "job_type": run.job_type, "name": run.display_name}
+
+
+def test_wandb_groups_runs_and_ends_with_a_summary(tmp_path, tiny_data):
+    environment = {"PYTHONPATH": str(without_ray(tmp_path)), "WANDB_SILENT": "true"}
+    finish(start(tmp_path, tiny_data, "--epochs", 2, "--wandb", "offline", "--wandb_project", "tests", **environment))
+    runs = tmp_path / "runs"
+    row = "amplitude_implicit"
+    assert wandb_run(runs / "table1" / row / "seed-0") == {"group": "table1", "job_type": row, "name": f"{row} seed-0"}
+    assert wandb_run(runs / "summary")["job_type"] == "summary" and wandb_run(runs / "summary")["group"] == "table1"
+    _, history, summary, _ = read_offline_run(runs / "summary")
+    assert history[0]["table1"]["_type"] == "table-file"
+    assert {"training_table1", "confusion_table1", "spectral_radius"} <= set(history[1])
+    results = json.loads((runs / "table1" / row / "seed-0" / "results.json").read_text())
+    assert summary[f"table1/{row}/test_acc"] == pytest.approx(100 * results["test_acc"])

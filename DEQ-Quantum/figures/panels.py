@@ -88,7 +88,7 @@ def draw_panels(panels: list[Panel], columns: int) -> Figure:
             _draw_line(axes, line, panel.log_y)
         if panel.level:
             axes.axhline(panel.level[0], color=GREY, lw=1, ls=":", label=panel.level[1], zorder=0)
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        axes.legend(framealpha=0.8, edgecolor="none", fontsize=8, labelcolor=INK)
     for axes in grid[len(panels) :]:
         axes.remove()
     return figure

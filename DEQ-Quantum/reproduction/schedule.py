@@ -130,7 +130,7 @@ def run_all(jobs: Sequence[Job], pool: Pool, stop_path: Path, overview: Overview
                     pool.submit(job)
                     overview.started(job)
                     n_running += 1
-                for job, outcome in pool.wait(REFRESH):
+                for job, outcome in pool.wait(REFRESH) if n_running else ():
                     overview.ended(job, outcome)
                     n_running -= 1
                 overview.refresh()

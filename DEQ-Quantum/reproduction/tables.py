@@ -9,6 +9,7 @@ import io
 from collections import Counter
 from statistics import mean, stdev
 
+from reproduction.overview import duration
 from reproduction.rows import Row, Table
 
 # what a table shows of a run, and the factor from results.json to its unit
@@ -98,7 +99,8 @@ def markdown(content: dict) -> str:
     commits = ", ".join(f"{commit} ({n})" for commit, n in content["runs_of_commit"].items())
     about = list(content["notes"])
     if commits:
-        about.append(f"Runs of commits: {commits}; on {' and '.join(content['devices'])}.")
+        took = duration(content["train_seconds_in_all"])
+        about.append(f"Runs of commits: {commits}; on {' and '.join(content['devices'])}; training took {took} in all.")
     parts += [" ".join(about)] * bool(about)
     if content["missing"]:
         parts.append(
