@@ -174,9 +174,9 @@ def written_page(tmp_path):
 def test_page_holds_tables_and_images_and_fetches_nothing(written_page):
     path, images = written_page
     text = path.read_text()
-    assert "<h2><strong>A &amp; B</strong>, 2 epochs</h2>" in text
-    assert "<td>a &lt; b</td><td><strong>1</strong></td>" in text and "<td>c</td><td></td>" in text
-    assert "<th>model</th><th><code>res</code></th>" in text and "<li>one <code>x</code></li>" in text
+    assert re.search("<h2.*>A &amp; B, 2 epochs</h2>", text)
+    assert "<td>a &lt; b</td>\n<td><strong>1</strong></td>" in text and "<td>c</td>\n<td></td>" in text
+    assert "<th>model</th>\n<th><code>res</code></th>" in text and "<li>one <code>x</code></li>" in text
     embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
     assert [base64.b64decode(data) for data in embedded] == [image.read_bytes() for image in images]
     assert text.count("src=") == len(images) and "href=" not in text and "<script" not in text
@@ -187,8 +187,8 @@ def test_page_holds_tables_and_images_and_fetches_nothing(written_page):
 
 def test_headings_and_bars_within_cells():
     text = page.to_html("# One\n\n## Two `x`\n\n| a \\|b\\| | c |\n|---|---|\n| 1 | \\|2 |\n")
-    assert "<h2>One</h2>" in text and "<h3>Two <code>x</code></h3>" in text
-    assert "<th>a |b|</th><th>c</th>" in text and "<td>1</td><td>|2</td>" in text
+    assert re.search("<h2.*>One</h2>", text) and re.search("<h3.*>Two <code>x</code></h3>", text)
+    assert "<th>a |b|</th>\n<th>c</th>" in text and "<td>1</td>\n<td>|2</td>" in text
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

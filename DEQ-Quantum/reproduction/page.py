@@ -8,6 +8,9 @@ import html
 import re
 from pathlib import Path
 
+from markdown import markdown
+from markdown.extensions.toc import TocExtension
+
 from utils.files import write_text
 
 CAPTIONS = {
@@ -34,8 +37,7 @@ PAGE = """<!DOCTYPE html>
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 1100px;
   margin: 2rem auto; padding: 0 1rem; }}
 h2 {{ border-bottom: 1px solid #e4e7eb; margin-top: 2.5rem; }}
-div.table {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: 14px; }}
+table {{ border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto; }}
 th, td {{ border-bottom: 1px solid #e4e7eb; padding: 0.3rem 0.7rem; text-align: left; white-space: nowrap; }}
 img {{ max-width: 100%; height: auto; }}
 figure {{ margin: 1.5rem 0; }}
@@ -81,42 +83,10 @@ def _figure(image: Path) -> str:
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
 
 
-def to_html(markdown: str) -> str:
-    """The Markdown that our tables are made of: headings, paragraphs, pipe tables, lists; bold and code in a line.
+def to_html(text: str) -> str:
+    """The Markdown of our tables and reports, its headings one level lower: the page has a title of its own.
 
     A first paragraph that begins in bold is a heading too.
     """
-    blocks = [block for block in re.split(r"\n\s*\n", markdown.strip()) if block]
-    parts = []
-    for number, block in enumerate(blocks):
-        lines = block.splitlines()
-        if all(line.startswith("|") for line in lines):
-            parts.append(_table(lines))
-        elif heading := re.fullmatch(r"(#{1,3}) (.*)", block):
-            level = len(heading[1]) + 1  # the page has a heading of its own
-            parts.append(f"<h{level}>{_inline(heading[2])}</h{level}>")
-        elif all(line.startswith("- ") for line in lines):
-            parts.append("<ul>\n" + "\n".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "\n</ul>")
-        elif heading := re.fullmatch(r"(#+) (.*)", block):
-            tag = f"h{min(len(heading[1]) + 1, 6)}"
-            parts.append(f"<{tag}>{_inline(heading[2])}</{tag}>")
-        else:
-            tag = "h2" if number == 0 and block.startswith("**") else "p"
-            parts.append(f"<{tag}>{_inline(' '.join(lines))}</{tag}>")
-    return "\n".join(parts)
-
-
-def _table(lines: list[str]) -> str:
-    # a "|" within a cell is written "\\|"
-    cells = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in lines]
-    rows = [[_inline(cell.replace("\\|", "|").strip()) for cell in row] for row in cells]
-    head, _, *body = rows  # the second line only rules
-    tagged = [("th", head), *(("td", row) for row in body)]
-    text = "\n".join("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in row) + "</tr>" for tag, row in tagged)
-    return f'<div class="table"><table>\n{text}\n</table></div>'
-
-
-def _inline(text: str) -> str:
-    text = html.escape(text, quote=False)
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
+    text = re.sub(r"\A\*\*(.+?)\*\*", r"# \1", text.lstrip())
+    return markdown(text, extensions=["tables", "sane_lists", TocExtension(baselevel=2)])
