@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reproduction.cluster import connect
+from reproduction.collect import read_kept
 from reproduction.command_line import parse_command_line
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
@@ -41,6 +42,8 @@ def run_tables(options: argparse.Namespace) -> None:
         return
     tables = [_chosen(TABLES[name], options) for name in options.tables]
     jobs = [job for table in tables for job in _jobs(table, options)]
+    if options.missing:
+        jobs = [job for job in jobs if read_kept(job, options.results_dir) is None]
     jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
     left = [job for job in jobs if job.results() is None]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {options.work_dir}", flush=True)

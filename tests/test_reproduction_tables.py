@@ -17,6 +17,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from wandb_reader import _records, read_offline_run
 
 from reproduction import report, tables
+import reproduce
 from reproduction.collect import collect, curves, kept_path, read_kept
 from reproduction.jobs import make_job
 from reproduction.rows import TABLES
@@ -101,6 +102,16 @@ def test_finished_runs_are_kept_with_their_curves(finished_job, tmp_path):
     ]  # fmt: skip
     assert lines[0]["val_spectral_radius"] == "0.25" and lines[1]["val_spectral_radius"] == ""
     assert "test" not in curves(finished_job.folder / "metrics.csv")
+
+
+def test_missing_leaves_out_what_is_kept(finished_job, tmp_path, capsys):
+    collect([finished_job], tmp_path / "results")
+    words = ["table2", "--rows", "implicit", "--seeds", "0", "1", "--work_dir", str(tmp_path / "elsewhere"),
+             "--results_dir", str(tmp_path / "results"), "--dry_run"]  # fmt: skip
+    for more, seeds in (([], ["0", "1"]), (["--missing"], ["1"])):
+        reproduce.main([*words, *more])
+        count, *commands = capsys.readouterr().out.splitlines()
+        assert count.startswith(f"0 of {len(seeds)} runs") and [c.split("--seed ")[1][0] for c in commands] == seeds
 
 
 def test_kept_results_of_other_settings_do_not_count(finished_job, tmp_path):

@@ -21,6 +21,8 @@ EXAMPLES = """examples:
     python reproduce.py tables --address auto
   the search of one cell of Table 5, in shorter trials:
     python reproduce.py table5 --data mnist10 --models implicit --trials 30 --epochs 30
+  in a fresh clone, only what the kept results lack:
+    python reproduce.py tables --missing
   the tables of what is finished, without running anything:
     python reproduce.py table2 --report
 
@@ -102,10 +104,12 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(table.name, help=about, description=about, parents=parents)
         command.add_argument("--rows", nargs="+", choices=[row.name for row in table.rows], help="only these rows")
         command.set_defaults(tables=[table.name])
+        _add_missing(command)
         _add_report(command)
     about = "Tables 1 to 4 in one go"
     command = commands.add_parser("tables", help=about, description=about, parents=parents)
     command.set_defaults(tables=list(TABLES), rows=None)
+    _add_missing(command)
     _add_report(command)
     about = "search the hyper-parameters of Table 5 on the validation set (needs requirements-sweep.txt)"
     command = commands.add_parser("table5", help=about, description=about, parents=parents)
@@ -167,6 +171,14 @@ def _add_images(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder of the figures of results (default: images/paper, with another --results_dir images in it)",
+    )
+
+
+def _add_missing(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--missing",
+        action="store_true",
+        help="leave out runs whose results are kept already in --results_dir, as in a fresh clone those of others",
     )
 
 
