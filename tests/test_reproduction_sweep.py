@@ -145,7 +145,7 @@ def test_dry_run_counts(run_script, tmp_path):
 def test_search_stops_and_goes_on(tmp_path, tiny_data):
     words = [sys.executable, SCRIPTS / "reproduce.py", "table5", "--data", "mnist4", "--models", "direct-2", "--jobs", 1,
              "--work_dir", tmp_path / "runs", "--results_dir", tmp_path / "results", "--data_dir", tiny_data,
-             "--epochs", 120]  # fmt: skip
+             "--epochs", 60]  # fmt: skip
 
     def start(*more: str) -> subprocess.Popen:
         return subprocess.Popen(list(map(str, [*words, *more])), env=user_environment(), stdout=subprocess.PIPE,

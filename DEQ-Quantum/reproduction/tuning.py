@@ -5,9 +5,10 @@ both in <search>/tune, and a trial's run folder keeps the trial. Imported only w
 """
 
 import os
+import tempfile
 import threading
 import time
-import uuid
+from pathlib import Path
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # before the import: metrics.csv is the log
 
@@ -29,7 +30,8 @@ class TrialOfSearch(tune.Trainable):
 
     def setup(self, config: dict, search: Search, threads: int) -> None:
         self._job = search.job({name: config[name] for name in space_of(search.model)})
-        self._stop_path = self._job.folder.parent / f".stop-{uuid.uuid4().hex}"
+        self._here = tempfile.TemporaryDirectory()  # of this machine: the trial's process runs here too
+        self._stop_path = Path(self._here.name) / "stop"
         self._seen, self._outcome = 0.0, None
         self._thread = threading.Thread(target=self._run, args=(threads,))
         self._thread.start()
@@ -59,7 +61,7 @@ class TrialOfSearch(tune.Trainable):
         """Stop the run softly, if it still goes on."""
         self._stop_path.touch()
         self._thread.join()
-        self._stop_path.unlink(missing_ok=True)
+        self._here.cleanup()
 
     def save_checkpoint(self, folder: str) -> dict:
         return {}  # the run folder is the checkpoint
