@@ -79,7 +79,7 @@ def _run_study(options: argparse.Namespace) -> None:
     o = options
     if o.study == "error":
         problems = [studies.regression(o.n_spins, o.seed, number) for number in range(o.problems)]
-        bias = list(tqdm(studies.measure_bias(problems, o.betas), "bias", 4 * len(o.betas), disable=None))
+        bias = list(tqdm(studies.measure_bias(problems, o.betas), "bias", 2 + 4 * len(o.betas), disable=None))
         rows = studies.measure_shots(problems, o.betas, o.shots, o.repetitions, o.seed)
         shots = list(tqdm(rows, "shots", 2 * len(o.betas) * len(o.shots), disable=None))
         content = {"bias": bias, "shots": shots, "best": studies.best_betas(shots)}

@@ -22,8 +22,8 @@ EOF
 
 task_flags() {
   case "$1" in
-    xor) echo "--task xor --lr 0.02 --epochs 400 --eval-interval 50 --log-interval 20 --compare 20" ;;
-    teacher) echo "--task teacher --lr 0.02 --scheduler cosine --epochs 400 --eval-interval 50 --log-interval 20 --compare 20" ;;
+    xor) echo "--task xor --lr 0.02 --scheduler cosine --epochs 400 --eval-interval 50 --log-interval 20 --compare 20" ;;
+    teacher) echo "--task teacher --lr 0.02 --scheduler cosine --batch_size 16 --epochs 250 --eval-interval 100 --log-interval 50 --compare 50" ;;
     mnist4) echo "--task mnist --num_classes 4 --n_spins 8 --lr 0.05 --scheduler cosine --batch_size 32 --epochs 2 --eval-interval 200 --log-interval 50 --compare 50" ;;
     oscillators) echo "--task oscillators --lr 0.02 --scheduler cosine --epochs 200 --eval-interval 50 --log-interval 20 --compare 20" ;;
   esac

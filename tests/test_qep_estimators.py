@@ -169,12 +169,11 @@ def test_an_update_reads_its_own_observable_only(kind, system):
             changed = (gradient != honest[name]).reshape(len(gradient), -1)
             for row in changed.any(1).nonzero().flatten().tolist():
                 seen.setdefault((name, row), []).append(observable)
-    # every parameter answers to one observable, and input weights share that of their spin's or node's bias
-    assert len(seen) == sum(len(parameter) for parameter in system.parameters())
-    assert all(len(observables) == 1 for observables in seen.values())
-    inputs = system.input_spins if hasattr(system, "pauli") else system.input_nodes
-    for row, spin in enumerate(inputs.tolist()):
-        assert seen["input_weights", row] == seen["bias", spin]
+    declared = system.local_observables()
+    assert {name: len(observables) for name, observables in declared.items()} == {
+        name: len(parameter) for name, parameter in system.named_parameters()
+    }
+    assert seen == {(name, row): [own] for name, observables in declared.items() for row, own in enumerate(observables)}
 
 
 # degenerate ground states

@@ -149,8 +149,8 @@ def draw_gradient_error(content: dict) -> Figure:
         content: what `study_qep.py error` writes; of it "bias", "shots", "best".
 
     Returns:
-        Two panels with logarithmic axes; on the right a line per number of shots, solid for centred and dashed for
-        positive, with a star at its best beta.
+        Two panels with logarithmic axes: on the left oracles without a beta as horizontal lines, on the right a line
+        per number of shots, solid for centred and dashed for positive, with a star at its best beta.
     """
     figure, (left, right) = _figure(2, 4.4)
     _dress(left, "relative error of the gradient, exact expectation values", "beta")
@@ -160,6 +160,9 @@ def draw_gradient_error(content: dict) -> Figure:
         if line:
             left.plot(*zip(*line), color=colour, ls=dashes, marker=marker, ms=4, lw=1.6, label=label,
                       gid=f"bias {name}")  # fmt: skip
+    for row, dashes in zip([row for row in content["bias"] if row["beta"] is None], (":", "-.")):
+        left.axhline(row["error"], color=GREY, ls=dashes, lw=1.4, label=row["estimator"],
+                     gid=f"bias {row['estimator']}")  # fmt: skip
     colours = dict(zip(sorted({row["shots"] for row in content["shots"]}), SHOT_COLOURS))
     for kind, dashes in (("centred", "-"), ("positive", (0, (2, 2)))):
         for shots, colour in colours.items():

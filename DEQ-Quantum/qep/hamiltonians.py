@@ -75,15 +75,15 @@ class SpinSystem(QuantumSystem):
     def coefficients(self, x: Tensor) -> Tensor:
         """c_k(theta, x) of the Hamiltonian's strings, (B, n_terms), differentiable."""
 
-    def _all_coefficients(self, x: Tensor, nudge: Tensor | None = None) -> Tensor:
-        """Coefficients of all observables, (B, K), those of the nudge added."""
+    def all_coefficients(self, x: Tensor, nudge: Tensor | None = None) -> Tensor:
+        """Coefficients of all observables, (B, K): the Hamiltonian's, those of a nudge (B, n_outputs) added."""
         own = self.coefficients(x)
         padded = nn.functional.pad(own, (0, len(self.observables) - self.n_terms))
         return padded if nudge is None else padded.to(nudge.dtype).index_add(1, self.output_index, nudge)
 
     @torch.no_grad()
     def equilibrium(self, x: Tensor, nudge: Tensor | None = None, start: Equilibrium | None = None) -> Equilibrium:
-        hamiltonian = self.pauli.bind(self._all_coefficients(x, nudge))
+        hamiltonian = self.pauli.bind(self.all_coefficients(x, nudge))
         ground = self.diagonalisation.solve(hamiltonian, None if start is None else start.state.vectors)
         return Equilibrium(self.pauli.expectations(ground.psi), ground.energy, ground.gap, ground)
 
@@ -92,11 +92,11 @@ class SpinSystem(QuantumSystem):
         ground: GroundStates = free.state
         only_nudge = nudge.new_zeros(len(x), len(self.observables)).index_add(1, self.output_index, nudge)
         nudged_psi = self.pauli.bind(only_nudge).apply(ground.psi.unsqueeze(1)).squeeze(1)
-        change = first_order_response(self.pauli.bind(self._all_coefficients(x)), ground, nudged_psi)
+        change = first_order_response(self.pauli.bind(self.all_coefficients(x)), ground, nudged_psi)
         return 2 * self.pauli.sandwich(change, ground.psi).real
 
     def differentiable_expectations(self, x: Tensor) -> Tensor:
-        _, states = torch.linalg.eigh(self.pauli.bind(self._all_coefficients(x)).dense())
+        _, states = torch.linalg.eigh(self.pauli.bind(self.all_coefficients(x)).dense())
         return self.pauli.expectations(states[:, :, 0])
 
     @torch.no_grad()
@@ -109,7 +109,7 @@ class SpinSystem(QuantumSystem):
 
     def _continued_state(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
         """The eigenvector of the non-Hermitian H + sum_o nudge_o O_o that lies next to the free state, (B, D)."""
-        _, states = torch.linalg.eig(self.pauli.bind(self._all_coefficients(x, nudge)).dense())
+        _, states = torch.linalg.eig(self.pauli.bind(self.all_coefficients(x, nudge)).dense())
         overlaps = (states.mH @ free.state.psi.to(states.dtype).unsqueeze(-1)).squeeze(-1).abs()
         if (overlaps.amax(-1) ** 2 < 0.5).any():
             raise GroundStateError("the complex nudge is too strong to follow the ground state; lower --beta")
@@ -173,6 +173,16 @@ class TransverseFieldIsing(SpinSystem):
         fields = self.bias.expand(len(x), -1).index_add(1, self.input_spins, x @ self.input_weights.mT)
         return -torch.cat([self.coupling.expand(len(x), -1), self.transverse.expand(len(x), -1), fields], 1)
 
+    def local_observables(self) -> dict[str, list[str]]:
+        n_pairs, n = self.parts[:2]
+        fields = self.observables[n_pairs + n : n_pairs + 2 * n]
+        return {
+            "coupling": self.observables[:n_pairs],
+            "transverse": self.observables[n_pairs : n_pairs + n],
+            "bias": fields,
+            "input_weights": [fields[spin] for spin in self.input_spins.tolist()],
+        }
+
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
         coupling, transverse, fields = derivatives[:, : self.n_terms].split(self.parts, 1)
         return {
@@ -192,6 +202,9 @@ class PauliHamiltonian(SpinSystem):
         inputs: strings Q_i, one per number of an input, none of them in `terms`; they have no parameter.
         diagonalisation, device: as in `SpinSystem`.
 
+    Raises:
+        ValueError: strings that are none, or a string that is both a term and an input.
+
     Attributes:
         strength: the coefficients c_k, float64 (K_p,).
     """
@@ -204,13 +217,16 @@ class PauliHamiltonian(SpinSystem):
         diagonalisation: Diagonalisation | None = None,
         device: torch.device | str = "cpu",
     ):
-        super().__init__([*terms, *inputs], outputs, diagonalisation or Diagonalisation(), device)
         if set(terms) & set(inputs):
-            raise ValueError("a string is either a term or an input")
+            raise ValueError("a string is either a term or an input, not both")
+        super().__init__([*terms, *inputs], outputs, diagonalisation or Diagonalisation(), device)
         self.strength = nn.Parameter(torch.tensor(list(terms.values()), dtype=torch.float64, device=device))
 
     def coefficients(self, x: Tensor) -> Tensor:
         return torch.cat([self.strength.expand(len(x), -1), x], 1)
+
+    def local_observables(self) -> dict[str, list[str]]:
+        return {"strength": self.observables[: len(self.strength)]}
 
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
         return {"strength": derivatives[:, : len(self.strength)].mean(0)}

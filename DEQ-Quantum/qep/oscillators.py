@@ -176,6 +176,15 @@ class OscillatorNetwork(QuantumSystem):
     def continued_expectations(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
         return self._expectations(*self._problem(x, nudge))
 
+    def local_observables(self) -> dict[str, list[str]]:
+        positions, squares = self.observables[: self.n], self.observables[self.n : 2 * self.n]
+        return {
+            "stiffness": squares,
+            "spring": self.observables[2 * self.n :],
+            "bias": positions,
+            "input_weights": [positions[node] for node in self.input_nodes.tolist()],
+        }
+
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
         positions, squares, differences = derivatives.split(self.parts, 1)
         return {

@@ -1,6 +1,6 @@
 """Markdown tables of finished QEP runs and of the time study, from their JSON files. Torch-free."""
 
-from statistics import mean, stdev
+from results_table import spread
 
 # what makes two runs the same but for the seed
 SAME = ("task", "num_classes", "n_spins", "graph", "cost", "estimator", "beta", "shots", "epochs", "n_train")
@@ -11,12 +11,6 @@ HEADER = (
 )
 METHODS = {"exact": "exact response", "holomorphic": "QEP holomorphic"}
 DASH = "-"
-
-
-def spread(values: list[float], form: str) -> str:
-    """Mean, and standard deviation where there are several values."""
-    text = format(mean(values), form)
-    return f"{text} ± {format(stdev(values), form)}" if len(values) > 1 else text
 
 
 def run_table(results: list[dict]) -> str:

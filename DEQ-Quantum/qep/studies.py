@@ -17,6 +17,7 @@ from qep.estimators import QEP, ExactResponse, GradientEstimator, Holomorphic
 from qep.ground_states import DENSE_LIMIT, Diagonalisation
 from qep.hamiltonians import TransverseFieldIsing, couplings
 from qep.measurement import Shots
+from qep.oracles import AutogradEigh, FiniteDifferences
 from utils.seeds import generator
 
 SPREAD = 0.3
@@ -51,12 +52,15 @@ def regression(n_spins: int, seed: int, number: int, n_samples: int = 8) -> Prob
 
 
 def measure_bias(problems: list[Problem], betas: list[float]) -> Iterator[dict]:
-    """Errors of all estimators with exact expectation values, beta by beta.
+    """Errors of all estimators with exact expectation values, beta by beta; first those that have no beta (None).
 
     Yields:
         {"estimator", "beta", "error"}.
     """
     exact = [problem.gradient(ExactResponse()) for problem in problems]
+    for name, oracle in (("autograd", AutogradEigh()), ("finite differences", FiniteDifferences())):
+        errors = [_relative(problem.gradient(oracle), g) for problem, g in zip(problems, exact)]
+        yield {"estimator": name, "beta": None, "error": _rms(errors)}
     for beta in betas:
         estimators = {kind: QEP(kind, beta) for kind in ("positive", "negative", "centred")}
         estimators["holomorphic"] = Holomorphic(beta, points=4)

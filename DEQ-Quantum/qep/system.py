@@ -49,7 +49,7 @@ class QuantumSystem(nn.Module, ABC):
         """The ground states of H(theta, x) + sum_o nudge_o O_o, without autograd.
 
         Args:
-            x: inputs, (B, n_inputs).
+            x: inputs, (B, n_inputs), float64.
             nudge: (B, n_outputs); None leaves the system free.
             start: an equilibrium nearby, to start from.
 
@@ -65,6 +65,10 @@ class QuantumSystem(nn.Module, ABC):
             Means over the shots and unbiased variances of a single shot, (B, K_p) each, in the order of
             `bases[basis]`.
         """
+
+    @abstractmethod
+    def local_observables(self) -> dict[str, list[str]]:
+        """The observable that each parameter is trained from: by parameter name, one per row of the parameter."""
 
     @abstractmethod
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
