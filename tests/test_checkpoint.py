@@ -331,7 +331,7 @@ def test_restart_accepts_the_whole_command_again(run):
 def test_restart_may_change_how_long_where_and_how_watched(run, tmp_path):
     changes = {
         "max_step": 500, "data_dir": "elsewhere", "device": "cuda", "wandb": "offline", "wandb_project": "p",
-        "tensorboard": False, "name": "renamed",
+        "wandb_group": "g", "wandb_job_type": "j", "tensorboard": False, "name": "renamed",
     }  # fmt: skip
     path = begin(run, "--name", "x", "--lr", 0.25)
     words = [word for name, value in changes.items() for word in (FLAG[name], value)]

@@ -25,7 +25,7 @@ def random_states(n_samples: int, dim: int, dtype=torch.complex128) -> torch.Ten
 # strings
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(STRINGS, st.integers(0, 2**31))
 def test_sums_of_strings_are_sums_of_kronecker_products(strings, seed):
     pauli = PauliStrings(strings)
@@ -198,7 +198,7 @@ def test_krylov_that_does_not_converge_says_so(monkeypatch):
         system.equilibrium(torch.zeros(1, 2, dtype=torch.float64))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(spin_problems())
 def test_both_forms_of_the_first_order_response_agree(problem):
     system, x, _, _ = problem

@@ -68,6 +68,7 @@ class Clone:
             "CALLS": str(self.calls_file),
             "REAL_PYTHON": sys.executable,
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # faster
+            "PYTEST_PLUGINS": "xdist.plugin",
         }
         return subprocess.run(
             ["bash", str(self.root / script), *flags],
