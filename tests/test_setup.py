@@ -24,7 +24,9 @@ case $1 in
 venv)
     folder=${@: -1}
     mkdir -p "$folder/bin"
-    ln -sf "$REAL_PYTHON" "$folder/bin/python" ;;
+    rm -f "$folder/bin/python"
+    printf '#!/bin/sh\\nexec "%s" "$@"\\n' "$REAL_PYTHON" >"$folder/bin/python"
+    chmod +x "$folder/bin/python" ;;
 pip)
     [[ ! -e $CALLS.fail ]] || { echo "no network" >&2; exit 2; }
     sed 's/^/    /' "${@: -1}" >>"$CALLS" ;;
