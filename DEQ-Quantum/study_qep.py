@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             share_cores()
             _run_study(options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         fail(error)
 
 

@@ -56,6 +56,16 @@ def test_noise_falls_with_beta_and_shots_until_bias_takes_over():
     assert best["centred", 10_000] == 0.3 and len(best) == 4
 
 
+def test_a_nudge_that_loses_the_ground_state_is_left_out():
+    problems = [regression(3, 1, 0, n_samples=2)]
+    betas = [0.05, 50.0]
+    found = {(row["estimator"], row["beta"]) for row in measure_bias(problems, betas)}
+    assert ("holomorphic", 0.05) in found and ("holomorphic", 50.0) not in found
+    with_gap = problems[0].system
+    with_gap.gap_tol = 1.0  # as if most nudged gaps were too small
+    assert list(measure_shots(problems, [50.0], [10], 1, seed=0)) == []
+
+
 def test_times_cover_sizes_and_solvers():
     points = list(measure_times([5, 6], largest_dense=5, repetitions=1, seed=0))
     assert [(p["n_spins"], p["solver"], p["estimator"]) for p in points] == [
