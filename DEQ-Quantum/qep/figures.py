@@ -82,7 +82,10 @@ def draw_qep_run(metrics_csv: Path) -> Figure:
     return figure
 
 
-METHODS = {"centred": ("QEP, centred", BLUE, "-"), "exact": ("exact gradient", VERMILION, (0, (4, 3)))}
+METHODS = {
+    "centred": ("QEP, centred", BLUE, "-", "o"),
+    "exact": ("exact gradient", VERMILION, (0, (4, 3)), "s"),
+}
 
 
 def draw_comparison(runs: list[tuple[dict, Path]]) -> Figure:
@@ -93,16 +96,17 @@ def draw_comparison(runs: list[tuple[dict, Path]]) -> Figure:
             mean) and a band (lowest to highest).
 
     Returns:
-        Accuracy on the left with the linear classifier's test accuracy as a line; on the right, angle between the
-        gradients, 1 - cosine.
+        Accuracy on the left, a marker for each run's test accuracy and a line for the linear classifier's; on the
+        right, 1 - cosine of the angle between QEP's gradient and the exact one.
 
     Raises:
         OSError: a CSV cannot be read.
     """
     figure, (left, right) = _figure(2, 4.2)
-    _dress(left, f"{runs[0][0]['task']}, {runs[0][0]['num_classes']} classes: validation accuracy in %", "epoch")
+    first = runs[0][0]
+    _dress(left, f"{first['task']}, {first['num_classes']} classes: accuracy in % (markers: test)", "epoch")
     _dress(right, "1 - cosine of QEP's and the exact gradient", "epoch")
-    for estimator, (label, colour, dashes) in METHODS.items():
+    for estimator, (label, colour, dashes, marker) in METHODS.items():
         own = [(result, path) for result, path in runs if result["estimator"] == estimator]
         if not own:
             continue
@@ -110,8 +114,10 @@ def draw_comparison(runs: list[tuple[dict, Path]]) -> Figure:
         text = f"{label}: test {test.mean():.2f} ± {test.std(ddof=1):.2f} %" if len(own) > 1 else label
         lines = [read_columns(path, "epoch", "val_acc") for _, path in own]
         _draw_band(left, lines, text, colour, dashes, f"val_acc {estimator}", 100)
+        left.plot(np.full(len(test), lines[0][-1, 0]), test, color=colour, ls="", marker=marker, ms=7, mfc="none",
+                  mew=1.6, gid=f"test_acc {estimator}")  # fmt: skip
         angles = [read_columns(path, "epoch", "cosine") for _, path in own]
-        if all(len(angle) for angle in angles):
+        if estimator != "exact" and all(len(angle) for angle in angles):
             for angle in angles:
                 angle[:, 1] = 1 - angle[:, 1]
             _draw_band(right, angles, label, colour, dashes, f"cosine {estimator}", 1)
@@ -179,5 +185,7 @@ def draw_gradient_error(content: dict) -> Figure:
     right.plot([], [], color=GREY, ls=(0, (2, 2)), label="positive")
     for axes in (left, right):
         axes.set(xscale="log", yscale="log")
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    # between the lines of the two oracles
+    left.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=2, loc="lower left", bbox_to_anchor=(0, 0.1))
+    right.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
