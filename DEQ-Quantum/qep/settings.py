@@ -25,7 +25,7 @@ COSTS = {
     "mnist": ("cross_entropy", "squared", "observable"),
 }
 NUDGED = ("centred", "positive", "negative")
-LARGEST, LARGEST_DENSE, LARGEST_HOLOMORPHIC = 16, 12, 8
+LARGEST, LARGEST_DENSE, LARGEST_HOLOMORPHIC = 16, 12, 8  # the second is ground_states.py's, which imports torch
 
 
 @dataclass
