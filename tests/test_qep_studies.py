@@ -159,6 +159,7 @@ def test_a_runs_curves_leave_out_what_was_not_measured(tmp_path):
     write_run(tmp_path, "run", a_run(0, "centred", 0.9))
     drawn = lines(draw_qep_run(tmp_path / "run.csv"))
     assert set(drawn) == {"train_cost", "val_cost", "val_acc", "cosine"}
+    assert drawn["cosine"].get_ydata().tolist() == pytest.approx([0.01])
     assert read_columns(tmp_path / "run.csv", "epoch", "cosine").tolist() == [[2, 0.99]]
 
 

@@ -15,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION
 
 SPLITS = {"train": BLUE, "val": ORANGE, "test": VERMILION}
+COST, ANGLE = LOGARITHMIC = ("cost", "1 - cosine to the exact gradient")
 
 
 def read_columns(metrics_csv: Path, *names: str) -> np.ndarray:
@@ -50,7 +51,7 @@ def _dress(axes: Axes, title: str, x_label: str) -> None:
 
 
 def draw_qep_run(metrics_csv: Path) -> Figure:
-    """Cost, accuracy, gap and the gradient's cosine of a run against its epochs.
+    """Cost, accuracy, gap and 1 - the gradient's cosine of a run against its epochs.
 
     Args:
         metrics_csv: of a run of train_qep.py, which may still be going on.
@@ -59,12 +60,13 @@ def draw_qep_run(metrics_csv: Path) -> Figure:
         OSError: the file cannot be read.
     """
     panels = {
-        "cost": ("train_cost", "val_cost", "test_cost"),
+        COST: ("train_cost", "val_cost", "test_cost"),
         "accuracy": ("train_acc", "val_acc", "test_acc"),
         "mean gap": ("train_gap", "val_gap"),
-        "cosine to the exact gradient": ("cosine",),
+        ANGLE: ("cosine",),
     }
     lines = {name: read_columns(metrics_csv, "epoch", name) for names in panels.values() for name in names}
+    lines["cosine"][:, 1] = 1 - lines["cosine"][:, 1]
     shown = {title: [n for n in names if len(lines[n])] for title, names in panels.items()}
     shown = {title: names for title, names in shown.items() if names}
     figure, grid = _figure(max(1, len(shown)))
@@ -75,7 +77,7 @@ def draw_qep_run(metrics_csv: Path) -> Figure:
             marker = "o" if len(lines[name]) <= 30 else ""
             axes.plot(*lines[name].T, color=SPLITS.get(split, GREEN), lw=1.6, marker=marker, ms=3.5,
                       label=split if split in SPLITS else None, gid=name)  # fmt: skip
-        if title == "cost" and all((lines[name][:, 1] > 0).all() for name in names):
+        if title in LOGARITHMIC and all((lines[name][:, 1] > 0).all() for name in names):
             axes.set_yscale("log")
         if len(names) > 1:
             axes.legend(frameon=False, fontsize=9, labelcolor=INK)
