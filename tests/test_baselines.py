@@ -165,6 +165,18 @@ def test_components_turn_each_wire_about_y(n_wires, engine):
     assert [(o.gate, o.wires) for o in layer.circuit.encoder] == [("ry", (wire,)) for wire in range(n_wires)]
 
 
+def test_components_jacobian_is_that_of_parameter_shifts():
+    """For RY, dr/dt = (r(t + pi/2) - r(t - pi/2)) / 2 exactly (Mitarai et al., arXiv 1803.00745)."""
+    layer = ComponentLayer(4, "compiled", "all").double()
+    z, x, v = draw(3, 4).tanh(), draw(3, 4, seed=2), draw(3, 4, seed=3)
+    f = layer.bind(x)
+    with torch.no_grad():
+        shifts = torch.eye(4, dtype=z.dtype) * math.pi / 2
+        expected = torch.stack([(f(z + shift) - f(z - shift)) / 2 for shift in shifts], dim=-1)
+    torch.testing.assert_close(f.reduced().jacobian(z), expected, rtol=0, atol=1e-13)
+    torch.testing.assert_close(f.vjp(z, v).detach(), (v.unsqueeze(1) @ expected).squeeze(1), rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("columns", [3, 16])
 def test_features_of_another_width_are_refused(columns):
     for layer in (ComponentLayer(4, "compiled", "all"), TanhLayer(5, 4), FeatureLayer(5)):

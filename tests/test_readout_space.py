@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from small_layers import FACES, draw, make_layer
+from small_layers import ENCODINGS, FACES, draw, make_layer
 
 
 @pytest.mark.parametrize("engine, encoding", FACES)
@@ -39,10 +39,11 @@ def test_reduced_map_in_float64(n_wires):
     torch.testing.assert_close(layer.lift(h(r)), layer.bind(x)(layer.lift(r)), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("n_wires", (4, 10))
-def test_product_with_the_jacobian_at_lifted_points(n_wires):
+def test_product_with_the_jacobian_at_lifted_points(n_wires, encoding):
     """By way of the reduced map: the value that autograd finds for f, and the same gradient of a function of it."""
-    layer = make_layer(n_wires).double()
+    layer = make_layer(n_wires, encoding=encoding).double()
     (start, x), (v, weights) = draw(n_wires, dtype=torch.float64), draw(n_wires, dtype=torch.float64, seed=1)
     z = layer.lift(start[:, :n_wires]).requires_grad_()
     f = layer.bind(x)
@@ -55,11 +56,14 @@ def test_product_with_the_jacobian_at_lifted_points(n_wires):
         torch.autograd.grad((p * weights).sum(), layer.theta, retain_graph=True)[0] for p in (product, expected)
     )
     torch.testing.assert_close(slope, expected, rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(f.vjp(z, v), product)
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("n_wires", (4, 10))
-def test_exact_jacobian_of_the_reduced_map(n_wires):
-    layer = make_layer(n_wires).double()
+def test_exact_jacobian_of_the_reduced_map(n_wires, encoding):
+    layer = make_layer(n_wires, encoding=encoding).double()
     z, x = draw(n_wires, dtype=torch.float64)
     h = layer.bind(x).reduced()
     r = z[:, :n_wires].clone()

@@ -126,7 +126,20 @@ class _FirstAngles:
     def __init__(self, readout, n_inputs: int):
         self.readout = readout
         self.n_inputs = n_inputs
+        if hasattr(readout, "jacobian"):
+            self.vjp, self.jacobian = self._vjp, self._jacobian
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, n_wires) to itself."""
-        return self.readout.readouts(pad(v, (0, self.n_inputs - v.shape[1])))
+        return self.readout.readouts(self._padded(v))
+
+    def _vjp(self, v: Tensor, weights: Tensor) -> Tensor:
+        """weights^T dr/dv: (B, n_wires) twice to the same."""
+        return self.readout.vjp(self._padded(v), weights)[:, : v.shape[1]]
+
+    def _jacobian(self, v: Tensor) -> Tensor:
+        """dr/dv: (B, n_wires) to (B, n_wires, n_wires)."""
+        return self.readout.jacobian(self._padded(v))[:, :, : v.shape[1]]
+
+    def _padded(self, v: Tensor) -> Tensor:
+        return pad(v, (0, self.n_inputs - v.shape[1]))

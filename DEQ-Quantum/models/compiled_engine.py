@@ -7,12 +7,16 @@ After amplitude encoding the circuit does not depend on the data, so with v = z 
 U(theta) meets D basis columns once (`prepare`), and every later call is a small dense product. Since f repeats each
 readout n_wires times, z = E r, and in the space of the n_wires readouts numerator and denominator are quadratics
 in r with coefficients fixed at `reduced(x)`. Angle encoding: product states by outer products, then the fused
-blocks. Values, first and second derivatives equal those of `torchquantum_engine` (tested); dtype follows theta.
+blocks, and for Jacobians back through them. Values, first and second derivatives equal those of
+`torchquantum_engine` (tested); dtype follows theta.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from deq.jacobian import fresh_variable
 from models.circuit import Circuit
 from models.fusion import FusedBlocks
 from models.propagation import BasisPropagation, Propagation
@@ -33,6 +37,7 @@ class CompiledEngine(nn.Module):
             self.propagation = BasisPropagation(self.blocks.wires, circuit.n_wires, circuit.n_inputs)
         else:
             self.propagation = Propagation(self.blocks.wires, circuit.n_wires)
+            self.inverse = self.propagation.inverse()
         # of all wires, or of half of them
         n_bits = circuit.n_wires // 2 if circuit.encoding == "amplitude" else circuit.n_wires
         self.register_buffer("signs", _signs(n_bits), persistent=False)
@@ -49,7 +54,7 @@ class CompiledEngine(nn.Module):
         matrices = self.blocks(theta)
         if self.circuit.encoding == "amplitude":
             return AmplitudeReadout(self._observables(matrices), self.circuit.n_wires)
-        return AngleReadout(self.circuit, self.propagation, matrices, self.signs)
+        return AngleReadout(self, matrices)
 
     def _observables(self, matrices: Tensor) -> Tensor:
         """M_k for every wire k, (n_wires, D, D).
@@ -187,20 +192,56 @@ class ReducedReadout:
 
 
 class AngleReadout:
-    """Readouts for angle encoding: the encoder acts on |0...0>, so it makes product states."""
+    """r(v) for angle encoding: the encoder acts on |0...0>, so it makes product states p(v), and
 
-    def __init__(self, circuit: Circuit, propagation: Propagation, matrices: Tensor, signs: Tensor):
-        self.circuit = circuit
-        self.propagation = propagation
+        r_k(v) = s^T Z_k s,    s = U p(v),    w^T dr/dv = 2 (U^T sum_k w_k Z_k s)^T dp/dv
+
+    in real arithmetic. Products with the Jacobian thus go back through the blocks once, without the gradients of the
+    blocks that autograd would find on the way.
+    """
+
+    def __init__(self, engine: CompiledEngine, matrices: Tensor):
+        self.circuit, self.propagation, self.inverse = engine.circuit, engine.propagation, engine.inverse
         self.matrices = matrices
-        self.signs = signs  # of Z on every wire: (n_wires, 2^n_wires)
+        # of Z on every wire, bits as they come out: (n_wires, 2^n_wires)
+        self.signs = engine.signs[[self.propagation.wire_order.index(w) for w in range(self.circuit.n_wires)]]
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) angles in radians to (B, n_wires) expectation values of Z."""
-        n = self.circuit.n_wires
         states = self.propagation(self.matrices, self._product_states(v))
-        in_order = self.signs @ states.square().sum(0)
-        return in_order[[self.propagation.wire_order.index(w) for w in range(n)]].T
+        return (self.signs @ states.square().sum(0)).T
+
+    def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
+        """weights^T dr/dv at v, under autograd: (B, D) and (B, n_wires) to (B, D)."""
+        v, product = self._graph_of_states(v)
+        states = self.propagation(self.matrices, product)
+        returned = self._return(states, self.signs.T @ weights.T)
+        (slope,) = torch.autograd.grad(product, v, 2 * returned, create_graph=torch.is_grad_enabled())
+        return slope
+
+    @torch.no_grad()
+    def jacobian(self, v: Tensor) -> Tensor:
+        """dr_k/dv_j, exact, without graph: (B, D) to (B, n_wires, D)."""
+        v, product = self._graph_of_states(v.detach())
+        states = self.propagation(self.matrices, product)
+        rows = []
+        for signs in self.signs:  # one by one: all at once would take n_wires times the memory
+            returned = self._return(states, signs.unsqueeze(1))
+            rows.extend(torch.autograd.grad(product, v, 2 * returned, retain_graph=True))
+        return torch.stack(rows, dim=1)
+
+    def _return(self, states: Tensor, weights: Tensor) -> Tensor:
+        """U^T of states weighted by (2^n_wires, B or 1) numbers, (2, 2^n_wires, B), wires in ascending order."""
+        n = self.circuit.n_wires
+        returned = self.inverse(self.matrices.flip(0).transpose(1, 2), weights * states)
+        axes = [1 + self.inverse.wire_order.index(wire) for wire in range(n)]
+        return returned.view((2,) * (1 + n) + (-1,)).permute(0, *axes, 1 + n).reshape(returned.shape)
+
+    def _graph_of_states(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The angles as a variable, and their product states with the graph between, whatever the grad mode."""
+        v = v if v.requires_grad else fresh_variable(v)
+        with torch.enable_grad():
+            return v, self._product_states(v)
 
     def _product_states(self, v: Tensor) -> Tensor:
         """The encoded states as columns, (2, 2^n_wires, B)."""
@@ -214,10 +255,16 @@ class AngleReadout:
             layer = operation.parameter // n
             real, imag = _rotate(operation.gate, cosines[layer], sines[layer], real, imag)
         qubit = torch.complex(torch.stack(real), torch.stack(imag))  # (2, wire, sample)
-        state = qubit[:, 0]
-        for wire in range(1, n):
-            state = (state.unsqueeze(1) * qubit[:, wire]).flatten(0, 1)
+        state = _outer(qubit.unbind(1))
         return torch.stack([state.real, state.imag])
+
+
+def _outer(factors: Sequence[Tensor]) -> Tensor:
+    """Product states of (2, B) factors, (2^len(factors), B), by halves, so that few products are wide."""
+    if len(factors) == 1:
+        return factors[0]
+    half = len(factors) // 2
+    return (_outer(factors[:half]).unsqueeze(1) * _outer(factors[half:])).flatten(0, 1)
 
 
 def _rotate(gate: str, c: Tensor, s: Tensor, real: list[Tensor], imag: list[Tensor]):

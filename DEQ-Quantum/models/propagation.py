@@ -29,6 +29,7 @@ class Propagation:
     """
 
     def __init__(self, wires: Sequence[Sequence[int]], n_wires: int, order: Sequence[int] | None = None):
+        self.wires = list(wires)
         self.n_wires = n_wires
         self.dim = 2 ** (1 + len(wires[0])) if wires else 1
         order = list(range(n_wires) if order is None else order)
@@ -39,6 +40,10 @@ class Propagation:
             order = new_order
         self.wire_order = order
         self.inverses = [sorted(range(n_wires + 2), key=p.__getitem__) for p in self.permutations]
+
+    def inverse(self) -> "Propagation":
+        """The way back, for the blocks' transposes in reverse order and states as they come out here."""
+        return Propagation(self.wires[::-1], self.n_wires, self.wire_order)
 
     def __call__(self, matrices: Tensor, columns: Tensor) -> Tensor:
         """Apply the blocks.

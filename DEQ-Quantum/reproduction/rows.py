@@ -121,7 +121,7 @@ def _rows(data: str, paper: dict[str, tuple], prefix: str = "", suffix: str = ""
 def _baseline(name: str, data: str, paper: dict[str, tuple], prefix: str = "", suffix: str = "", **flags) -> list[Row]:
     """A baseline with one layer and at its equilibrium; arguments as in `_rows`."""
     if name != "wang2022":
-        flags["spectral_radius_mode"] = False  # neither exact nor cheap where there is no amplitude encoding
+        flags["spectral_radius_mode"] = False  # not cheap where there is no amplitude encoding
     rows = []
     for depth in ("direct-1", "implicit"):
         # after the comma stands what the figures give panels of their own
@@ -153,7 +153,7 @@ TABLES = {
             "MNIST-4 (digits 0, 3, 6, 9), 4 qubits",
             {"dataset": "mnist", "num_classes": 4, "n_wires": 4},
             100,
-            # the spectral radius is exact and cheap with amplitude encoding only
+            # the spectral radius is cheap with amplitude encoding only
             _rows("mnist4", HEADLINE, "amplitude_", ", amplitude", spectral_radius_mode=True)
             + _rows("mnist4", HEADLINE, "angle_", ", angle", amplitude_encoder=False)
             + _baselines("mnist4")
