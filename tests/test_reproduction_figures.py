@@ -78,8 +78,10 @@ def test_training_curves_are_means_over_seeds(tmp_path):
 
 
 def test_accuracy_against_depth_shows_ours_the_papers_and_the_limit(tmp_path):
-    results = make_results(tmp_path, "table2", ("implicit", "direct-1", "direct-10"))
+    names = ("implicit", "direct-1", "direct-10", "released_implicit", "released_direct-1")
+    results = make_results(tmp_path, "table2", names)
     figure = pictures.draw_depth({"table2": pictures.load_rows(TABLES["table2"], results)})
+    assert len(figure.axes) == 1  # a single depth is no curve
     shown = lines_of(figure)
     np.testing.assert_allclose(shown["DIRECT"], [55, 55])
     assert shown["DIRECT, paper"] == (72.78, 71.18)
@@ -128,7 +130,7 @@ def test_lines_beyond_the_colours_differ_in_their_dashes():
 
 
 def test_figures_command_writes_vector_and_pixels(tmp_path, run_script):
-    results = make_results(tmp_path, "table2", ("implicit", "direct-1"))
+    results = make_results(tmp_path, "table2", ("implicit", "direct-1", "direct-2"))
     for path in pictures.draw_results(results, tmp_path / "images"):
         assert path.stat().st_size > 1000
     names = {path.name for path in (tmp_path / "images").iterdir()}

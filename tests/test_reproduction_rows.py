@@ -22,9 +22,10 @@ def test_rows_are_what_the_scripts_train(table, row, tmp_path):
     echo = tmp_path / "echo_python"
     echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     echo.chmod(0o755)
-    model = row.name.removeprefix("amplitude_").removeprefix("angle_")
+    model = row.name.removeprefix("amplitude_").removeprefix("angle_").removeprefix("released_")
     words = ["bash", str(REPOSITORY / "bash_scripts" / f"{SCRIPT_OF[table.name]}.sh"), "train", "--model", model]
     words += ["--amplitude_encoder", "False"] * row.name.startswith("angle")
+    words += ["--trainable_gates", "released"] * row.name.startswith("released")
     shown = subprocess.run(
         words, env=user_environment(QDEQ_PYTHON=str(echo)), capture_output=True, text=True, check=True
     )

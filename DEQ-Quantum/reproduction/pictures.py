@@ -125,7 +125,7 @@ def draw_depth(tables: dict[str, list[RowData]]) -> Figure | None:
 
 def _depth_lines(members: dict[str, RowData]) -> list[Line]:
     direct = {int(model.split("-")[1]): data for model, data in members.items() if model.startswith("direct-")}
-    if not direct:
+    if len(direct) < 2:
         return []
     depths = np.array(sorted(direct))
     n_seeds = min(len(data.results) for data in direct.values())
