@@ -7,6 +7,7 @@ listed with the command that runs it, never filled in.
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from statistics import mean, stdev
 
 from reproduction.overview import duration
@@ -42,16 +43,14 @@ def build_table(table: Table, epochs: int, seeds: list[int], results: dict[tuple
         seeds: which it wants.
         results: results.json of the finished runs, by row name and seed.
     """
-    rows, missing = [], []
+    rows = []
+    left: dict[tuple[int, ...], list[Row]] = {}  # rows that lack the same seeds take one command
     for row in table.rows:
         runs = [results[row.name, seed] for seed in seeds if (row.name, seed) in results]
-        left = [seed for seed in seeds if (row.name, seed) not in results]
         if runs:
             rows.append(_row(row, runs))
-        if left:
-            missing.append(
-                {"row": row.name, "label": row.label, "seeds": left, "command": _command(table, row, left, epochs)}
-            )
+        if len(runs) < len(seeds):
+            left.setdefault(tuple(seed for seed in seeds if (row.name, seed) not in results), []).append(row)
     runs = list(results.values())
     images = dict.fromkeys(run.get("test_images_sha256") for run in runs)
     return {
@@ -61,7 +60,15 @@ def build_table(table: Table, epochs: int, seeds: list[int], results: dict[tuple
         "paper_epochs": table.epochs,
         "seeds": seeds,
         "rows": rows,
-        "missing": missing,
+        "missing": [
+            {
+                "rows": [row.name for row in lacking],
+                "labels": [row.label for row in lacking],
+                "seeds": list(missing),
+                "command": _command(table, lacking, missing, epochs),
+            }
+            for missing, lacking in left.items()
+        ],
         "notes": [*table.notes, *(KNOWN_TEST_IMAGES[sha] for sha in images if sha in KNOWN_TEST_IMAGES)],
         "runs_of_commit": dict(sorted(Counter(str(run["git_commit"]) for run in runs).items())),
         "devices": sorted({run["device"] for run in runs}),
@@ -84,8 +91,9 @@ def _row(row: Row, runs: list[dict]) -> dict:
     return content
 
 
-def _command(table: Table, row: Row, seeds: list[int], epochs: int) -> str:
-    words = ["python DEQ-Quantum/reproduce.py", table.name, "--rows", row.name, "--seeds", *map(str, seeds)]
+def _command(table: Table, rows: list[Row], seeds: Sequence[int], epochs: int) -> str:
+    names = [row.name for row in rows]
+    words = ["python DEQ-Quantum/reproduce.py", table.name, "--rows", *names, "--seeds", *map(str, seeds)]
     if epochs != table.epochs:
         words += ["--epochs", str(epochs)]
     return " ".join(words)
@@ -106,8 +114,8 @@ def markdown(content: dict) -> str:
         parts.append(
             "Not run yet:\n\n"
             + "\n".join(
-                f"- {row['label']}, seeds {' '.join(map(str, row['seeds']))}: `{row['command']}`"
-                for row in content["missing"]
+                f"- {'; '.join(group['labels'])} (seeds {', '.join(map(str, group['seeds']))}): `{group['command']}`"
+                for group in content["missing"]
             )
         )
     return "\n\n".join(parts)
