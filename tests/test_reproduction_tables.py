@@ -62,7 +62,8 @@ def test_markdown_fills_nothing_in():
     rows = [line for line in text.splitlines() if line.startswith("| ") and "model" not in line]
     assert rows == ["| IMPLICIT | 76.00 ± 1.41 | 73.68 | +2.32 | 800 (27.3) | 60 (7302) | 1.0e-02 (5.6e-03) | 1.0e-03 "
                     "| 1056 | 0, 1 |"]  # fmt: skip
-    assert "- DIRECT-10, seeds 0 1: `python DEQ-Quantum/reproduce.py table2 --rows direct-10 --seeds 0 1`" in text
+    assert "- IMPLICIT+WARMUP; DIRECT-10; " in text
+    assert " (seeds 0, 1): `python DEQ-Quantum/reproduce.py table2 --rows warmup direct-10 " in text
     assert "JPEG" not in text and "not the paper's" not in text
 
 

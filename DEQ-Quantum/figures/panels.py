@@ -17,6 +17,7 @@ SKY, YELLOW = "#56B4E9", "#F0E442"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK)
 DASHES = ("-", "--", ":", "-.")
 PANEL = (4.6, 3.3)  # inches
+LEGEND = 1.6  # inches beside them
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Panel:
 
 
 def draw_panels(panels: list[Panel], columns: int) -> Figure:
-    """Panels side by side, each with its legend.
+    """Panels side by side, beside each row of them one legend of its lines.
 
     Raises:
         ValueError: no panel.
@@ -69,7 +70,8 @@ def draw_panels(panels: list[Panel], columns: int) -> Figure:
         raise ValueError("a figure needs at least one panel")
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout=_layout(), facecolor="white")
+    size = (PANEL[0] * columns + LEGEND, PANEL[1] * rows)
+    figure = Figure(figsize=size, layout=_layout(), facecolor="white")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes, panel in zip(grid, panels):
         axes.set_title(panel.title, fontsize=11, color=INK, loc="left")
@@ -88,10 +90,18 @@ def draw_panels(panels: list[Panel], columns: int) -> Figure:
             _draw_line(axes, line, panel.log_y)
         if panel.level:
             axes.axhline(panel.level[0], color=GREY, lw=1, ls=":", label=panel.level[1], zorder=0)
-        axes.legend(framealpha=0.8, edgecolor="none", fontsize=8, labelcolor=INK)
     for axes in grid[len(panels) :]:
         axes.remove()
+    for start in range(0, len(panels), columns):
+        _draw_legend(grid[start : min(start + columns, len(panels))])
     return figure
+
+
+def _draw_legend(row) -> None:
+    """One legend right of the axes of a row; what is called the same looks the same in all of them."""
+    handles = {label: handle for axes in row for handle, label in zip(*axes.get_legend_handles_labels())}
+    style = {"frameon": False, "fontsize": 8, "labelcolor": INK, "borderaxespad": 0}
+    row[-1].legend(handles.values(), handles, loc="upper left", bbox_to_anchor=(1.03, 1), **style)
 
 
 def _draw_line(axes, line: Line, log_y: bool) -> None:
