@@ -13,7 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from models.circuit import Operation, build_circuit
 from models.compiled_engine import CompiledEngine
 from models.fusion import GROUP, FusedBlocks, partition
-from models.propagation import KEPT, BasisPropagation, Propagation
+from models.propagation import KEPT, BasisPropagation, ProductPropagation, Propagation
 
 GATES = {"rx": 1, "ry": 1, "rz": 1, "crx": 2, "h": 1, "sx": 1, "cnot": 2}
 
@@ -190,6 +190,26 @@ def test_basis_states_meet_the_blocks_as_any_columns_do(wires, chunk, n_columns,
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-14)
     ours, theirs = (torch.autograd.grad((out * weights).sum(), matrices)[0] for out in (ours, theirs))
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(circuits())
+def test_product_states_meet_the_blocks_as_any_columns_do(case):
+    """Also where wires join late or, since no gate acts on them, last."""
+    n_wires, operations, angles = case
+    blocks = FusedBlocks(operations, n_wires).double()
+    matrices = blocks(torch.tensor(angles, dtype=torch.float64)).detach()
+    qubits = torch.randn(2, n_wires, 3, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    columns = np.stack([reference.kron(list(sample)) for sample in qubits.permute(2, 1, 0).numpy()], axis=1)
+    general = Propagation(blocks.wires, n_wires)
+    product = ProductPropagation(blocks.wires, n_wires)
+
+    states = product.rest(product.remaining(matrices), product.begin(matrices, qubits))
+
+    expected = general(matrices, torch.stack([torch.tensor(columns.real), torch.tensor(columns.imag)]))
+    axes = [1 + general.wire_order.index(w) for w in product.rest.wire_order]
+    expected = expected.view((2,) * (1 + n_wires) + (3,)).permute(0, *axes, 1 + n_wires).reshape(states.shape)
+    torch.testing.assert_close(states, expected, rtol=0, atol=1e-12)
 
 
 def test_propagation_has_right_second_derivatives():

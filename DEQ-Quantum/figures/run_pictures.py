@@ -98,7 +98,8 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
             axes.axvspan(0, warmup_end, facecolor=PALE, alpha=0.7, zorder=0, label="warm-up", gid="warm-up")
         draw(axes, rows, names)
         axes.set_xlim(left=0)
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     for axes in grid[len(panels) :]:
         axes.remove()
     return figure

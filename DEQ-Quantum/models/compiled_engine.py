@@ -6,12 +6,10 @@ After amplitude encoding the circuit does not depend on the data, so with v = z 
 
 U(theta) meets D basis columns once (`prepare`), and every later call is a small dense product. Since f repeats each
 readout n_wires times, z = E r, and in the space of the n_wires readouts numerator and denominator are quadratics
-in r with coefficients fixed at `reduced(x)`. Angle encoding: product states by outer products, then the fused
-blocks, and for Jacobians back through them. Values, first and second derivatives equal those of
-`torchquantum_engine` (tested); dtype follows theta.
+in r with coefficients fixed at `reduced(x)`. Angle encoding: product states through the fused blocks, and for
+Jacobians back through them. Values, first and second derivatives equal those of `torchquantum_engine` (tested);
+dtype follows theta.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from deq.jacobian import fresh_variable
 from models.circuit import Circuit
 from models.fusion import FusedBlocks
-from models.propagation import BasisPropagation, Propagation
+from models.propagation import BasisPropagation, ProductPropagation
 
 
 class CompiledEngine(nn.Module):
@@ -36,8 +34,8 @@ class CompiledEngine(nn.Module):
         if circuit.encoding == "amplitude":
             self.propagation = BasisPropagation(self.blocks.wires, circuit.n_wires, circuit.n_inputs)
         else:
-            self.propagation = Propagation(self.blocks.wires, circuit.n_wires)
-            self.inverse = self.propagation.inverse()
+            self.propagation = ProductPropagation(self.blocks.wires, circuit.n_wires)
+            self.inverse = self.propagation.rest.inverse()
         # of all wires, or of half of them
         n_bits = circuit.n_wires // 2 if circuit.encoding == "amplitude" else circuit.n_wires
         self.register_buffer("signs", _signs(n_bits), persistent=False)
@@ -192,7 +190,9 @@ class ReducedReadout:
 
 
 class AngleReadout:
-    """r(v) for angle encoding: the encoder acts on |0...0>, so it makes product states p(v), and
+    """r(v) for angle encoding: the encoder acts on |0...0>, so it makes product states.
+
+    With p(v) what they are after the first blocks, and U the others,
 
         r_k(v) = s^T Z_k s,    s = U p(v),    w^T dr/dv = 2 (U^T sum_k w_k Z_k s)^T dp/dv
 
@@ -202,49 +202,50 @@ class AngleReadout:
 
     def __init__(self, engine: CompiledEngine, matrices: Tensor):
         self.circuit, self.propagation, self.inverse = engine.circuit, engine.propagation, engine.inverse
-        self.matrices = matrices
+        self.matrices, self.rest = matrices, engine.propagation.remaining(matrices)
         # of Z on every wire, bits as they come out: (n_wires, 2^n_wires)
-        self.signs = engine.signs[[self.propagation.wire_order.index(w) for w in range(self.circuit.n_wires)]]
+        order = self.propagation.rest.wire_order
+        self.signs = engine.signs[[order.index(w) for w in range(self.circuit.n_wires)]]
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) angles in radians to (B, n_wires) expectation values of Z."""
-        states = self.propagation(self.matrices, self._product_states(v))
+        states = self.propagation.rest(self.rest, self.propagation.begin(self.matrices, self._qubits(v)))
         return (self.signs @ states.square().sum(0)).T
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v, under autograd: (B, D) and (B, n_wires) to (B, D)."""
-        v, product = self._graph_of_states(v)
-        states = self.propagation(self.matrices, product)
+        v, begun = self._begin(v, self.matrices)
+        states = self.propagation.rest(self.rest, begun)
         returned = self._return(states, self.signs.T @ weights.T)
-        (slope,) = torch.autograd.grad(product, v, 2 * returned, create_graph=torch.is_grad_enabled())
+        (slope,) = torch.autograd.grad(begun, v, 2 * returned, create_graph=torch.is_grad_enabled())
         return slope
 
     @torch.no_grad()
     def jacobian(self, v: Tensor) -> Tensor:
         """dr_k/dv_j, exact, without graph: (B, D) to (B, n_wires, D)."""
-        v, product = self._graph_of_states(v.detach())
-        states = self.propagation(self.matrices, product)
+        v, begun = self._begin(v.detach(), self.matrices.detach())
+        states = self.propagation.rest(self.rest, begun)
         rows = []
         for signs in self.signs:  # one by one: all at once would take n_wires times the memory
             returned = self._return(states, signs.unsqueeze(1))
-            rows.extend(torch.autograd.grad(product, v, 2 * returned, retain_graph=True))
+            rows.extend(torch.autograd.grad(begun, v, 2 * returned, retain_graph=True))
         return torch.stack(rows, dim=1)
 
-    def _return(self, states: Tensor, weights: Tensor) -> Tensor:
-        """U^T of states weighted by (2^n_wires, B or 1) numbers, (2, 2^n_wires, B), wires in ascending order."""
-        n = self.circuit.n_wires
-        returned = self.inverse(self.matrices.flip(0).transpose(1, 2), weights * states)
-        axes = [1 + self.inverse.wire_order.index(wire) for wire in range(n)]
-        return returned.view((2,) * (1 + n) + (-1,)).permute(0, *axes, 1 + n).reshape(returned.shape)
-
-    def _graph_of_states(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The angles as a variable, and their product states with the graph between, whatever the grad mode."""
+    def _begin(self, v: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
+        """The angles as a variable, and p(v) with the graph between, whatever the grad mode."""
         v = v if v.requires_grad else fresh_variable(v)
         with torch.enable_grad():
-            return v, self._product_states(v)
+            return v, self.propagation.begin(matrices, self._qubits(v))
 
-    def _product_states(self, v: Tensor) -> Tensor:
-        """The encoded states as columns, (2, 2^n_wires, B)."""
+    def _return(self, states: Tensor, weights: Tensor) -> Tensor:
+        """U^T of states weighted by (2^n_wires, B or 1) numbers, (2, 2^n_wires, B), wires as U takes them."""
+        n = self.circuit.n_wires
+        returned = self.inverse(self.rest.flip(0).transpose(1, 2), weights * states)
+        axes = [1 + self.inverse.wire_order.index(wire) for wire in self.propagation.rest.order]
+        return returned.view((2,) * (1 + n) + (len(states[0, 0]),)).permute(0, *axes, 1 + n).reshape(returned.shape)
+
+    def _qubits(self, v: Tensor) -> Tensor:
+        """The encoded qubits' amplitudes, (2, n_wires, B), complex."""
         n = self.circuit.n_wires
         angles = v.T.reshape(n, n, -1) / 2  # layer, wire, sample
         cosines, sines = angles.cos(), angles.sin()
@@ -254,17 +255,7 @@ class AngleReadout:
         for operation in self.circuit.encoder[::n]:  # the first rotation of each layer names its axis
             layer = operation.parameter // n
             real, imag = _rotate(operation.gate, cosines[layer], sines[layer], real, imag)
-        qubit = torch.complex(torch.stack(real), torch.stack(imag))  # (2, wire, sample)
-        state = _outer(qubit.unbind(1))
-        return torch.stack([state.real, state.imag])
-
-
-def _outer(factors: Sequence[Tensor]) -> Tensor:
-    """Product states of (2, B) factors, (2^len(factors), B), by halves, so that few products are wide."""
-    if len(factors) == 1:
-        return factors[0]
-    half = len(factors) // 2
-    return (_outer(factors[:half]).unsqueeze(1) * _outer(factors[half:])).flatten(0, 1)
+        return torch.complex(torch.stack(real), torch.stack(imag))
 
 
 def _rotate(gate: str, c: Tensor, s: Tensor, real: list[Tensor], imag: list[Tensor]):

@@ -7,6 +7,7 @@ differentiation; Jones and Gacon, arXiv 2009.02823). Knows matrices and wires, n
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class Propagation:
         order: the wires in the order of the axes of the state that comes in; ascending if None.
 
     Attributes:
+        order: the wires in the order of the axes of the state that comes in.
         wire_order: the wires in the order in which the axes of the state come out. Axes are never put back in
             place between blocks, their order is only remembered.
     """
@@ -32,7 +34,7 @@ class Propagation:
         self.wires = list(wires)
         self.n_wires = n_wires
         self.dim = 2 ** (1 + len(wires[0])) if wires else 1
-        order = list(range(n_wires) if order is None else order)
+        self.order = order = list(range(n_wires) if order is None else order)
         self.permutations: list[list[int]] = []
         for block in wires:
             new_order = [*block, *(w for w in order if w not in block)]
@@ -55,6 +57,8 @@ class Propagation:
         Returns:
             (2, 2^n_wires, C), the wires' bits in `wire_order`.
         """
+        if not len(matrices):
+            return columns
         size = max(1, CHUNK // columns.shape[1])
         if columns.shape[-1] <= size:
             return _Adjoint.apply(matrices, columns, self)
@@ -152,6 +156,60 @@ class BasisPropagation(nn.Module):
         columns = columns.index_copy(1, places, first.index_select(1, picked))
         columns = columns.view(2, self.n_states, n_columns)
         return _Adjoint.apply(rest, columns, self.rest) if len(rest) else columns
+
+
+class ProductPropagation:
+    """The same for product states: a wire joins the state with the first block that acts on it.
+
+    Until all have joined, the state is small, its blocks are plain operations that autograd follows, and at most
+    n_wires of them are kept; `rest` has the other blocks.
+
+    Args:
+        wires, n_wires: as for `Propagation`.
+    """
+
+    def __init__(self, wires: Sequence[Sequence[int]], n_wires: int):
+        order: list[int] = []
+        # of each block in which wires join: these wires, and how it finds its own in front
+        self.joins: list[tuple[list[int], list[int]]] = []
+        for block in wires:
+            if len(order) == n_wires:
+                break
+            joining = [w for w in block if w not in order]
+            joined = joining + order
+            order = [*block, *(w for w in joined if w not in block)]
+            self.joins.append((joining, [joined.index(w) for w in order]))
+        self.late = [w for w in range(n_wires) if w not in order]  # no block acts on them
+        self.rest = Propagation(wires[len(self.joins) :], n_wires, order=self.late + order)
+
+    def begin(self, matrices: Tensor, qubits: Tensor) -> Tensor:
+        """The states that `rest` meets.
+
+        Args:
+            matrices: (n_blocks, dim, dim), all blocks.
+            qubits: (2, n_wires, B), complex, the amplitudes of every wire.
+
+        Returns:
+            (2, 2^n_wires, B), the wires' bits as `rest` takes them.
+        """
+        half, batch = matrices.shape[-1] // 2, qubits.shape[-1]
+        state = qubits.new_ones(1, batch)
+        for matrix, (joining, permutation) in zip(matrices, self.joins):
+            state = _outer([*(qubits[:, w] for w in joining), state])
+            axes = state.view((2,) * len(permutation) + (batch,)).permute(*permutation, len(permutation))
+            unitary = torch.complex(matrix[:half, :half], matrix[half:, :half])
+            state = (unitary @ axes.reshape(half, len(state) // half * batch)).view(len(state), batch)
+        state = _outer([*(qubits[:, w] for w in self.late), state])
+        return torch.stack([state.real, state.imag])
+
+    def remaining(self, matrices: Tensor) -> Tensor:
+        """The blocks of `rest`."""
+        return matrices[len(self.joins) :]
+
+
+def _outer(factors: Sequence[Tensor]) -> Tensor:
+    """Outer product along the first dimension, from the left: (d_i, B) each to (d_1 d_2 ..., B)."""
+    return reduce(lambda product, factor: (product.unsqueeze(1) * factor).flatten(0, 1), factors)
 
 
 def _number(bits: Tensor) -> Tensor:
