@@ -173,8 +173,9 @@ def test_components_jacobian_is_that_of_parameter_shifts():
     with torch.no_grad():
         shifts = torch.eye(4, dtype=z.dtype) * math.pi / 2
         expected = torch.stack([(f(z + shift) - f(z - shift)) / 2 for shift in shifts], dim=-1)
-    torch.testing.assert_close(f.reduced().jacobian(z), expected, rtol=0, atol=1e-13)
-    torch.testing.assert_close(f.vjp(z, v).detach(), (v.unsqueeze(1) @ expected).squeeze(1), rtol=0, atol=1e-13)
+    for slopes in (f, f.reduced()):
+        product = slopes.vjp(z, v).detach()
+        torch.testing.assert_close(product, (v.unsqueeze(1) @ expected).squeeze(1), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("columns", [3, 16])

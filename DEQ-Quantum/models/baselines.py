@@ -126,8 +126,8 @@ class _FirstAngles:
     def __init__(self, readout, n_inputs: int):
         self.readout = readout
         self.n_inputs = n_inputs
-        if hasattr(readout, "jacobian"):
-            self.vjp, self.jacobian = self._vjp, self._jacobian
+        if hasattr(readout, "vjp"):
+            self.vjp = self._vjp
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, n_wires) to itself."""
@@ -136,10 +136,6 @@ class _FirstAngles:
     def _vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv: (B, n_wires) twice to the same."""
         return self.readout.vjp(self._padded(v), weights)[:, : v.shape[1]]
-
-    def _jacobian(self, v: Tensor) -> Tensor:
-        """dr/dv: (B, n_wires) to (B, n_wires, n_wires)."""
-        return self.readout.jacobian(self._padded(v))[:, :, : v.shape[1]]
 
     def _padded(self, v: Tensor) -> Tensor:
         return pad(v, (0, self.n_inputs - v.shape[1]))

@@ -7,7 +7,7 @@ After amplitude encoding the circuit does not depend on the data, so with v = z 
 U(theta) meets D basis columns once (`prepare`), and every later call is a small dense product. Since f repeats each
 readout n_wires times, z = E r, and in the space of the n_wires readouts numerator and denominator are quadratics
 in r with coefficients fixed at `reduced(x)`. Angle encoding: product states through the fused blocks, and for
-Jacobians back through them. Values, first and second derivatives equal those of `torchquantum_engine` (tested);
+the Jacobian loss back through them. Values, first and second derivatives equal those of `torchquantum_engine` (tested);
 dtype follows theta.
 """
 
@@ -196,8 +196,8 @@ class AngleReadout:
 
         r_k(v) = s^T Z_k s,    s = U p(v),    w^T dr/dv = 2 (U^T sum_k w_k Z_k s)^T dp/dv
 
-    in real arithmetic. Products with the Jacobian thus go back through the blocks once, without the gradients of the
-    blocks that autograd would find on the way.
+    in real arithmetic. The Jacobian loss thus goes back through the blocks once and is differentiated once, where
+    autograd would differentiate twice.
     """
 
     def __init__(self, engine: CompiledEngine, matrices: Tensor):
@@ -214,35 +214,16 @@ class AngleReadout:
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v, under autograd: (B, D) and (B, n_wires) to (B, D)."""
-        v, begun = self._begin(v, self.matrices)
-        states = self.propagation.rest(self.rest, begun)
-        returned = self._return(states, self.signs.T @ weights.T)
-        (slope,) = torch.autograd.grad(begun, v, 2 * returned, create_graph=torch.is_grad_enabled())
-        return slope
-
-    @torch.no_grad()
-    def jacobian(self, v: Tensor) -> Tensor:
-        """dr_k/dv_j, exact, without graph: (B, D) to (B, n_wires, D)."""
-        v, begun = self._begin(v.detach(), self.matrices.detach())
-        states = self.propagation.rest(self.rest, begun)
-        rows = []
-        for signs in self.signs:  # one by one: all at once would take n_wires times the memory
-            returned = self._return(states, signs.unsqueeze(1))
-            rows.extend(torch.autograd.grad(begun, v, 2 * returned, retain_graph=True))
-        return torch.stack(rows, dim=1)
-
-    def _begin(self, v: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        """The angles as a variable, and p(v) with the graph between, whatever the grad mode."""
         v = v if v.requires_grad else fresh_variable(v)
         with torch.enable_grad():
-            return v, self.propagation.begin(matrices, self._qubits(v))
-
-    def _return(self, states: Tensor, weights: Tensor) -> Tensor:
-        """U^T of states weighted by (2^n_wires, B or 1) numbers, (2, 2^n_wires, B), wires as U takes them."""
-        n = self.circuit.n_wires
-        returned = self.inverse(self.rest.flip(0).transpose(1, 2), weights * states)
-        axes = [1 + self.inverse.wire_order.index(wire) for wire in self.propagation.rest.order]
-        return returned.view((2,) * (1 + n) + (len(states[0, 0]),)).permute(0, *axes, 1 + n).reshape(returned.shape)
+            begun = self.propagation.begin(self.matrices, self._qubits(v))
+        states = self.propagation.rest(self.rest, begun)
+        returned = self.inverse(self.rest.flip(0).transpose(1, 2), (self.signs.T @ weights.T) * states)
+        n, order = self.circuit.n_wires, self.propagation.rest.order
+        axes = [1 + self.inverse.wire_order.index(wire) for wire in order]
+        returned = returned.view((2,) * (1 + n) + (len(v),)).permute(0, *axes, 1 + n).reshape(begun.shape)
+        (slope,) = torch.autograd.grad(begun, v, 2 * returned, create_graph=torch.is_grad_enabled())
+        return slope
 
     def _qubits(self, v: Tensor) -> Tensor:
         """The encoded qubits' amplitudes, (2, n_wires, B), complex."""

@@ -130,33 +130,29 @@ class BoundLayer:
     def reduced(self):
         """The same map in the space of readouts, h(r) with f(lift(r)) = lift(h(r)): (B, n_wires) to itself.
 
-        Every value of f is a lifted readout, so an equilibrium is z* = lift(r*), r* = h(r*). The compiled engine
-        offers h's exact Jacobian (`h.jacobian`), with amplitude encoding also coefficients that make h cheap.
+        Every value of f is a lifted readout, so an equilibrium is z* = lift(r*), r* = h(r*). The compiled amplitude
+        engine offers coefficients that make h cheap and its Jacobian exact (`h.jacobian`).
         """
         if hasattr(self.readout, "reduced"):
             return self.readout.reduced(self.x)
-        if hasattr(self.readout, "jacobian"):
+        if hasattr(self.readout, "vjp"):
             return _Reduced(self)
         return lambda r: self.readout.readouts(self.layer.lift(r) + self.x)
 
 
 class _Reduced:
-    """r -> r(x + lift(r)) for a readout with `vjp` and `jacobian`."""
+    """r -> r(x + lift(r)) for a readout with `vjp`."""
 
     def __init__(self, f: BoundLayer):
         self.layer, self.readout, self.x = f.layer, f.readout, f.x
 
     def __call__(self, r: Tensor) -> Tensor:
         """(B, n_wires) to (B, n_wires)."""
-        return self.readout.readouts(self._angles(r))
-
-    def jacobian(self, r: Tensor) -> Tensor:
-        """dh_k/dr_j, exact, (B, n_wires, n_wires)."""
-        return self.readout.jacobian(self._angles(r)).unflatten(-1, (-1, self.layer.copies)).sum(-1)
+        return self.readout.readouts(self._inputs(r))
 
     def vjp(self, r: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v = x + lift(r): (B, n_wires) twice to (B, n_wires * copies)."""
-        return self.readout.vjp(self._angles(r), weights)
+        return self.readout.vjp(self._inputs(r), weights)
 
-    def _angles(self, r: Tensor) -> Tensor:
+    def _inputs(self, r: Tensor) -> Tensor:
         return self.layer.lift(r) + self.x
