@@ -1,6 +1,6 @@
 """A Markdown table of finished runs, from their results.json files.
 
-    python DEQ-Quantum/results_table.py results/mnist4/*.json
+    python DEQ-Quantum/results_table.py results/engines/compiled-*.json
 
 Runs that differ in their seed only share a row: mean and standard deviation over seeds, and how many. Reads files,
 knows nothing of models.
