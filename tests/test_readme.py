@@ -9,6 +9,8 @@ import sys
 import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
 
+import benchmarks.command_line
+import reproduction.command_line
 import results_table
 from evaluate_qdeq import build_model
 from utils.cli import parse_command_line
@@ -34,6 +36,15 @@ def test_training_commands_parse():
     for command in commands:
         if command != "--help":
             parse_command_line(shlex.split(command))
+
+
+@pytest.mark.parametrize("script, parse", [("reproduce", reproduction.command_line.parse_command_line),
+                                           ("benchmark", benchmarks.command_line.parse_command_line)])  # fmt: skip
+def test_other_commands_parse(script, parse):
+    commands = re.findall(rf"(?:`|python (?:DEQ-Quantum/)?){script}\.py ([^`\n#]+?)\s*(?:`|#|$)", README, re.M)
+    assert len(commands) > 2
+    for command in commands:
+        parse(shlex.split(command))
 
 
 @pytest.mark.parametrize("pattern", sorted(set(re.findall(r"<!-- results_table\.py (\S+) -->", README))))

@@ -89,6 +89,14 @@ def test_accuracy_against_depth_shows_ours_the_papers_and_the_limit(tmp_path):
     assert list(figure.axes[0].get_xticks()) == [1, 2, 5, 10]
 
 
+def test_accuracy_against_depth_keeps_seeds_apart(tmp_path):
+    """A depth with fewer seeds shortens no other's mean."""
+    shallow = pictures.load_rows(TABLES["table2"], make_results(tmp_path / "a", "table2", ("direct-1",), (1,)))
+    deep = pictures.load_rows(TABLES["table2"], make_results(tmp_path / "b", "table2", ("direct-10",), (0, 1, 2)))
+    shown = lines_of(pictures.draw_depth({"table2": shallow + deep}))
+    np.testing.assert_allclose(shown["DIRECT"], [60, 60])
+
+
 def test_spectral_radius_only_where_it_was_measured(tmp_path):
     results = make_results(tmp_path, "table1", ("amplitude_implicit", "angle_implicit"))
     tables = {"table1": pictures.load_rows(TABLES["table1"], results)}
@@ -139,10 +147,20 @@ def test_figures_command_writes_vector_and_pixels(tmp_path, run_script):
     assert pictures.draw_results(tmp_path / "none", tmp_path / "images") == []
 
 
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
 def test_figures_1_to_3_are_the_committed_ones(tmp_path):
-    names = {path.name for path in pictures.draw_fixed(tmp_path)}
-    assert names == {name + suffix for name in ("qdeq", "circuit_4", "circuit_10") for suffix in (".svg", ".png")}
-    assert all((REPOSITORY / "images" / name).exists() for name in names)
+    written = pictures.draw_fixed(tmp_path)
+    assert {path.stem for path in written} == {"qdeq", "circuit_4", "circuit_10"}
+    for path in written:
+        committed = REPOSITORY / "images" / path.name
+        assert committed.exists()
+        if path.suffix == ".svg":
+            ours, theirs = path.read_text(), committed.read_text()
+            assert NUMBER.split(ours) == NUMBER.split(theirs)
+            numbers = [[float(number) for number in NUMBER.findall(text)] for text in (ours, theirs)]
+            np.testing.assert_allclose(*numbers, atol=1e-3)  # points; round-off differs between machines
 
 
 def test_summary_table_for_the_dashboard(tmp_path):

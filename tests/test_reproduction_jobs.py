@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 
 import pytest
@@ -207,6 +207,20 @@ def test_overview_draws_over_itself_on_a_terminal(job):
     assert "\x1b[" not in stream.getvalue()
     overview.refresh()
     assert "\x1b[2A\x1b[J" in stream.getvalue()
+
+
+def test_overview_of_many_rows_stays_on_the_screen(job):
+    template = job("")
+    rows = [replace(template, label=f"ROW-{n}", folder=template.folder / str(n)) for n in range(9)]
+    overview = Overview(rows, 1, StringIO())
+    for row in rows:
+        overview.started(row)
+        if row.label != "ROW-2":  # runs on
+            overview.ended(row, Outcome("failed", "no memory"))
+    assert len(overview.lines()) == 9 == len(overview.lines(9))
+    shown = overview.lines(4)
+    assert [text.split()[1] for text in shown] == ["ROW-2", "ROW-7", "ROW-8", "6"]
+    assert shown[-1] == "  and 6 more rows"
 
 
 def test_progress_of_a_row_that_is_being_written(job):

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION
 
-SKY, YELLOW = "#56B4E9", "#F0E442"
+SKY = "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK)
 DASHES = ("-", "--", ":", "-.")
 PANEL = (4.6, 3.3)  # inches

@@ -76,8 +76,9 @@ class Overview:
         """Draw the block anew, or now and then say how far it is."""
         if self._live:
             self._erase()
-            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be drawn over
-            lines = [line[:width] for line in (self.status(), *self.lines())]
+            columns, rows = shutil.get_terminal_size()
+            # neither a line that wraps nor one that has left the screen could be drawn over
+            lines = [line[: columns - 1] for line in (self.status(), *self.lines(max(1, rows - 3)))]
             self._stream.write("\n".join(lines) + "\n")
             self._stream.flush()
             self._drawn = len(lines)
@@ -97,8 +98,17 @@ class Overview:
         left = self.seconds_left() if len(self._ends) < len(self._jobs) else None
         return text if left is None else f"{text}, about {duration(left)} left"
 
-    def lines(self) -> list[str]:
-        """A line for each row that has begun."""
+    def lines(self, at_most: int | None = None) -> list[str]:
+        """A line for each row that has begun; of too many those that run, those that ended last, and how many more."""
+        texts = self._row_texts()
+        if at_most is None or len(texts) <= at_most:
+            return [text for text, _ in texts]
+        newest_first = range(len(texts) - 1, -1, -1)
+        kept = sorted(newest_first, key=lambda index: not texts[index][1])[: at_most - 1]
+        return [*(texts[index][0] for index in sorted(kept)), f"  and {len(texts) - len(kept)} more rows"]
+
+    def _row_texts(self) -> list[tuple[str, bool]]:
+        """The line of each row that has begun, and whether it runs."""
         rows: dict[tuple[str, str], list[Job]] = {}
         for job in self._jobs:
             rows.setdefault((job.table, job.label), []).append(job)
@@ -109,10 +119,11 @@ class Overview:
             if done:
                 spread = f" ± {stdev(done):.2f}" if len(done) > 1 else ""
                 parts.append(f"test {mean(done):.2f}{spread} %")
-            parts += [self._running(job) for job in jobs if job in self._starts]
+            running = [self._running(job) for job in jobs if job in self._starts]
+            parts += running
             parts += [f"seed {job.seed} failed" for job in jobs if self._status_of(job) == "failed"]
             if len(parts) > 1:
-                texts.append(f"  {table} {label:<28} {', '.join(parts)}")
+                texts.append((f"  {table} {label:<28} {', '.join(parts)}", bool(running)))
         return texts
 
     def _status_of(self, job: Job) -> str | None:

@@ -18,9 +18,11 @@ from dataset import CLASSES
 from figures import draw_circuit, draw_overview, save_figure
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
 from models.circuit import build_circuit
-from reproduction.rows import MODELS, TABLES, Row, Table
+from reproduction.rows import BASELINES, MODELS, TABLES, Row, Table
 
 SUFFIXES = (".svg", ".png")
+# a model has its style in every figure
+STYLES = [*MODELS, *(f"{name}-{depth}" for name in BASELINES for depth in ("direct-1", "implicit")), "linear"]
 RESIDUAL = r"$\Vert f(z)-z\Vert\,/\,\Vert z\Vert$"
 
 
@@ -69,18 +71,9 @@ def _stacked(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.stack([run[name][:n] for run in runs]) for name in runs[0]}
 
 
-def _style(data: RowData, rows: list[RowData]) -> int:
-    """A model has its style in every figure; what is no model of the paper comes after them."""
-    models = list(MODELS)
-    if data.model in models:
-        return models.index(data.model)
-    others = list(dict.fromkeys(row.model for row in rows if row.model not in models))
-    return len(models) + others.index(data.model)
-
-
-def _curve(data: RowData, rows: list[RowData], name: str, scale: float = 1.0) -> Line:
+def _curve(data: RowData, name: str, scale: float = 1.0) -> Line:
     label = data.row.label.partition(", ")[0]
-    return Line(label, data.curves["epoch"][0], scale * data.curves[name], _style(data, rows))
+    return Line(label, data.curves["epoch"][0], scale * data.curves[name], STYLES.index(data.model))
 
 
 def _families(rows: list[RowData]) -> dict[str, list[RowData]]:
@@ -106,7 +99,7 @@ def draw_training(table: Table, rows: list[RowData]) -> Figure:
             ("training loss", "cross-entropy", "train_loss", 1.0),
             ("validation residual", RESIDUAL, "val_res_rel", 1.0),
         ):
-            lines = [_curve(data, rows, name, scale) for data in members]
+            lines = [_curve(data, name, scale) for data in members]
             panels.append(Panel(f"{where}: {title}", "epoch", unit, lines, log_y=name == "val_res_rel"))
     return draw_panels(panels, 3)
 
@@ -128,8 +121,9 @@ def _depth_lines(members: dict[str, RowData]) -> list[Line]:
     if len(direct) < 2:
         return []
     depths = np.array(sorted(direct))
-    n_seeds = min(len(data.results) for data in direct.values())
-    ours = np.array([_accuracies(direct[depth])[:n_seeds] for depth in depths]).T
+    by_seed = {depth: _accuracies(direct[depth]) for depth in depths}
+    seeds = sorted(set().union(*by_seed.values()))
+    ours = np.array([[by_seed[depth].get(seed, np.nan) for depth in depths] for seed in seeds])
     lines = [Line("DIRECT", depths, ours, 2, "o")]
     paper = {depth: data.row.paper.test_acc for depth, data in direct.items() if data.row.paper.test_acc is not None}
     if paper:
@@ -139,13 +133,14 @@ def _depth_lines(members: dict[str, RowData]) -> list[Line]:
     ends = np.array([depths[0], depths[-1]])
     for model, label in (("implicit", "IMPLICIT"), ("warmup", "IMPLICIT+WARMUP")):
         if model in members:
-            values = np.array(_accuracies(members[model]))[:, None].repeat(2, axis=1)
+            values = np.array(list(_accuracies(members[model]).values()))[:, None].repeat(2, axis=1)
             lines.append(Line(label, ends, values, list(MODELS).index(model)))
     return lines
 
 
-def _accuracies(data: RowData) -> list[float]:
-    return [100 * result["test_acc"] for result in data.results]
+def _accuracies(data: RowData) -> dict[int, float]:
+    """Test accuracy in % by seed."""
+    return {result["seed"]: 100 * result["test_acc"] for result in data.results}
 
 
 def draw_confusions(table: Table, rows: list[RowData]) -> Figure:
@@ -160,7 +155,7 @@ def draw_spectral_radii(tables: dict[str, list[RowData]]) -> Figure | None:
     for name, rows in tables.items():
         for family, members in _families(rows).items():
             lines = [
-                _curve(data, rows, "val_spectral_radius")
+                _curve(data, "val_spectral_radius")
                 for data in members
                 if np.isfinite(data.curves["val_spectral_radius"]).any()
             ]

@@ -2,7 +2,7 @@
 
 A further row is one more `Row` in a table; nothing else has to know. Baselines train with the hyper-parameters that
 Table 5 gives the paper's model of the same depth: none were searched for them. Flags are those of train_qdeq.py without
-their dashes. Table 5's hyper-parameters stand in `TABLE_5`, once.
+their dashes. Table 5's hyper-parameters stand in `TABLE_5`, and again in the scripts, which a test compares.
 """
 
 from dataclasses import dataclass, field
