@@ -1,7 +1,7 @@
 """Random streams: functions of (seed, stream, step), apart from each other and from the global generators."""
 
 import random
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 import pytest
@@ -50,3 +50,21 @@ def test_seed_everything_repeats_every_global_generator(seed):
 
     assert numbers(seed) == numbers(seed)
     assert all(one != other for one, other in zip(numbers(seed), numbers(seed + 1)))
+
+
+def taken(n_batches: int, *where) -> list[list[int]]:
+    return [chosen.tolist() for chosen in islice(seeds.batches(*where), n_batches)]
+
+
+def test_each_epoch_takes_every_sample_once_in_its_own_order():
+    all_batches = taken(9, 10, 4, 1, 0)
+    assert [len(batch) for batch in all_batches] == [4, 4, 2] * 3
+    epochs = [sum(all_batches[first : first + 3], []) for first in (0, 3, 6)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert taken(9, 10, 4, 2, 0) != all_batches == taken(9, 10, 4, 1, 0)
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_batches_from_a_step_on_are_those_of_the_whole_run(step):
+    assert taken(9, 10, 4, 1, step) == taken(9 + step, 10, 4, 1, 0)[step:]

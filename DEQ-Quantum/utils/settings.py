@@ -41,6 +41,10 @@ class BaseSettings:
     def to_dict(self) -> dict:
         return asdict(self)
 
+    def without_paths(self) -> dict:
+        """What is told of them beyond the run's own folder."""
+        return {name: value for name, value in asdict(self).items() if name not in PATHS}
+
     @classmethod
     def from_dict(cls, values: dict) -> "BaseSettings":
         """Settings that were saved with a run.
