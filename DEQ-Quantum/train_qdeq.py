@@ -101,7 +101,8 @@ def _train(command: CommandLine) -> None:
     folder = find_run(command)
     device = choose_device(folder.settings)
     run = Training(folder, load_splits(folder.settings, device), device)
-    results = carry_out(run, finish, command.warnings)
+    kept = not command.settings.debug
+    results = carry_out(run, finish, command.warnings, kept)
     if results is None:
         return
     log.info(
@@ -109,7 +110,8 @@ def _train(command: CommandLine) -> None:
         100 * results["test_acc"], results["test_loss"], results["test_res_rel"],
         results["train_seconds"], 1e3 * results["seconds_per_step"],
     )  # fmt: skip
-    log.info("results, curves and confusion matrix in %s", run.folder.path)
+    if kept:
+        log.info("results, curves and confusion matrix in %s", run.folder.path)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,13 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path, screen, number):
     assert f"stopped after step 2; continue with --restart --restart_dir {tmp_path / 'x'}" in screen()
 
 
+def test_the_log_of_a_run_that_is_not_kept_names_no_folder(tmp_path, screen):
+    with pytest.raises(SystemExit):
+        carry_out(Counting(tmp_path / "x", signal.SIGINT), lambda run: pytest.fail("measured"), [], kept=False)
+    output = screen()
+    assert "3 steps" in output and "stopped after step 2" in output and str(tmp_path) not in output
+
+
 def test_a_run_that_fails_is_closed_as_failed(tmp_path):
     run = Counting(tmp_path / "x")
     with pytest.raises(OSError, match="disk"):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -248,7 +249,9 @@ def test_load_starts_from_saved_parameters(finished_run, tmp_path, capsys):
 
 def test_debug_leaves_nothing_behind(tmp_path, capsys):
     train_here(*DIGITS, "--debug", "--max_step", 2, "--work_dir", tmp_path)
-    assert "test accuracy" in capsys.readouterr().out and not os.listdir(tmp_path)
+    output = capsys.readouterr().out
+    assert "test accuracy" in output and not os.listdir(tmp_path)
+    assert tempfile.gettempdir() not in output, "it names a folder that is gone"
 
 
 def test_an_existing_run_is_never_overwritten(tmp_path):

@@ -34,13 +34,14 @@ class Run(Protocol):
     def run(self, stop: StopRequest) -> None: ...
 
 
-def carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str]) -> dict | None:
+def carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str], kept: bool = True) -> dict | None:
     """Train a run to its end and measure it.
 
     Args:
         run: what is trained. Its folder is made here: a run that could not be built leaves none behind.
         finish: measures the test samples, writes results.json and the pictures, and returns the results.
         warnings: of the command line, for the log.
+        kept: whether the folder outlives the command; if not, the log does not send anybody there.
 
     Returns:
         What `finish` returned; None for a run that was finished before.
@@ -56,7 +57,8 @@ def carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str]) -> d
     start_log(folder.path / "log.txt")
     for warning in warnings:
         log.warning("warning: %s", warning)
-    log.info("run folder %s on %s, %d steps", folder.path, run.device, run.max_step)
+    where = f"run folder {folder.path}" if kept else "a run that leaves no folder behind,"
+    log.info("%s on %s, %d steps", where, run.device, run.max_step)
     if folder.last is not None:
         log.info("continuing after step %d", run.step)
     run.start_tracking()
@@ -67,7 +69,8 @@ def carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str]) -> d
         results = finish(run)
         failed = False
     except Stopped as stopped:
-        log.info("stopped after step %d; continue with --restart --restart_dir %s", run.step, folder.path)
+        how = f"continue with --restart --restart_dir {folder.path}" if kept else "nothing of it is kept"
+        log.info("stopped after step %d; %s", run.step, how)
         raise SystemExit(128 + stopped.signal) from None
     finally:
         run.tracker.close(failed)
