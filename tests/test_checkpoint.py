@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 from pathlib import Path
 
@@ -148,6 +149,17 @@ def test_crash_while_saving_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     checkpoint.save(path, {"step": 3})
     assert checkpoint.load(path)["step"] == 3
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    numbers = [math.nan, math.inf, -math.inf, 1.5, 2, True, None, "NaN"]
+    checkpoint.write_json(tmp_path / "a.json", {"a": numbers, "b": {"c": (math.nan, 0.0)}})
+
+    def refuse(name):
+        raise ValueError(name)
+
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert_same(found, {"a": [None, None, None, 1.5, 2, True, None, "NaN"], "b": {"c": [None, 0.0]}})
 
 
 def test_crash_while_writing_json_leaves_the_old_file(tmp_path, monkeypatch):

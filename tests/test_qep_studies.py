@@ -109,6 +109,11 @@ def test_table_puts_seeds_together():
     assert "| exact response | 95.00 |" in rows[1]
 
 
+def test_table_says_what_was_not_finite():
+    (row,) = run_table([a_run(0, "centred", 0.94) | {"test_cost": None}]).splitlines()[2:]
+    assert "| 94.00 | not finite | 1.40e+00 |" in row
+
+
 def test_time_table_leaves_unmeasured_cells_open():
     points = [{"n_spins": n, "solver": s, "estimator": "centred", "median": 1e-3 * n}
               for n, s in ((6, "krylov"), (6, "dense"), (8, "krylov"))]  # fmt: skip

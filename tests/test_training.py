@@ -247,6 +247,15 @@ def test_load_starts_from_saved_parameters(finished_run, tmp_path, capsys):
     assert end.value.code == 1 and "--n_wires" in capsys.readouterr().err
 
 
+def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
+    train_here(*DIGITS, "--model", "linear", "--optim", "SGD", "--lr", 3e38, "--clip", 0, "--max_step", 4,
+               "--work_dir", tmp_path, "--name", "d")  # fmt: skip
+    assert "loss nan" in capsys.readouterr().out
+    text = (tmp_path / "d" / "results.json").read_text()
+    results = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert results["test_loss"] is None and 0 <= results["test_acc"] <= 1
+
+
 def test_debug_leaves_nothing_behind(tmp_path, capsys):
     train_here(*DIGITS, "--debug", "--max_step", 2, "--work_dir", tmp_path)
     output = capsys.readouterr().out
