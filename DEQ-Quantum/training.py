@@ -21,6 +21,7 @@ from utils import checkpoint, seeds
 from utils.lifecycle import TrainingError
 from utils.meter import Meter
 from utils.optim import LearningRate, make_optimizer
+from utils.progress import bar_size
 from utils.run_folder import RunFolder, beside_bar, peak_memory_mb
 from utils.settings import SettingsError
 from utils.signals import Stopped, StopRequest
@@ -178,7 +179,7 @@ class Training:
         """
         s = self.settings
         log_interval, eval_interval = (n or self.steps_per_epoch for n in (s.log_interval, s.eval_interval))
-        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
+        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, **bar_size())
         with bar, beside_bar():
             batches = self.batches()
             while self.step < self.max_step:

@@ -24,6 +24,7 @@ from utils import checkpoint, seeds
 from utils.lifecycle import TrainingError
 from utils.meter import Meter
 from utils.optim import LearningRate
+from utils.progress import bar_size
 from utils.run_folder import RunFolder, beside_bar, peak_memory_mb
 from utils.signals import Stopped, StopRequest
 from utils.tracking import Tracker
@@ -177,7 +178,7 @@ class QEPTraining:
         """
         s = self.settings
         log_interval, eval_interval = (n or self.steps_per_epoch for n in (s.log_interval, s.eval_interval))
-        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
+        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, **bar_size())
         with bar, beside_bar():
             if self.step == 0:
                 self.validate()
