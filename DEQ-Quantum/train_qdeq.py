@@ -75,7 +75,7 @@ def finish(run: Training) -> dict:
         "curves": draw_training_curves(run.folder.path / "metrics.csv"),
     }
     if hasattr(run.model.layer, "circuit"):
-        figures["circuit"] = draw_circuit(run.model.layer.circuit)
+        figures["circuit"] = draw_circuit(run.model.layer.circuit, blocks_trained=s.trainable_gates == "all")
     for name, figure in figures.items():
         save_figure(figure, run.folder.path / f"{name}.png")
     run.tracker.finish(run.step, {k: v for k, v in results.items() if k not in NOT_IN_SUMMARY}, figures)

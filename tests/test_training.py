@@ -16,6 +16,7 @@ from conftest import SCRIPTS, train_here, user_environment
 from wandb_reader import read_offline_run
 
 import evaluate_qdeq
+import train_qdeq
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
           "--tensorboard", "False")
@@ -254,6 +255,14 @@ def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
     text = (tmp_path / "d" / "results.json").read_text()
     results = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert results["test_loss"] is None and 0 <= results["test_acc"] <= 1
+
+
+@pytest.mark.parametrize("gates, shown", [("all", "blocks, trainable (4)"), ("released", "blocks, not trained (4)")])
+def test_the_circuits_picture_tells_what_is_trained(tmp_path, monkeypatch, gates, shown):
+    drawn, draw = [], train_qdeq.draw_circuit
+    monkeypatch.setattr(train_qdeq, "draw_circuit", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    train_here(*DIGITS, "--trainable_gates", gates, "--max_step", 1, "--work_dir", tmp_path)
+    assert shown in [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
 
 
 def test_debug_leaves_nothing_behind(tmp_path, capsys):
