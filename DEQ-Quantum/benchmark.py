@@ -37,6 +37,7 @@ from benchmarks.timing import Series, interleave, ratio
 from deq import SolverSettings, solve
 from figures import draw_scaling, save_figure
 from utils.checkpoint import write_json
+from utils.progress import bar_size
 from utils.run_folder import choose_device, environment
 from utils.settings import SettingsError
 
@@ -102,7 +103,7 @@ class Benchmark:
         rounds = interleave(calls, self.options.repetitions, self.device, series)
         total = len(calls) * (1 + self.options.repetitions)
         try:
-            for _ in tqdm(rounds, title, total, leave=False, disable=None):
+            for _ in tqdm(rounds, title, total, leave=False, disable=None, **bar_size()):
                 pass
         finally:
             times = {label: series[label].summary() for label in calls if label in series}
@@ -195,7 +196,7 @@ def _sweep(b: Benchmark, by: str, problems: list[Problem], largest_reference: in
         return reference + [variant for variant in VARIANTS if variant.engine == "compiled"]
 
     sweep = Sweep(by, repetitions, b.options.seconds, b.content["points"])
-    bar = tqdm(sweep.run(problems, variants), by, len(problems), leave=False, disable=None)
+    bar = tqdm(sweep.run(problems, variants), by, len(problems), leave=False, disable=None, **bar_size())
     for size in bar:
         bar.set_postfix_str(size)
 

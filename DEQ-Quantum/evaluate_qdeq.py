@@ -12,7 +12,6 @@ if __name__ == "__main__":
     share_cores()  # before torch is imported
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from figures import draw_confusion_matrix, save_figure
 from models.baselines import ClassicalClassifier, ComponentClassifier, LinearClassifier, ReadoutClassifier
 from models.qdeq_model import Depth, EquilibriumClassifier, QDEQModel
 from utils import checkpoint, seeds
+from utils.files import as_json
 from utils.run_folder import choose_device
 from utils.settings import Settings, SettingsError
 
@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     checkpoint.write_json(run / f"evaluation_{split_name}.json", result)
     figure = draw_confusion_matrix(counts.cpu().numpy(), splits.classes)
     save_figure(figure, run / f"confusion_{split_name}.png")
-    print(json.dumps({k: v for k, v in result.items() if k != "confusion_matrix"}, indent=2))
+    print(as_json({k: v for k, v in result.items() if k != "confusion_matrix"}))
 
 
 if __name__ == "__main__":

@@ -32,8 +32,11 @@ def model_name(result: dict) -> str:
     return f"{baseline}: {depth[result['mode']]}" if baseline else depth[result["mode"]]
 
 
-def spread(values: list[float], form: str) -> str:
-    """Mean, and standard deviation where there are several values."""
+def spread(values: list[float | None], form: str, scale: float = 1.0) -> str:
+    """Mean, and standard deviation where there are several values; a file has null for what was not finite."""
+    if None in values:
+        return "not finite"
+    values = [scale * value for value in values]
     text = format(mean(values), form)
     return f"{text} ± {format(stdev(values), form)}" if len(values) > 1 else text
 
@@ -48,7 +51,7 @@ def table(results: list[dict]) -> str:
         first = runs[0]
 
         def cell(name: str, form: str, scale: float = 1.0) -> str:
-            return spread([scale * run[name] for run in runs], form)
+            return spread([run[name] for run in runs], form, scale)
 
         cells = [
             model_name(first) + (" (block gates frozen)" if first["trainable_gates"] == "released" else ""),

@@ -74,18 +74,19 @@ def _run_study(options: argparse.Namespace) -> None:
 
     from qep import studies
     from utils.checkpoint import write_json
+    from utils.progress import bar_size
     from utils.run_folder import environment
 
-    o = options
+    o, bar = options, {"disable": None, **bar_size()}
     if o.study == "error":
         problems = [studies.regression(o.n_spins, o.seed, number) for number in range(o.problems)]
-        bias = list(tqdm(studies.measure_bias(problems, o.betas), "bias", 2 + 4 * len(o.betas), disable=None))
+        bias = list(tqdm(studies.measure_bias(problems, o.betas), "bias", 2 + 4 * len(o.betas), **bar))
         rows = studies.measure_shots(problems, o.betas, o.shots, o.repetitions, o.seed)
-        shots = list(tqdm(rows, "shots", 2 * len(o.betas) * len(o.shots), disable=None))
+        shots = list(tqdm(rows, "shots", 2 * len(o.betas) * len(o.shots), **bar))
         content = {"bias": bias, "shots": shots, "best": studies.best_betas(shots)}
     else:
         rows = studies.measure_times(sorted(set(o.spins)), o.dense_spins, o.repetitions, o.seed)
-        content = {"points": list(tqdm(rows, "time", disable=None))}
+        content = {"points": list(tqdm(rows, "time", **bar))}
     arguments = {name: value for name, value in vars(o).items() if name not in ("study", "json")}
     where = {"study": o.study, "seed": o.seed, **environment(torch.device("cpu")), "arguments": arguments}
     o.json.parent.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,11 @@ import torch
 from dataset import DataError, test_images_sha256
 from evaluate_qdeq import confusion_matrix, load_splits
 from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, save_figure
-from training import Stopped, Training, TrainingError
+from training import Training
 from utils import checkpoint
+from utils.lifecycle import TrainingError, carry_out
 from utils.run_folder import choose_device, environment, find_run, peak_memory_mb, start_log
-from utils.settings import PATHS, SettingsError
-from utils.signals import StopRequest
+from utils.settings import SettingsError
 
 # large, or shown already as wandb's config or history
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
@@ -68,14 +68,14 @@ def finish(run: Training) -> dict:
         "confusion_matrix": counts.tolist(),
         "test_images_sha256": test_images_sha256(s.dataset, s.data_dir),
         **environment(run.device),
-        "settings": {name: value for name, value in s.to_dict().items() if name not in PATHS},
+        "settings": s.without_paths(),
     }
     figures = {
         "confusion_matrix": draw_confusion_matrix(counts.cpu().numpy(), run.splits.classes),
         "curves": draw_training_curves(run.folder.path / "metrics.csv"),
     }
     if hasattr(run.model.layer, "circuit"):
-        figures["circuit"] = draw_circuit(run.model.layer.circuit)
+        figures["circuit"] = draw_circuit(run.model.layer.circuit, blocks_trained=s.trainable_gates == "all")
     for name, figure in figures.items():
         save_figure(figure, run.folder.path / f"{name}.png")
     run.tracker.finish(run.step, {k: v for k, v in results.items() if k not in NOT_IN_SUMMARY}, figures)
@@ -99,39 +99,19 @@ def train(command: CommandLine) -> None:
 
 def _train(command: CommandLine) -> None:
     folder = find_run(command)
-    s = folder.settings
-    device = choose_device(s)
-    # data and model before the folder: a run that cannot start leaves none behind
-    splits = load_splits(s, device)
-    run = Training(folder, splits, device)
-    if run.step >= run.max_step and folder.results_path.exists():
-        log.info("%s has finished its %d steps; see results.json, or raise --max_step", folder.path, run.step)
+    device = choose_device(folder.settings)
+    run = Training(folder, load_splits(folder.settings, device), device)
+    kept = not command.settings.debug
+    results = carry_out(run, finish, command.warnings, kept)
+    if results is None:
         return
-    folder.create()
-    start_log(folder.path / "log.txt")
-    for warning in command.warnings:
-        log.warning("warning: %s", warning)
-    log.info("run folder %s on %s, %d steps", folder.path, device, run.max_step)
-    if folder.last is not None:
-        log.info("continuing after step %d", run.step)
-    run.start_tracking()
-    failed = True
-    try:
-        with StopRequest() as stop:
-            run.run(stop)
-        results = finish(run)
-        failed = False
-    except Stopped as stopped:
-        log.info("stopped after step %d; continue with --restart --restart_dir %s", run.step, folder.path)
-        raise SystemExit(128 + stopped.signal) from None
-    finally:
-        run.tracker.close(failed)
     log.info(
         "test accuracy %.2f %%  loss %.4f  residual %.1e  (%.1f s of training, %.1f ms a step)",
         100 * results["test_acc"], results["test_loss"], results["test_res_rel"],
         results["train_seconds"], 1e3 * results["seconds_per_step"],
     )  # fmt: skip
-    log.info("results, curves and confusion matrix in %s", folder.path)
+    if kept:
+        log.info("results, curves and confusion matrix in %s", run.folder.path)
 
 
 if __name__ == "__main__":

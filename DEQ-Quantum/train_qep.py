@@ -20,11 +20,10 @@ from qep.learning.evaluation import affine_map, evaluate, least_squares, linear_
 from qep.learning.loop import QEPTraining
 from qep.learning.tasks import build_task
 from qep.settings import CLASSIFICATION
-from training import Stopped, TrainingError
 from utils import checkpoint
+from utils.lifecycle import TrainingError, carry_out
 from utils.run_folder import choose_device, environment, find_run, peak_memory_mb, start_log
-from utils.settings import PATHS, SettingsError
-from utils.signals import StopRequest
+from utils.settings import SettingsError
 
 log = logging.getLogger("qdeq")
 
@@ -82,7 +81,7 @@ def finish(run: QEPTraining) -> dict:
         "skipped_samples": run.skipped,
         "n_parameters": sum(p.numel() for p in run.system.parameters()),
         **environment(run.device),
-        "settings": {name: value for name, value in s.to_dict().items() if name not in PATHS},
+        "settings": s.without_paths(),
     }
     figures = {"curves": draw_qep_run(run.folder.path / "metrics.csv")}
     for name, figure in figures.items():
@@ -104,36 +103,16 @@ def train(command: CommandLine) -> None:
 def _train(command: CommandLine) -> None:
     folder = find_run(command)
     device = choose_device(folder.settings)
-    # data and system before the folder: a run that cannot start leaves none behind
     run = QEPTraining(folder, build_task(folder.settings, device), device)
-    if run.step >= run.max_step and folder.results_path.exists():
-        log.info("%s has finished its %d steps; see results.json, or raise --max_step", folder.path, run.step)
+    results = carry_out(run, finish, command.warnings)
+    if results is None:
         return
-    folder.create()
-    start_log(folder.path / "log.txt")
-    for warning in command.warnings:
-        log.warning("warning: %s", warning)
-    log.info("run folder %s on %s, %d steps", folder.path, device, run.max_step)
-    if folder.last is not None:
-        log.info("continuing after step %d", run.step)
-    run.start_tracking()
-    failed = True
-    try:
-        with StopRequest() as stop:
-            run.run(stop)
-        results = finish(run)
-        failed = False
-    except Stopped as stopped:
-        log.info("stopped after step %d; continue with --restart --restart_dir %s", run.step, folder.path)
-        raise SystemExit(128 + stopped.signal) from None
-    finally:
-        run.tracker.close(failed)
     accuracy = f"test accuracy {100 * results['test_acc']:.2f} %  " if "test_acc" in results else ""
     log.info(
         "%stest cost %.3g  (%.1f s of training, %.2f ms a sample)",
         accuracy, results["test_cost"], results["train_seconds"], 1e3 * results["seconds_per_sample"],
     )  # fmt: skip
-    log.info("results and curves in %s", folder.path)
+    log.info("results and curves in %s", run.folder.path)
 
 
 if __name__ == "__main__":

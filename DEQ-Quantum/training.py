@@ -18,10 +18,13 @@ from tqdm import tqdm
 from dataset import Split, Splits
 from evaluate_qdeq import Evaluation, build_model, depth_of, evaluate
 from utils import checkpoint, seeds
+from utils.lifecycle import TrainingError
+from utils.meter import Meter
 from utils.optim import LearningRate, make_optimizer
+from utils.progress import bar_size
 from utils.run_folder import RunFolder, beside_bar, peak_memory_mb
 from utils.settings import SettingsError
-from utils.signals import StopRequest
+from utils.signals import Stopped, StopRequest
 from utils.tracking import Tracker
 
 JAC_INCREMENT, JAC_WEIGHT_LIMIT = 0.1, 2.0
@@ -29,37 +32,6 @@ MOST_SKIPPED_STEPS = 100
 METERS = ("loss", "acc", "res", "res_rel", "solver_steps", "converged")
 
 log = logging.getLogger("qdeq")
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message is one line for the user."""
-
-
-class Stopped(Exception):
-    """A signal asked the run to stop; `signal` is its number."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.signal = number
-
-
-class Meter:
-    """Means since the last log entry; part of the checkpoint, so that a resumed entry is whole."""
-
-    def __init__(self, state: dict | None = None):
-        # sums stay on the device: a GPU is not waited for at every step
-        self.sums: dict[str, Tensor | float] = dict(state["sums"]) if state else {}
-        self.counts: dict[str, int] = dict(state["counts"]) if state else {}
-
-    def add(self, name: str, values: Tensor) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + values.detach().double().sum()
-        self.counts[name] = self.counts.get(name, 0) + values.numel()
-
-    def means(self) -> dict[str, float]:
-        return {name: float(self.sums[name]) / self.counts[name] for name in self.sums}
-
-    def state(self) -> dict:
-        return {"sums": {name: float(total) for name, total in self.sums.items()}, "counts": dict(self.counts)}
 
 
 class Training:
@@ -98,7 +70,8 @@ class Training:
 
     def _load_parameters(self, path: Path) -> None:
         path = path / "checkpoint_best.pt" if path.is_dir() else path
-        checkpoint.load_weights(self.model, checkpoint.load(path, self.device)["model"], path)
+        remedy = "use the --model, --n_wires, --num_classes and --trainable_gates it was trained with"
+        checkpoint.load_weights(self.model, checkpoint.load(path, self.device)["model"], path, remedy)
 
     def save_last(self) -> None:
         checkpoint.save(
@@ -137,15 +110,9 @@ class Training:
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from the next step on, each epoch in its own order."""
-        train, size = self.splits.train, self.settings.batch_size
-        while True:
-            epoch, position = divmod(self.step, self.steps_per_epoch)
-            order = torch.randperm(
-                len(train.labels), generator=seeds.generator(self.settings.seed, "batches", epoch)
-            ).to(self.device)
-            for start in range(position * size, len(order), size):
-                chosen = order[start : start + size]
-                yield train.features[chosen], train.labels[chosen]
+        s, train = self.settings, self.splits.train
+        for chosen in seeds.batches(len(train.labels), s.batch_size, s.seed, self.step, self.device):
+            yield train.features[chosen], train.labels[chosen]
 
     def jac_weight(self, step: int) -> float:
         """Weight of the Jacobian loss, raised by jac_incremental."""
@@ -212,7 +179,7 @@ class Training:
         """
         s = self.settings
         log_interval, eval_interval = (n or self.steps_per_epoch for n in (s.log_interval, s.eval_interval))
-        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
+        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, **bar_size())
         with bar, beside_bar():
             batches = self.batches()
             while self.step < self.max_step:

@@ -1,4 +1,4 @@
-"""What tests share: running the scripts as a user does, and small data sets in the cached format."""
+"""What tests share: running the scripts as a user does, comparing bit for bit, small data sets in the cached format."""
 
 import os
 import subprocess
@@ -43,6 +43,23 @@ def run_script():
 def train_here(*flags: object) -> None:
     """The training command in this process: the same code without seconds of imports."""
     train_qdeq.train(parse_command_line(list(map(str, flags))))
+
+
+def assert_same(a, b) -> None:
+    """Equal in structure, type and every bit."""
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b):
+            assert_same(x, y)
+    else:
+        assert a == b
 
 
 @pytest.fixture(scope="session")

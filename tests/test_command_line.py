@@ -235,6 +235,16 @@ def test_refused_in_one_line_that_names_the_flag(text, flag, capsys):
     assert flag in re.findall(r"--[\w-]+", error.removesuffix("(see --help)\n"))
 
 
+@pytest.mark.parametrize("f_thres", [1, 2])
+def test_few_solver_steps_are_refused_with_the_flag_that_makes_them_work(f_thres, capsys):
+    with pytest.raises(SystemExit):
+        parse(f"--f_thres {f_thres}")
+    error = capsys.readouterr().err
+    assert "--rand_f_thres_delta 2 " in error and f"--f_thres {f_thres} " in error
+    (remedy,) = re.findall(r"add (--rand_f_thres_delta \d+)", error)
+    assert parse(f"--f_thres {f_thres} {remedy}").settings.f_thres == f_thres
+
+
 @pytest.mark.parametrize("name", [f.name for f in fields(Settings) if f.type is float])
 def test_not_a_number_is_refused(name):
     with pytest.raises(SettingsError, match=f"--{name} "):

@@ -111,6 +111,19 @@ def test_title_counts():
     assert title == "10 qubits, amplitude encoding: 78 operations, 14 CNOTs, 56 parameters"
 
 
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def test_blocks_that_are_not_trained_are_told_from_those_that_are():
+    trained, frozen = draw_circuit(build_circuit(10)), draw_circuit(build_circuit(10), blocks_trained=False)
+    assert legend(trained) == ["random, rotations trainable (50)", "blocks, trainable (16)", "blocks, fixed (12)"]
+    assert legend(frozen) == ["random, rotations trainable (50)", "blocks, not trained (16)", "blocks, fixed (12)"]
+    assert next(text for text in texts(frozen) if "qubits" in text).endswith("56 parameters, 40 of them trained")
+    colours = [with_gid(figure, "gate-")["gate-50"].get_edgecolor() for figure in (trained, frozen)]
+    assert colours[0] != colours[1]
+
+
 # training curves
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import study_qep
 from conftest import REPOSITORY, user_environment
 from qep import QEP, ExactResponse, GroundStateError
-from qep.figures import draw_comparison, draw_gradient_error, draw_qep_run, read_columns
+from qep.figures import draw_comparison, draw_gradient_error, draw_qep_run
 from qep.learning.loop import COLUMNS
 from qep.report import run_table, time_table
 from qep.settings import parse_command_line
@@ -109,6 +109,11 @@ def test_table_puts_seeds_together():
     assert "| exact response | 95.00 |" in rows[1]
 
 
+def test_table_says_what_was_not_finite():
+    (row,) = run_table([a_run(0, "centred", 0.94) | {"test_cost": None}]).splitlines()[2:]
+    assert "| 94.00 | not finite | 1.40e+00 |" in row
+
+
 def test_time_table_leaves_unmeasured_cells_open():
     points = [{"n_spins": n, "solver": s, "estimator": "centred", "median": 1e-3 * n}
               for n, s in ((6, "krylov"), (6, "dense"), (8, "krylov"))]  # fmt: skip
@@ -159,8 +164,8 @@ def test_a_runs_curves_leave_out_what_was_not_measured(tmp_path):
     write_run(tmp_path, "run", a_run(0, "centred", 0.9))
     drawn = lines(draw_qep_run(tmp_path / "run.csv"))
     assert set(drawn) == {"train_cost", "val_cost", "val_acc", "cosine"}
+    assert drawn["cosine"].get_xdata().tolist() == [2]
     assert drawn["cosine"].get_ydata().tolist() == pytest.approx([0.01])
-    assert read_columns(tmp_path / "run.csv", "epoch", "cosine").tolist() == [[2, 0.99]]
 
 
 def test_studies_write_where_they_were_measured(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,6 +249,19 @@ def test_a_contradicting_restart_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         train_here("--restart", "--restart_dir", tmp_path / "r", "--beta", 0.5)
     assert "--beta 0.5 contradicts" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_system_is_refused_in_one_line(tmp_path, capsys):
+    for n_spins in (4, 5):
+        train_here("--task", "xor", "--max_step", 1, "--n_spins", n_spins, "--work_dir", tmp_path, "--name", n_spins,
+                   *QUICK)  # fmt: skip
+    shutil.copy(tmp_path / "5" / "checkpoint_last.pt", tmp_path / "4")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        train_here("--restart", "--restart_dir", tmp_path / "4", "--max_step", 2)
+    error = capsys.readouterr().err
+    assert end.value.code == 1 and error.count("\n") == 1 and "another run" in error
+    assert not any(flag in error for flag in ("--model", "--n_wires", "--trainable_gates"))
 
 
 def test_missing_data_is_one_line(run_script, tmp_path):

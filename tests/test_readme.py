@@ -93,6 +93,11 @@ def test_results_table_puts_seeds_together_with_their_spread():
     assert "| DIRECT-5 |" in lines[3] and "| 80.00 |" in lines[3]
 
 
+def test_results_table_says_what_was_not_finite():
+    (line,) = results_table.table([run(0, 0.9), run(1, 0.9, test_res=None)]).splitlines()[2:]
+    assert "| 90.00 ± 0.00 | not finite | 1.0e-03 ± 0.0e+00 |" in line
+
+
 def test_results_table_tells_baselines_apart():
     models = {"wang2022": "Wang et al. 2022: IMPLICIT", "classical": "classical DEQ: IMPLICIT",
               "alam2021": "Alam et al. 2021 (PCA): IMPLICIT", "linear": "linear classifier"}  # fmt: skip

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conftest import SCRIPTS, train_here, user_environment
 from wandb_reader import read_offline_run
 
 import evaluate_qdeq
+import train_qdeq
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
           "--tensorboard", "False")
@@ -246,9 +248,28 @@ def test_load_starts_from_saved_parameters(finished_run, tmp_path, capsys):
     assert end.value.code == 1 and "--n_wires" in capsys.readouterr().err
 
 
+def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
+    train_here(*DIGITS, "--model", "linear", "--optim", "SGD", "--lr", 3e38, "--clip", 0, "--max_step", 4,
+               "--work_dir", tmp_path, "--name", "d")  # fmt: skip
+    assert "loss nan" in capsys.readouterr().out
+    text = (tmp_path / "d" / "results.json").read_text()
+    results = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert results["test_loss"] is None and 0 <= results["test_acc"] <= 1
+
+
+@pytest.mark.parametrize("gates, shown", [("all", "blocks, trainable (4)"), ("released", "blocks, not trained (4)")])
+def test_the_circuits_picture_tells_what_is_trained(tmp_path, monkeypatch, gates, shown):
+    drawn, draw = [], train_qdeq.draw_circuit
+    monkeypatch.setattr(train_qdeq, "draw_circuit", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    train_here(*DIGITS, "--trainable_gates", gates, "--max_step", 1, "--work_dir", tmp_path)
+    assert shown in [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+
+
 def test_debug_leaves_nothing_behind(tmp_path, capsys):
     train_here(*DIGITS, "--debug", "--max_step", 2, "--work_dir", tmp_path)
-    assert "test accuracy" in capsys.readouterr().out and not os.listdir(tmp_path)
+    output = capsys.readouterr().out
+    assert "test accuracy" in output and not os.listdir(tmp_path)
+    assert tempfile.gettempdir() not in output, "it names a folder that is gone"
 
 
 def test_an_existing_run_is_never_overwritten(tmp_path):

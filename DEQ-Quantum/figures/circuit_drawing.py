@@ -12,13 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Patch
 
-from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, blank_canvas, tint
+from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, blank_canvas, tint
 from models.circuit import Circuit, Operation
 
 PARTS = {
     "encoder": (PURPLE, "encoding of v = z + x"),
     "random": (BLUE, "random, rotations trainable"),
     "trainable": (ORANGE, "blocks, trainable"),
+    "frozen": (VERMILION, "blocks, not trained"),
     "fixed": (GREEN, "blocks, fixed"),
 }
 COLUMNS_PER_ROW = 26
@@ -44,8 +45,9 @@ class Placed:
     column: int
 
 
-def _parts(circuit: Circuit) -> list[str]:
+def _parts(circuit: Circuit, blocks_trained: bool) -> list[str]:
     """The part that each operation belongs to, encoder first."""
+    with_parameter = "trainable" if blocks_trained else "frozen"
     in_block = set(circuit.block_parameters)
     first_block = next(
         (i for i, operation in enumerate(circuit.ansatz) if operation.parameter in in_block),
@@ -56,22 +58,23 @@ def _parts(circuit: Circuit) -> list[str]:
         if i < first_block:
             parts.append("random")
         else:
-            parts.append("fixed" if operation.parameter is None else "trainable")
+            parts.append("fixed" if operation.parameter is None else with_parameter)
     return parts
 
 
-def place_operations(circuit: Circuit) -> tuple[list[Placed], int]:
+def place_operations(circuit: Circuit, blocks_trained: bool = True) -> tuple[list[Placed], int]:
     """Columns for a circuit's operations: as far left as order allows, parts one after the other.
 
     Args:
         circuit: any circuit. An amplitude encoding takes column 0 whole.
+        blocks_trained: whether the blocks' gates with a parameter are trained.
 
     Returns:
         The placed operations in order, and the number of columns they take, that of the encoding included.
     """
     placed: list[Placed] = []
     n_columns = int(circuit.encoding == "amplitude")
-    numbered = zip(_parts(circuit), enumerate(circuit.encoder + circuit.ansatz))
+    numbered = zip(_parts(circuit, blocks_trained), enumerate(circuit.encoder + circuit.ansatz))
     for part, group in groupby(numbered, key=lambda item: item[0]):
         free = [n_columns] * circuit.n_wires
         for _, (number, operation) in group:
@@ -105,17 +108,18 @@ class _Paper:
         return self.height - TOP - row * (self.n_wires + ROW_GAP) - wire - 0.5
 
 
-def draw_circuit(circuit: Circuit) -> Figure:
+def draw_circuit(circuit: Circuit, blocks_trained: bool = True) -> Figure:
     """The circuit, gate by gate; theta_i under a gate's name is entry i of the layer's parameters.
 
     Args:
         circuit: any number of wires and operations.
+        blocks_trained: False for a layer that freezes the gates of the four-qubit blocks.
 
     Returns:
         A figure as large as the circuit needs. Every gate's box or target carries the gid "gate-<number>" and
         every wire of every row "wire-<wire>", which become the ids of an SVG's elements.
     """
-    placed, n_columns = place_operations(circuit)
+    placed, n_columns = place_operations(circuit, blocks_trained)
     paper = _Paper(circuit, n_columns + 1)
     _draw_wires(paper, circuit)
     if circuit.encoding == "amplitude":
@@ -207,9 +211,11 @@ def _draw_measurement(axes: Axes, x: float, y: float) -> None:
 
 def _draw_heading(paper: _Paper, circuit: Circuit, placed: list[Placed]) -> None:
     n_cnots = sum(operation.gate == "cnot" for operation in circuit.ansatz)
+    n_frozen = sum(gate.part == "frozen" for gate in placed)
     title = (
         f"{circuit.n_wires} qubits, {circuit.encoding} encoding: {len(circuit.ansatz)} operations, "
         f"{n_cnots} CNOTs, {circuit.n_parameters} parameters"
+        + (f", {circuit.n_parameters - n_frozen} of them trained" if n_frozen else "")
     )
     paper.axes.text(
         LEFT - 0.15, paper.height - 0.65, title, fontsize=13, fontweight="bold", color=INK, va="center"

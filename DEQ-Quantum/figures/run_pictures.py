@@ -4,8 +4,6 @@ Curves show what was measured and nothing else: an empty cell, an inf or a NaN i
 value that is not positive is left out of a logarithmic axis.
 """
 
-import csv
-import math
 from pathlib import Path
 
 import numpy as np
@@ -14,48 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
+from figures.metrics import Metrics
 from figures.style import BLUE, GREY, INK, ORANGE, PALE, VERMILION, blank_canvas
 
 SPLITS = {"train": BLUE, "val": ORANGE, "test": VERMILION}
 IMPLICIT = 1.0
 RESIDUAL = r"relative residual  $\Vert f(z)-z\Vert\,/\,\Vert z\Vert$"
-
-
-class _Rows:
-    """The rows of a metrics.csv, column by column, as numbers."""
-
-    def __init__(self, path: Path):
-        with path.open(newline="") as file:
-            self._rows = list(csv.DictReader(file))
-
-    def column(self, name: str) -> np.ndarray:
-        """(n_rows,) numbers, NaN for what is not one."""
-        return np.array([_number(row.get(name)) for row in self._rows])
-
-    def line(self, name: str, positive: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Epochs and values of a column, where both are finite numbers (and the value is positive)."""
-        epoch, value = self.column("epoch"), self.column(name)
-        kept = np.isfinite(epoch) & np.isfinite(value)
-        if positive:
-            kept &= value > 0
-        return epoch[kept], value[kept]
-
-    def warmup_end(self) -> float | None:
-        """Epoch of the last direct row before the first implicit one; None without a warm-up."""
-        mode, epoch = self.column("mode"), self.column("epoch")
-        implicit = np.flatnonzero(mode == IMPLICIT)
-        if not len(implicit):
-            return None
-        before = epoch[: implicit[0]][mode[: implicit[0]] == 0]
-        before = before[np.isfinite(before)]
-        return float(before.max()) if len(before) else None
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return math.nan
 
 
 def draw_training_curves(metrics_csv: Path) -> Figure:
@@ -71,7 +33,7 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
     Raises:
         OSError: the file cannot be read.
     """
-    rows = _Rows(Path(metrics_csv))
+    metrics = Metrics(metrics_csv)
     panels = [
         (draw, title, names)
         for draw, title, names in (
@@ -80,7 +42,7 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
             (_draw_residual, RESIDUAL, ["train_res_rel", "val_res_rel"]),
             (_draw_steps, "solver steps", ["train_solver_steps", "val_solver_steps"]),
         )
-        if any(len(rows.line(name)[0]) for name in names)
+        if any(len(metrics.line(name)[0]) for name in names)
     ]
     if not panels:
         return _say("no measurements yet")
@@ -88,7 +50,7 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
     n_rows = -(-len(panels) // n_columns)
     figure = Figure(figsize=(5 * n_columns, 3.4 * n_rows), layout=_layout(), facecolor="white")
     grid = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
-    warmup_end = rows.warmup_end()
+    warmup_end = _warmup_end(metrics)
     for axes, (draw, title, names) in zip(grid, panels):
         axes.set_title(title, fontsize=11, color=INK, loc="left")
         axes.set_xlabel("epoch", color=INK)
@@ -96,13 +58,24 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         if warmup_end is not None:
             axes.axvspan(0, warmup_end, facecolor=PALE, alpha=0.7, zorder=0, label="warm-up", gid="warm-up")
-        draw(axes, rows, names)
+        draw(axes, metrics, names)
         axes.set_xlim(left=0)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     for axes in grid[len(panels) :]:
         axes.remove()
     return figure
+
+
+def _warmup_end(metrics: Metrics) -> float | None:
+    """Epoch of the last direct row before the first implicit one; None without a warm-up."""
+    mode, epoch = metrics.column("mode"), metrics.column("epoch")
+    implicit = np.flatnonzero(mode == IMPLICIT)
+    if not len(implicit):
+        return None
+    before = epoch[: implicit[0]][mode[: implicit[0]] == 0]
+    before = before[np.isfinite(before)]
+    return float(before.max()) if len(before) else None
 
 
 def _layout() -> ConstrainedLayoutEngine:
@@ -116,12 +89,12 @@ def _say(message: str) -> Figure:
 
 
 def _draw_lines(
-    axes: Axes, rows: _Rows, names: list[str], scale: float = 1.0, positive: bool = False
+    axes: Axes, metrics: Metrics, names: list[str], scale: float = 1.0, positive: bool = False
 ) -> None:
     """One line per column; a single row shows as a dot."""
     for name in names:
         split = name.split("_")[0]
-        epoch, value = rows.line(name, positive)
+        epoch, value = metrics.line(name, positive)
         if len(epoch):
             marker = "o" if len(epoch) <= 30 else ""
             axes.plot(
@@ -136,25 +109,25 @@ def _draw_lines(
             )
 
 
-def _draw_accuracy(axes: Axes, rows: _Rows, names: list[str]) -> None:
-    _draw_lines(axes, rows, [name for name in names if not name.startswith("test")], scale=100)
-    _, test = rows.line("test_acc")
+def _draw_accuracy(axes: Axes, metrics: Metrics, names: list[str]) -> None:
+    _draw_lines(axes, metrics, [name for name in names if not name.startswith("test")], scale=100)
+    _, test = metrics.line("test_acc")
     if len(test):
         label = f"test, {100 * test[-1]:.2f} %"
         axes.axhline(100 * test[-1], color=SPLITS["test"], ls="--", lw=1.4, label=label, gid="test_acc")
 
 
-def _draw_residual(axes: Axes, rows: _Rows, names: list[str]) -> None:
-    if any(len(rows.line(name, positive=True)[0]) for name in names):
+def _draw_residual(axes: Axes, metrics: Metrics, names: list[str]) -> None:
+    if any(len(metrics.line(name, positive=True)[0]) for name in names):
         axes.set_yscale("log")
-    _draw_lines(axes, rows, names, positive=True)
+    _draw_lines(axes, metrics, names, positive=True)
 
 
-def _draw_steps(axes: Axes, rows: _Rows, names: list[str]) -> None:
+def _draw_steps(axes: Axes, metrics: Metrics, names: list[str]) -> None:
     """Steps on the left axis, and on the right one the share of samples that met the tolerance."""
-    _draw_lines(axes, rows, names)
+    _draw_lines(axes, metrics, names)
     axes.set_ylim(bottom=0)
-    epoch, converged = rows.line("val_converged")
+    epoch, converged = metrics.line("val_converged")
     if not len(epoch):
         return
     share = axes.twinx()

@@ -3,8 +3,6 @@
 Like those of figures/: each `draw_` function returns a figure of its own, and shows what was measured, nothing else.
 """
 
-import csv
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from figures.metrics import Metrics
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION
 
 SPLITS = {"train": BLUE, "val": ORANGE, "test": VERMILION}
 COST, ANGLE = LOGARITHMIC = ("cost", "1 - cosine to the exact gradient")
-
-
-def read_columns(metrics_csv: Path, *names: str) -> np.ndarray:
-    """Columns of a run's metrics.csv where all of them are finite numbers, (n_rows, len(names)).
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with metrics_csv.open(newline="") as file:
-        rows = [[_number(row.get(name)) for name in names] for row in csv.DictReader(file)]
-    table = np.array(rows).reshape(-1, len(names))
-    return table[np.isfinite(table).all(axis=1)]
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return math.nan
 
 
 def _figure(n_panels: int, height: float = 3.8) -> tuple[Figure, np.ndarray]:
@@ -65,23 +45,30 @@ def draw_qep_run(metrics_csv: Path) -> Figure:
         "mean gap": ("train_gap", "val_gap"),
         ANGLE: ("cosine",),
     }
-    lines = {name: read_columns(metrics_csv, "epoch", name) for names in panels.values() for name in names}
-    lines["cosine"][:, 1] = 1 - lines["cosine"][:, 1]
-    shown = {title: [n for n in names if len(lines[n])] for title, names in panels.items()}
+    metrics = Metrics(metrics_csv)
+    lines = {name: metrics.line(name) for names in panels.values() for name in names}
+    lines["cosine"] = _angles(metrics)
+    shown = {title: [n for n in names if len(lines[n][0])] for title, names in panels.items()}
     shown = {title: names for title, names in shown.items() if names}
     figure, grid = _figure(max(1, len(shown)))
     for axes, (title, names) in zip(grid, shown.items()):
         _dress(axes, title, "epoch")
         for name in names:
             split = name.split("_")[0]
-            marker = "o" if len(lines[name]) <= 30 else ""
-            axes.plot(*lines[name].T, color=SPLITS.get(split, GREEN), lw=1.6, marker=marker, ms=3.5,
+            marker = "o" if len(lines[name][0]) <= 30 else ""
+            axes.plot(*lines[name], color=SPLITS.get(split, GREEN), lw=1.6, marker=marker, ms=3.5,
                       label=split if split in SPLITS else None, gid=name)  # fmt: skip
-        if title in LOGARITHMIC and all((lines[name][:, 1] > 0).all() for name in names):
+        if title in LOGARITHMIC and all((lines[name][1] > 0).all() for name in names):
             axes.set_yscale("log")
         if len(names) > 1:
             axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
+
+
+def _angles(metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, and 1 - cosine of the angle to the exact gradient."""
+    epoch, cosine = metrics.line("cosine")
+    return epoch, 1 - cosine
 
 
 METHODS = {
@@ -114,29 +101,30 @@ def draw_comparison(runs: list[tuple[dict, Path]]) -> Figure:
             continue
         test = 100 * np.array([result["test_acc"] for result, _ in own])
         text = f"{label}: test {test.mean():.2f} ± {test.std(ddof=1):.2f} %" if len(own) > 1 else label
-        lines = [read_columns(path, "epoch", "val_acc") for _, path in own]
+        metrics = [Metrics(path) for _, path in own]
+        lines = [m.line("val_acc") for m in metrics]
         _draw_band(left, lines, text, colour, dashes, f"val_acc {estimator}", 100)
-        left.plot(np.full(len(test), lines[0][-1, 0]), test, color=colour, ls="", marker=marker, ms=7, mfc="none",
+        left.plot(np.full(len(test), lines[0][0][-1]), test, color=colour, ls="", marker=marker, ms=7, mfc="none",
                   mew=1.6, gid=f"test_acc {estimator}")  # fmt: skip
-        angles = [read_columns(path, "epoch", "cosine") for _, path in own]
-        if estimator != "exact" and all(len(angle) for angle in angles):
-            for angle in angles:
-                angle[:, 1] = 1 - angle[:, 1]
+        angles = [_angles(m) for m in metrics]
+        if estimator != "exact" and all(len(epoch) for epoch, _ in angles):
             _draw_band(right, angles, label, colour, dashes, f"cosine {estimator}", 1)
             right.set_yscale("log")
     linear = 100 * np.array([result["linear_test_acc"] for result, _ in runs])
     left.axhline(linear.mean(), color=GREY, ls=":", lw=1.6, label=f"linear classifier: test {linear.mean():.2f} %",
                  gid="linear")  # fmt: skip
-    lowest = min(100 * np.median(read_columns(path, "val_acc")[1:]) for _, path in runs)
+    lowest = min(100 * np.median(Metrics(path).line("val_acc")[1][1:]) for _, path in runs)
     left.set_ylim(lowest - 6, min(100, linear.mean() + 3))
     left.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
     return figure
 
 
-def _draw_band(axes: Axes, lines: list[np.ndarray], label: str, colour: str, dashes, gid: str, scale: float) -> None:
+def _draw_band(
+    axes: Axes, lines: list[tuple[np.ndarray, np.ndarray]], label: str, colour: str, dashes, gid: str, scale: float
+) -> None:
     """Mean of several runs' lines, which have the same epochs, and the range of their values."""
-    n = min(len(line) for line in lines)
-    epoch, values = lines[0][:n, 0], scale * np.stack([line[:n, 1] for line in lines])
+    n = min(len(epoch) for epoch, _ in lines)
+    epoch, values = lines[0][0][:n], scale * np.stack([value[:n] for _, value in lines])
     axes.plot(epoch, values.mean(0), color=colour, ls=dashes, lw=1.8, label=label, gid=gid)
     axes.fill_between(epoch, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
 

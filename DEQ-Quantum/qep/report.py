@@ -25,7 +25,7 @@ def _row(runs: list[dict]) -> str:
     first = runs[0]
 
     def cell(name: str, form: str, scale: float = 1.0) -> str:
-        return spread([scale * run[name] for run in runs], form) if name in first else DASH
+        return spread([run[name] for run in runs], form, scale) if name in first else DASH
 
     classical = DASH
     if "linear_test_acc" in first:

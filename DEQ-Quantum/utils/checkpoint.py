@@ -9,6 +9,7 @@ import torch
 from utils.files import write_json as write_json  # re-exported: all that a run folder is written with
 
 FORMAT = 1
+ANOTHER_RUN = "it is of another run or version of the code: use the one that belongs here, or train anew"
 
 
 class CheckpointError(RuntimeError):
@@ -42,16 +43,21 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
     return content
 
 
-def load_weights(module: torch.nn.Module, state: dict, path: Path) -> None:
+def load_weights(module: torch.nn.Module, state: dict, path: Path, remedy: str = ANOTHER_RUN) -> None:
     """Load a state_dict strictly.
 
+    Args:
+        module: what gets the parameters.
+        state: of a module with the same names and shapes.
+        path: where it comes from.
+        remedy: what to do, or how it may come, where names or shapes differ.
+
     Raises:
-        CheckpointError: other names or shapes, as of a model with other settings.
+        CheckpointError: other names or shapes.
     """
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} holds a model of another shape; use the --model, --n_wires, --num_classes and --trainable_gates "
-            f"it was trained with ({' '.join(str(error).split())[:200]})"
+            f"{path} holds parameters of another shape; {remedy} ({' '.join(str(error).split())[:200]})"
         ) from error

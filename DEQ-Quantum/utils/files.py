@@ -1,6 +1,7 @@
 """Text and JSON files, written aside and renamed, so that none is ever half there."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -12,6 +13,19 @@ def write_text(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
+def as_json(content: dict) -> str:
+    """JSON that strict readers take too: a number that is not finite, as the loss of a run that diverged, is null."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False)
+
+
 def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write what `as_json` makes of it, atomically."""
+    write_text(path, as_json(content) + "\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

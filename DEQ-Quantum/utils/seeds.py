@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -25,3 +26,22 @@ def generator(seed: int, stream: str, step: int, device: torch.device | str = "c
     """
     digest = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def batches(
+    n_samples: int, batch_size: int, seed: int, step: int, device: torch.device | str = "cpu"
+) -> Iterator[torch.Tensor]:
+    """Which samples each batch holds, without end; each epoch goes through all of them once, in its own order.
+
+    Args:
+        n_samples: how many there are.
+        batch_size: of all batches but an epoch's last, which is what is left.
+        seed: the run's seed.
+        step: number of steps that have their batch already, 0 at the start.
+        device: where the indices are wanted; the order does not depend on it.
+    """
+    epoch, taken = divmod(step, -(-n_samples // batch_size))
+    while True:
+        order = torch.randperm(n_samples, generator=generator(seed, "batches", epoch)).to(device)
+        yield from order.split(batch_size)[taken:]
+        epoch, taken = epoch + 1, 0

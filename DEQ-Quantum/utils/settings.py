@@ -41,6 +41,10 @@ class BaseSettings:
     def to_dict(self) -> dict:
         return asdict(self)
 
+    def without_paths(self) -> dict:
+        """What is told of them beyond the run's own folder."""
+        return {name: value for name, value in asdict(self).items() if name not in PATHS}
+
     @classmethod
     def from_dict(cls, values: dict) -> "BaseSettings":
         """Settings that were saved with a run.
@@ -214,7 +218,10 @@ class Settings(BaseSettings):
         if self.max_step and self.start_train_steps >= self.max_step:
             raise SettingsError("--start_train_steps must be smaller than --max_step")
         if self.mode == "implicit" and self.rand_f_thres_delta >= self.f_thres:
-            raise SettingsError("--rand_f_thres_delta must be smaller than --f_thres, so that a step remains")
+            raise SettingsError(
+                f"--rand_f_thres_delta {self.rand_f_thres_delta} takes up to so many of the --f_thres {self.f_thres} "
+                f"forward steps, and one must remain: add --rand_f_thres_delta {self.f_thres - 1}, or raise --f_thres"
+            )
         if self.batch_chunk > self.batch_size:
             raise SettingsError("--batch_chunk cannot exceed --batch_size")
         if self.scheduler == "inv_sqrt" and self.warmup_step < 1:

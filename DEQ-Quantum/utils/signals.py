@@ -6,6 +6,14 @@ import signal
 log = logging.getLogger("qdeq")
 
 
+class Stopped(Exception):
+    """A run met a request to stop, and is saved; `signal` is the number of the signal that asked."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.signal = number
+
+
 class StopRequest:
     """Context in which Ctrl-C or SIGTERM let what is in progress end; a second one ends at once.
 

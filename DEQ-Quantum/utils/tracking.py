@@ -10,7 +10,7 @@ import logging
 import os
 from pathlib import Path
 
-from utils.settings import PATHS, BaseSettings
+from utils.settings import BaseSettings
 
 PASS_METRICS = ("loss", "acc", "res", "res_rel", "solver_steps", "converged", "jac_loss", "spectral_radius")
 COLUMNS = (
@@ -104,7 +104,7 @@ class WandbLog:
             resume="allow",
             dir=run_dir,
             mode=settings.wandb,
-            config={name: value for name, value in settings.to_dict().items() if name not in PATHS},
+            config=settings.without_paths(),
             tags=settings.tags,
             settings=wandb.Settings(silent=True),
         )

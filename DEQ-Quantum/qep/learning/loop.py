@@ -2,7 +2,7 @@
 
 Each step: free equilibrium, measure the outputs, nudge, measure again, and every parameter moves by what its own
 observable answered. Everything random in a step is a function of (seed, step), so a run that was stopped goes on bit
-for bit on the CPU. The counterpart of training.py, whose meter and stop request it uses.
+for bit on the CPU. The counterpart of training.py.
 """
 
 import logging
@@ -20,11 +20,13 @@ from qep.learning.tasks import Task
 from qep.measurement import Exact, Measurement, Shots
 from qep.settings import QEPSettings
 from qep.system import QuantumSystem
-from training import Meter, Stopped, TrainingError
 from utils import checkpoint, seeds
+from utils.lifecycle import TrainingError
+from utils.meter import Meter
 from utils.optim import LearningRate
+from utils.progress import bar_size
 from utils.run_folder import RunFolder, beside_bar, peak_memory_mb
-from utils.signals import StopRequest
+from utils.signals import Stopped, StopRequest
 from utils.tracking import Tracker
 
 MEASURES = ("cost", "acc", "gap", "gap_min", "degenerate")
@@ -117,12 +119,9 @@ class QEPTraining:
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from the next step on, each epoch in its own order."""
-        train, size = self.task.train, self.settings.batch_size
-        while True:
-            epoch, position = divmod(self.step, self.steps_per_epoch)
-            order = torch.randperm(len(train), generator=seeds.generator(self.settings.seed, "batches", epoch))
-            for chosen in order.to(self.device).split(size)[position:]:
-                yield train.inputs[chosen], train.targets[chosen]
+        s, train = self.settings, self.task.train
+        for chosen in seeds.batches(len(train), s.batch_size, s.seed, self.step, self.device):
+            yield train.inputs[chosen], train.targets[chosen]
 
     def train_step(self, x: Tensor, targets: Tensor) -> None:
         """Take the next step on one batch.
@@ -179,7 +178,7 @@ class QEPTraining:
         """
         s = self.settings
         log_interval, eval_interval = (n or self.steps_per_epoch for n in (s.log_interval, s.eval_interval))
-        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
+        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, **bar_size())
         with bar, beside_bar():
             if self.step == 0:
                 self.validate()

@@ -1,0 +1,41 @@
+"""Engines, arguments and the reference's readouts, for the tests of the engines."""
+
+import math
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+from models.circuit import ENCODINGS, build_circuit
+from models.compiled_engine import CompiledEngine
+
+ENGINES = ("compiled", "torchquantum")
+WIRES = (4, 6, 10)
+PAIRS = [(n, encoding) for n in WIRES for encoding in ENCODINGS]
+
+
+def compiled_float64(n_wires: int, encoding: str) -> CompiledEngine:
+    return CompiledEngine(build_circuit(n_wires, encoding)).double()
+
+
+def make_engine(name: str, n_wires: int, encoding: str):
+    if name == "compiled":
+        return CompiledEngine(build_circuit(n_wires, encoding))
+    pytest.importorskip("torchquantum")
+    from models.torchquantum_engine import TorchQuantumEngine  # seconds: only where it is tested
+
+    return TorchQuantumEngine(build_circuit(n_wires, encoding))
+
+
+def draw(n_wires: int, batch: int = 2, dtype=torch.float64, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """z in [-1, 1] as readouts are, x like standardised pixels, theta anywhere on the circle."""
+    generator = torch.Generator().manual_seed(seed)
+    z = 2 * torch.rand(batch, n_wires**2, generator=generator, dtype=dtype) - 1
+    x = torch.randn(batch, n_wires**2, generator=generator, dtype=dtype)
+    theta = math.pi * (2 * torch.rand(reference.n_parameters(n_wires), generator=generator, dtype=dtype) - 1)
+    return z, x, theta
+
+
+def reference_readouts(z, x, theta, n_wires: int, encoding: str) -> np.ndarray:
+    return reference.readouts(z.numpy() + x.numpy(), theta.numpy(), n_wires, encoding)
