@@ -79,10 +79,11 @@ def build_table(table: Table, epochs: int, seeds: list[int], results: dict[tuple
 def _row(row: Row, runs: list[dict]) -> dict:
     content = {"row": row.name, "label": row.label, "seeds": [run["seed"] for run in runs]}
     for name, scale in MEASURES.items():
-        values = [scale * run[name] for run in runs]
+        values = [None if run[name] is None else scale * run[name] for run in runs]
+        finite = None not in values  # a run that diverged has null in its results.json
         content[name] = {
-            "mean": mean(values),
-            "std": stdev(values) if len(values) > 1 else None,
+            "mean": mean(values) if finite else None,
+            "std": stdev(values) if finite and len(values) > 1 else None,
             "values": values,
             "paper": getattr(row.paper, name, None),
         }
