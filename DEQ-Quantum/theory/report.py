@@ -1,19 +1,15 @@
 """What `theory/` measured, as Markdown: for every check the statement, then its numbers."""
 
 
-def markdown(parts: dict, about: dict) -> str:
+def markdown(parts: dict, kept: dict[str, dict]) -> str:
     """The whole report.
 
     Args:
         parts: what each part measured, by name.
-        about: seed, plan and facts of the machine.
+        kept: the file of each part, by name: seed, plan and facts of the machine.
     """
-    plan = about["plan"]
-    head = (
-        f"# Checks of the theory\n\nSeed {about['seed']}, data set {plan['dataset']}, commit {about['git_commit']}, "
-        f"torch {about['torch']}, {about['device']}, {about['date']}. All in float64 but the ablations."
-    )
     sections = [
+        _origin(kept),
         _overlaps(parts["overlaps"]),
         _ratios(parts["contraction"]),
         _jacobians(parts["contraction"]),
@@ -23,7 +19,7 @@ def markdown(parts: dict, about: dict) -> str:
         _gradient(parts["gradient"]),
         _ablations(parts["ablations"]),
     ]
-    return "\n\n".join([head, *sections]) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def table(header: list[str], rows: list[list]) -> str:
@@ -39,8 +35,21 @@ def _cell(value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _origin(kept: dict[str, dict]) -> str:
+    first = next(iter(kept.values()))["made_from"]
+    rows = [
+        [name, part["git_commit"], part["torch"], part["device"], part["date"], part["seconds"]]
+        for name, part in kept.items()
+    ]
+    return (
+        f"# Checks of the theory\n\nSeed {first['seed']}, data set {first['plan']['dataset']}. All in float64 but the "
+        "ablations. Every part says at which commit and where it was measured; one whose code has not changed since is "
+        "not measured again.\n\n" + table(["part", "commit", "torch", "machine", "date", "seconds"], rows)
+    )
 
 
 def _overlaps(overlaps: dict) -> str:
