@@ -138,6 +138,7 @@ def _construction(construction: list[dict]) -> str:
 def _fixed_points(fixed_points: list[dict]) -> str:
     rows = [
         [entry["encoding"], name, entry["n_solves"], _percent(found["converged"]), found["steps"],
+         f"{entry['n_samples_with_two_ends']} of {entry['n_samples']}",
          _percent(entry["share_with_one_fixed_point"]), entry["largest_distance_between_ends"]]
         for entry in fixed_points
         for name, found in entry["solvers"].items()
@@ -145,10 +146,11 @@ def _fixed_points(fixed_points: list[dict]) -> str:
     return (
         "## First experiment: fixed points on synthetic data\n\n"
         "Random four-qubit circuits and normal features; every solver from z = 0 and from random starts, to a relative "
-        "residual of 1e-12. A sample has one fixed point, as far as these solves can tell, if all that converged end "
-        "within 1e-9 of each other.\n\n"
+        "residual of 1e-12. A sample has one fixed point, as far as these solves can tell, if all that converged, by any "
+        "solver, end within 1e-9 of each other. Samples with fewer than two ends say nothing of this and are left "
+        "out of the last two columns.\n\n"
         + table(
-            ["encoding", "solver", "solves", "converged", "mean steps", "samples with one fixed point",
+            ["encoding", "solver", "solves", "converged", "mean steps", "samples with two ends", "of them with one fixed point",
              "largest distance between ends"],
             rows,
         )
