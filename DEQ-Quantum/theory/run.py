@@ -125,7 +125,9 @@ class _Book:
 
     def __init__(self, out: Path, asked: dict):
         self.out = out
+        # now: the code that is loaded, and results that are tracked do not make their own commit look changed
         self.made_from = asked | {"source": _source()}
+        self.environment = environment(subjects.CPU)
         self.kept = {}
 
     def part(self, name: str, measure: Callable):
@@ -141,8 +143,7 @@ class _Book:
             measured = measure()
             seconds = round(time.process_time() - began, 1)
             log.info("theory: %s, %.0f s", name, seconds)
-            about = {"made_from": self.made_from, **environment(subjects.CPU), "seconds": seconds}
-            content = about | {"measured": measured}
+            content = {"made_from": self.made_from, **self.environment, "seconds": seconds, "measured": measured}
             write_json(path, content)
         self.kept[name] = content
         return content["measured"]
