@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train_here
+from conftest import REPOSITORY, train_here
 
 import reproduce
 import theory
 from figures import draw_overlaps
+from reproduction.command_line import parse_command_line
 from reproduction.page import to_html
 from theory import ablations, construction, contraction, first_experiments, overlaps, subjects
 from utils.settings import SettingsError
@@ -52,6 +53,19 @@ def test_everything_is_kept_and_read_back(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "gradient.json").read_text())["measured"][0]["measured"] == "anew"
     with pytest.raises(AssertionError, match="measured again"):
         theory.run(tmp_path, 1, "", plan=FAST)
+
+
+@pytest.mark.parametrize("flags, folder", [
+    ("", "paper"), ("--dataset mnist --seed 0", "paper"), ("--data_dir data", "paper"), ("--seed 1", "paper_seed-1"),
+    ("--dataset digits", "paper_digits"), ("--runs runs/a runs/b", "paper_runs"),
+    ("--runs runs/a --seed 2 --dataset digits", "paper_digits_seed-2_runs"),
+])  # fmt: skip
+def test_trials_leave_the_committed_results_alone(flags, folder):
+    options = parse_command_line(["theory", *flags.split()])
+    results = REPOSITORY / "results" / folder
+    assert options.results_dir == results
+    assert options.images_dir == (REPOSITORY / "images" / "paper" if folder == "paper" else results / "images")
+    assert parse_command_line(["theory", *flags.split(), "--results_dir", "mine"]).results_dir == Path("mine")
 
 
 @pytest.fixture
