@@ -90,8 +90,8 @@ def tanh_blocks(layers: list[TanhLayer]) -> TanhLayer:
 def measure(n_layers: int, kind: str, n_wires: int, n_samples: int, generator: torch.Generator) -> dict:
     """Build L layers with parameters of their own and compare both networks on random features.
 
-    F is applied L times from z = 0; the untied network, and F as one circuit (None beyond MOST_QUBITS and for tanh), are
-    computed independently of it.
+    F is applied L times from z = 0; the untied network, and F as one circuit (None beyond MOST_QUBITS and for tanh),
+    are computed independently of it.
 
     Args:
         n_layers: L.

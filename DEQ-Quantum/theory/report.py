@@ -47,8 +47,8 @@ def _origin(kept: dict[str, dict]) -> str:
     ]
     return (
         f"# Checks of the theory\n\nSeed {first['seed']}, data set {first['plan']['dataset']}. All in float64 but the "
-        "ablations. Every part says at which commit and where it was measured; one whose code has not changed since is "
-        "not measured again.\n\n" + table(["part", "commit", "torch", "machine", "date", "seconds"], rows)
+        "ablations. Each part was measured at the commit beside it.\n\n"
+        + table(["part", "commit", "torch", "machine", "date", "seconds"], rows)
     )
 
 
@@ -153,12 +153,12 @@ def _fixed_points(fixed_points: list[dict]) -> str:
     return (
         "## First experiment: fixed points on synthetic data\n\n"
         "Random four-qubit circuits and normal features; every solver from z = 0 and from random starts, to a relative "
-        "residual of 1e-12. A sample has one fixed point, as far as these solves can tell, if all that converged, by any "
-        "solver, end within 1e-9 of each other. Samples with fewer than two ends say nothing of this and are left "
+        "residual of 1e-12. A sample has one fixed point, as far as these solves can tell, if all that converged, by "
+        "any solver, end within 1e-9 of each other. Samples with fewer than two ends say nothing of this and are left "
         "out of the last two columns.\n\n"
         + table(
-            ["encoding", "solver", "solves", "converged", "mean steps", "samples with two ends", "of them with one fixed point",
-             "largest distance between ends"],
+            ["encoding", "solver", "solves", "converged", "mean steps", "samples with two ends",
+             "of them with one fixed point", "largest distance between ends"],
             rows,
         )
     )  # fmt: skip
