@@ -1,31 +1,16 @@
 """The theory's checks: their bounds against states and circuits simulated elsewhere, and that each check can fail."""
 
-import json
-import logging
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
 import torch
-from conftest import train_here
 from torch.autograd.functional import jacobian
 
-import reproduce
-import theory
 from dataset import load_features
-from figures import draw_overlaps
-from models.circuit import build_circuit
-from models.classical_layers import TanhLayer
-from models.quantum_layer import QuantumLayer
-from reproduction.page import to_html
-from theory import ablations, bounds, construction, contraction, first_experiments, overlaps, subjects
+from theory import ablations, bounds, contraction, first_experiments, overlaps, subjects
 from utils.cli import parse_command_line
-from utils.settings import SettingsError
-
-FAST = theory.Plan("digits", epochs=1, n_images=6, n_overlaps=50, n_pairs=3, n_circuits=1, n_directions=2,
-                   ablation_epochs=1, ablation_seeds=1)  # fmt: skip
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -167,58 +152,29 @@ def test_jacobian_at_the_equilibrium_is_that_of_f():
     assert at["radial"] < 1e-12
 
 
-# Theorem 3
-
-
-@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
-def test_two_layers_are_one_circuit_of_twice_the_qubits(encoding):
-    """Registers of 4 qubits side by side: their states' product, one unitary of all gates, all 8 readouts."""
-    torch.manual_seed(0)
-    layers = [QuantumLayer(build_circuit(4, encoding)).double() for _ in range(2)]
-    x, z = draw(3, 16), draw(3, 32, seed=1).tanh()
-    registers = [reference.encode(v.numpy(), 4, encoding) for v in (x, z[:, :16] + x)]
-    states = np.stack([np.kron(a, b) for a, b in zip(registers[0].T, registers[1].T)], axis=1)
-    gates, theta = [], np.concatenate([layer.full_theta().detach().numpy() for layer in layers])
-    for number in range(2):
-        for gate, wires, index in reference.circuit(4):
-            shifted = None if index is None else index + number * reference.n_parameters(4)
-            gates.append((gate, tuple(4 * number + wire for wire in wires), shifted))
-    readouts = (reference.readout_signs(8) @ np.abs(reference.run(tuple(gates), theta, states)) ** 2).T
-    block = construction.BlockNetwork(layers, x)(z).detach().numpy()
-    np.testing.assert_allclose(block, np.repeat(readouts, 4, axis=1), atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", ["amplitude", "angle", "tanh"])
-@pytest.mark.parametrize("n_layers", [2, 4])
-def test_block_network_equals_the_untied_one_to_round_off(kind, n_layers):
-    torch.manual_seed(1)
-    found = construction.measure(n_layers, kind, 4, 5, torch.Generator().manual_seed(0))
-    for name in ("output_difference", "all_blocks_difference", "residual_after_L", "jacobian_power_L"):
-        assert found[name] <= 1e-14, name
-    assert found["jacobian_power_L_minus_1"] > 1e-4
-    assert found["solver_steps"] == n_layers
-
-
-def test_block_network_minds_the_order_of_its_layers():
-    torch.manual_seed(1)
-    layers = [TanhLayer(16, 16).double() for _ in range(3)]
-    x = draw(4, 16)
-    z = start = torch.zeros(4, 48, dtype=torch.float64)
-    f = construction.tanh_blocks(layers).bind(x)
-    for _ in range(3):
-        z = f(z)
-    right = construction.BlockNetwork(layers, x).untied(start[:, :16])[-1]
-    wrong = construction.BlockNetwork(layers[::-1], x).untied(start[:, :16])[-1]
-    assert torch.allclose(z[:, 32:], right, atol=1e-14) and (z[:, 32:] - wrong).abs().max() > 1e-2
-
-
 # first experiments
 
 
 def test_spread_of_ends():
     nan = float("nan")
-    ends = torch.tensor([[[nan, nan], [1.0, 0.0]], [[2.0, 0.0], [1.0, 0.0]], [[2.0, 3.0], [nan, nan]]])
-    assert first_experiments._spread(ends).tolist() == [3.0, 0.0]
+    none = [nan, nan]
+    ends = torch.tensor([[none, [1.0, 0.0], [0.0, 0.0], none, none],
+                         [[2.0, 0.0], [1.0, 0.0], [3.0, 0.0], [5.0, 5.0], none],
+                         [[2.0, 3.0], none, [-1.0, 0.0], none, none]])  # fmt: skip
+    spread = first_experiments._spread(ends)
+    assert spread[:3].tolist() == [3.0, 0.0, 4.0]  # the third: between two ends neither of which is the first
+    assert spread[3:].isnan().all()
+
+
+@pytest.mark.parametrize("max_steps, n_compared", [(0, 0), (40, 5)])
+def test_samples_without_two_ends_are_left_out(monkeypatch, max_steps, n_compared):
+    torch.manual_seed(0)
+    monkeypatch.setattr(first_experiments, "TIGHT_STEPS", max_steps)
+    monkeypatch.setattr(first_experiments, "SOLVERS", ("newton",))
+    found = first_experiments.fixed_points("amplitude", 5, 1, 1, torch.Generator().manual_seed(0))
+    assert (found["n_samples"], found["n_samples_with_two_ends"]) == (5, n_compared)
+    assert found["share_with_one_fixed_point"] == (1 if n_compared else None)
+    assert n_compared or found["largest_distance_between_ends"] is None
 
 
 def test_steps_to_a_level():
@@ -282,86 +238,3 @@ def test_an_ablation_changes_what_it_names():
                     for key in (("solver cap", "1"), ("Jacobian weight", "2")))  # fmt: skip
     assert cap_1["solver_steps"]["mean"] == 1 < heavy["solver_steps"]["mean"]
     assert cap_1["acc"]["std"] is None and 0.25 < cap_1["acc"]["mean"] <= 1
-
-
-# all of it
-
-
-def test_everything_is_kept_and_read_back(tmp_path, monkeypatch):
-    figures = theory.run(tmp_path, 0, "", plan=FAST)
-    assert set(figures) == {"overlap", "solver_residuals", "contraction", "ablations"}
-    text = (tmp_path / "theory.md").read_text()
-    assert text.count("\n## ") == 8 and "nan" not in text
-    page = to_html(text)
-    assert page.count("<h3") == 8 and page.count("<h2") == 1 and page.count("<table>") == 8 and "#" not in page
-    parts = sorted(path.stem for path in tmp_path.glob("*.json"))
-    assert parts == ["ablations", "construction", "contraction", "convergence", "fixed_points", "gradient", "overlaps"]
-    content = json.loads((tmp_path / "gradient.json").read_text())
-    assert content["made_from"]["seed"] == 0 and content["device"].startswith("cpu") and "git_commit" in content
-
-    def never(*arguments):
-        raise AssertionError("measured again")
-
-    # interrupted before the gradient: the rest is not measured again
-    (tmp_path / "gradient.json").unlink()
-    monkeypatch.setattr(first_experiments, "gradient", lambda *a: {"measured": "anew"} | content["measured"][0])
-    for module in (overlaps, contraction, construction, ablations):
-        monkeypatch.setattr(module, "measure", never)
-    theory.run(tmp_path, 0, "", plan=FAST)
-    assert json.loads((tmp_path / "gradient.json").read_text())["measured"][0]["measured"] == "anew"
-    with pytest.raises(AssertionError, match="measured again"):
-        theory.run(tmp_path, 1, "", plan=FAST)
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch):
-    """`reproduce.py theory` in this process, writing into tmp_path."""
-    monkeypatch.setattr(logging.getLogger("qdeq"), "handlers", [])  # the command adds one of its own
-    folders = ["--results_dir", str(tmp_path / "results"), "--images_dir", str(tmp_path / "images")]
-    return lambda *flags: reproduce.main(["theory", *folders, *map(str, flags)])
-
-
-def test_the_command_writes_results_and_vector_and_pixel_figures(command, tmp_path, monkeypatch, capsys):
-    def measured(out, seed, data_dir, runs, plan):
-        assert (seed, runs, plan.dataset) == (3, [], "digits")
-        out.mkdir(parents=True)
-        (out / "theory.md").write_text("# All is well\n")
-        return {"overlap": draw_overlaps(overlaps.measure(20, torch.Generator().manual_seed(0)))}
-
-    monkeypatch.setattr(theory, "run", measured)
-    command("--dataset", "digits", "--seed", 3)
-    assert {path.name for path in (tmp_path / "images").iterdir()} == {"overlap.svg", "overlap.png"}
-    assert "# All is well" in capsys.readouterr().out
-
-
-def test_the_command_ends_with_one_line_where_it_cannot_go_on(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(theory, "Plan", lambda dataset: replace(FAST, dataset=dataset))
-    (tmp_path / "mnist.npz").write_text("no archive")
-    for flags, words in ((("--data_dir", tmp_path), "corrupt"),
-                         (("--dataset", "digits", "--runs", tmp_path), "no checkpoint")):  # fmt: skip
-        with pytest.raises(SystemExit) as end:
-            command(*flags)
-        error = capsys.readouterr().err
-        assert end.value.code == 1 and error.count("\n") == 1 and words in error
-
-
-def test_an_interrupted_command_says_that_it_goes_on(command, monkeypatch, capsys):
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(theory, "run", interrupted)
-    with pytest.raises(SystemExit) as end:
-        command()
-    assert end.value.code == 130 and "the same command goes on" in capsys.readouterr().out
-
-
-def test_a_run_folder_is_looked_at(tmp_path):
-    train_here("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--max_step", 30, "--device", "cpu",
-               "--tensorboard", "False", "--work_dir", tmp_path, "--name", "mine")  # fmt: skip
-    found = subjects.of_run(tmp_path / "mine", "", 20)
-    assert found.state == "run mine" and found.x.shape == (20, 16) and found.x.dtype == torch.float64
-    assert found.name == "digits, 4 classes, 4 qubits, amplitude" and 0 <= found.test_acc <= 1
-    train_here("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--max_step", 2, "--model", "linear",
-               "--device", "cpu", "--tensorboard", "False", "--work_dir", tmp_path, "--name", "other")  # fmt: skip
-    with pytest.raises(SettingsError, match="no bounds for --model linear"):
-        subjects.of_run(tmp_path / "other", "", 20)

@@ -147,7 +147,7 @@ def _add_theory(commands) -> None:
     command = commands.add_parser(
         "theory",
         help=about,
-        description=about.capitalize() + ". Trains what it looks at for a few epochs; ten minutes of one core.",
+        description=about.capitalize() + ". Trains what it looks at for a few epochs; about 10 minutes of one core.",
     )
     command.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="of all that is random (default: 0)")
     command.add_argument(
@@ -159,7 +159,8 @@ def _add_theory(commands) -> None:
         "--results_dir",
         type=Path,
         metavar="DIR",
-        help="results are written to its folder theory (default: results/paper)",
+        help="results are written to its folder theory (default: results/paper; with another --dataset or --seed, or "
+        "with --runs, a folder that says so, as results/paper_digits_seed-1_runs)",
     )
     _add_images(command)
     command.set_defaults(epochs=None, seeds=[], work_dir=None)
@@ -196,7 +197,15 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
         parser.error("--report shows whole tables: leave out --rows")
     # trials of a search are seldom as long as the paper's runs: its table says how long, cell by cell
     shortened = options.epochs is not None and options.command != "table5"
-    folder = f"paper_{options.epochs}-epochs" if shortened else "paper"
+    apart = [f"{options.epochs}-epochs"] if shortened else []
+    if options.command == "theory":  # what the repository keeps is of MNIST and seed 0 alone
+        changed = {
+            options.dataset: options.dataset != "mnist",
+            f"seed-{options.seed}": options.seed,
+            "runs": options.runs,
+        }
+        apart = [name for name, differs in changed.items() if differs]
+    folder = "_".join(["paper", *apart])
     options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
     options.results_dir = options.results_dir or REPOSITORY / "results" / folder
     if "images_dir" in options:

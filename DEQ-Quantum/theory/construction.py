@@ -9,7 +9,14 @@ and stays so, so after L of them z_L = f_L(... f_2(f_1(0; x); x) ...; x), the un
 z = F(z; x): the untied network is an equilibrium of a single layer. Its Jacobian has blocks below the diagonal only, so
 its L-th power is zero. Each f_l acts on registers of its own, so F is one circuit of L n_wires qubits with the unitary
 U_1 x ... x U_L, whose readouts are wired to the encoding of the next register.
+
+F of quantum layers is built from the engine's layers (`BlockNetwork`), so comparing it with those same layers would
+only compare them with themselves. The untied network is therefore simulated gate by gate (`theory/registers.py`), and
+F once more, as that one circuit, where its state vector is small. F of tanh layers is a single layer with a block
+matrix, and the untied network their formula.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +25,9 @@ from deq import SolverSettings, batch_jacobian, solve
 from models.circuit import build_circuit
 from models.classical_layers import TanhLayer
 from models.quantum_layer import QuantumLayer
+from theory import registers
+
+MOST_QUBITS = 12  # of a state vector for every sample
 
 
 class BlockNetwork:
@@ -38,13 +48,30 @@ class BlockNetwork:
         before = (torch.zeros_like(blocks[0]), *blocks[:-1])
         return torch.cat([f(block) for f, block in zip(self.bound, before)], dim=1)
 
-    def untied(self, z0: Tensor) -> list[Tensor]:
-        """Outputs of every layer of the untied network, (B, D) each, from z0 of that shape."""
-        outputs = []
-        for f in self.bound:
-            z0 = f(z0)
-            outputs.append(z0)
-        return outputs
+
+def untied(layers: list[nn.Module], x: Tensor) -> Tensor:
+    """(z_1, ..., z_L) of the untied network from z_0 = 0, without its layers' own code: (B, D) to (B, L D)."""
+    z, outputs = torch.zeros_like(x), []
+    for layer in layers:
+        if isinstance(layer, TanhLayer):
+            z = torch.tanh(z @ layer.w.T + x @ layer.u.T)
+        else:
+            z = _lift(registers.readouts([layer.circuit], [layer.full_theta()], (z + x).unsqueeze(1)), layer)
+        outputs.append(z)
+    return torch.cat(outputs, dim=1)
+
+
+def one_circuit(layers: list[QuantumLayer], x: Tensor, z: Tensor) -> Tensor:
+    """F(z; x) by a single circuit of L n_wires qubits: (B, D) and (B, L D) to (B, L D)."""
+    blocks = z.view(len(x), len(layers), -1)
+    before = torch.cat([torch.zeros_like(blocks[:, :1]), blocks[:, :-1]], dim=1)
+    circuits, thetas = [layer.circuit for layer in layers], [layer.full_theta() for layer in layers]
+    return _lift(registers.readouts(circuits, thetas, before + x.unsqueeze(1)), layers[0])
+
+
+def _lift(readouts: Tensor, layer: QuantumLayer) -> Tensor:
+    """Each readout n_wires times in a row."""
+    return readouts.unsqueeze(2).expand(-1, -1, layer.circuit.n_wires).flatten(1)
 
 
 def tanh_blocks(layers: list[TanhLayer]) -> TanhLayer:
@@ -63,6 +90,9 @@ def tanh_blocks(layers: list[TanhLayer]) -> TanhLayer:
 def measure(n_layers: int, kind: str, n_wires: int, n_samples: int, generator: torch.Generator) -> dict:
     """Build L layers with parameters of their own and compare both networks on random features.
 
+    F is applied L times from z = 0; the untied network, and F as one circuit (None beyond MOST_QUBITS and for tanh),
+    are computed independently of it.
+
     Args:
         n_layers: L.
         kind: "amplitude", "angle" or "tanh".
@@ -75,22 +105,31 @@ def measure(n_layers: int, kind: str, n_wires: int, n_samples: int, generator: t
     else:
         layers = [QuantumLayer(build_circuit(n_wires, kind)).double() for _ in range(n_layers)]
     x = torch.randn(n_samples, n_wires**2, generator=generator, dtype=torch.float64)
-    network = BlockNetwork(layers, x)
-    untied = network.untied(torch.zeros_like(x))
-    f = tanh_blocks(layers).bind(x) if kind == "tanh" else network
-    z = start = torch.zeros(n_samples, n_layers * x.shape[1], dtype=torch.float64)
-    for _ in range(n_layers):
-        z = f(z)
+    f = tanh_blocks(layers).bind(x) if kind == "tanh" else BlockNetwork(layers, x)
+    start = torch.zeros(n_samples, n_layers * x.shape[1], dtype=torch.float64)
+    z = _applied(f, start, n_layers)
+    difference = (z - untied(layers, x)).abs()
+    circuit_difference = None
+    if kind != "tanh" and n_layers * n_wires <= MOST_QUBITS:
+        by_one_circuit = _applied(lambda z: one_circuit(layers, x, z), start, n_layers)
+        circuit_difference = (z - by_one_circuit).abs().max().item()
     solved = solve(f, start, SolverSettings("fixed_point", n_layers + 1, 1e-15))
     jacobian = batch_jacobian(f, z)
     return {
         "layers": kind,
         "n_wires": n_wires,
         "n_layers": n_layers,
-        "output_difference": (z[:, -x.shape[1] :] - untied[-1]).abs().max().item(),
-        "all_blocks_difference": (z - torch.cat(untied, dim=1)).abs().max().item(),
+        "output_difference": difference[:, -x.shape[1] :].max().item(),
+        "all_blocks_difference": difference.max().item(),
+        "one_circuit_difference": circuit_difference,
         "residual_after_L": (f(z) - z).abs().max().item(),
         "solver_steps": int(solved.steps.max()),
         "jacobian_power_L": torch.linalg.matrix_power(jacobian, n_layers).abs().max().item(),
         "jacobian_power_L_minus_1": torch.linalg.matrix_power(jacobian, n_layers - 1).abs().max().item(),
     }
+
+
+def _applied(f: Callable[[Tensor], Tensor], z: Tensor, times: int) -> Tensor:
+    for _ in range(times):
+        z = f(z)
+    return z

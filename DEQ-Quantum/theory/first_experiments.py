@@ -42,8 +42,9 @@ def fixed_points(encoding: str, n_samples: int, n_circuits: int, n_starts: int, 
         generator: of features and starts.
 
     Returns:
-        Per solver: share of solves that met 1e-12, the largest distance between the ends of solves of one sample that
-        did, by any solver and start, and mean steps; and the share of samples whose ends all agree to 1e-9.
+        Per solver: share of solves that met 1e-12, and mean steps. Over samples with two ends or more, by any solver
+        and start that met 1e-12: how many those are, of how many; the largest distance between two ends of one sample,
+        and the share of samples whose ends all agree to 1e-9 (None for both where no sample has two ends).
     """
     by_solver = {name: {"converged": [], "steps": []} for name in SOLVERS}
     spreads = []
@@ -62,23 +63,30 @@ def fixed_points(encoding: str, n_samples: int, n_circuits: int, n_starts: int, 
                 ends.append(torch.where(result.converged.unsqueeze(1), result.z, torch.nan))
         spreads.append(_spread(torch.stack(ends)))
     spread = torch.cat(spreads)
+    compared = spread[~spread.isnan()]
     return {
         "encoding": encoding,
         "n_solves": n_circuits * n_samples * (n_starts + 1),
+        "n_samples": len(spread),
+        "n_samples_with_two_ends": len(compared),
         "solvers": {
             LABELS[name]: {key: torch.cat(values).mean().item() for key, values in of_solver.items()}
             for name, of_solver in by_solver.items()
         },
-        "largest_distance_between_ends": spread.max().item(),
-        "share_with_one_fixed_point": (spread < 1e-9).double().mean().item(),
+        "largest_distance_between_ends": compared.max().item() if len(compared) else None,
+        "share_with_one_fixed_point": (compared < 1e-9).double().mean().item() if len(compared) else None,
     }
 
 
 def _spread(ends: Tensor) -> Tensor:
-    """Largest distance of a sample's ends from the first that is there, NaN those that are not: (S, B, n) to (B,)."""
-    there = ~ends.isnan().any(-1)
-    first = ends.gather(0, there.double().argmax(0).view(1, -1, 1).expand(1, *ends.shape[1:]))
-    return (ends - first).norm(dim=-1).nan_to_num(0).amax(0)
+    """Largest distance between two ends of a sample, NaN where it has no two: (S, B, n) to (B,).
+
+    Args:
+        ends: of S solves of B samples, NaN those that did not converge.
+    """
+    distances = (ends.unsqueeze(0) - ends.unsqueeze(1)).norm(dim=-1)
+    n_ends = (~ends.isnan().any(-1)).sum(0)
+    return torch.where(n_ends < 2, torch.nan, distances.nan_to_num(0).amax((0, 1)))
 
 
 @torch.no_grad()
@@ -86,8 +94,8 @@ def convergence(subject: Subject) -> dict:
     """The second experiment, in the space of readouts as the classifier solves.
 
     Returns:
-        Per solver: quantiles over images of the relative residual after 0, 1, ... steps, by quantile; and for each
-        level the share of images that reach it within so many steps and the mean steps of those.
+        Per solver: quantiles over images of the relative residual after 1, 2, ... steps, by quantile (z = 0 itself has
+        none); and for each level the share of images that reach it within so many steps and the mean steps of those.
     """
     h = subject.model.layer.bind(subject.x).reduced()
     start = subject.x.new_zeros(len(subject.x), subject.model.layer.n_units)

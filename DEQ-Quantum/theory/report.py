@@ -1,19 +1,15 @@
 """What `theory/` measured, as Markdown: for every check the statement, then its numbers."""
 
 
-def markdown(parts: dict, about: dict) -> str:
+def markdown(parts: dict, kept: dict[str, dict]) -> str:
     """The whole report.
 
     Args:
         parts: what each part measured, by name.
-        about: seed, plan and facts of the machine.
+        kept: the file of each part, by name: seed, plan and facts of the machine.
     """
-    plan = about["plan"]
-    head = (
-        f"# Checks of the theory\n\nSeed {about['seed']}, data set {plan['dataset']}, commit {about['git_commit']}, "
-        f"torch {about['torch']}, {about['device']}, {about['date']}. All in float64 but the ablations."
-    )
     sections = [
+        _origin(kept),
         _overlaps(parts["overlaps"]),
         _ratios(parts["contraction"]),
         _jacobians(parts["contraction"]),
@@ -23,7 +19,7 @@ def markdown(parts: dict, about: dict) -> str:
         _gradient(parts["gradient"]),
         _ablations(parts["ablations"]),
     ]
-    return "\n\n".join([head, *sections]) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def table(header: list[str], rows: list[list]) -> str:
@@ -39,8 +35,21 @@ def _cell(value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _origin(kept: dict[str, dict]) -> str:
+    first = next(iter(kept.values()))["made_from"]
+    rows = [
+        [name, part["git_commit"], part["torch"], part["device"], part["date"], part["seconds"]]
+        for name, part in kept.items()
+    ]
+    return (
+        f"# Checks of the theory\n\nSeed {first['seed']}, data set {first['plan']['dataset']}. All in float64 but the "
+        "ablations. Each part was measured at the commit beside it.\n\n"
+        + table(["part", "commit", "torch", "machine", "date", "seconds"], rows)
+    )
 
 
 def _overlaps(overlaps: dict) -> str:
@@ -110,17 +119,24 @@ def _jacobians(contraction: list[dict]) -> str:
 
 def _construction(construction: list[dict]) -> str:
     rows = [
-        [case["layers"], case["n_wires"], case["n_layers"], case["output_difference"], case["residual_after_L"],
-         case["solver_steps"], case["jacobian_power_L_minus_1"], case["jacobian_power_L"]]
+        [case["layers"], case["n_wires"], case["n_layers"], case["output_difference"], case["all_blocks_difference"],
+         case["one_circuit_difference"], case["residual_after_L"], case["solver_steps"],
+         case["jacobian_power_L_minus_1"], case["jacobian_power_L"]]
         for case in construction
     ]  # fmt: skip
     return (
         "## Theorem 3: L different layers are one weight-tied block network\n\n"
         "F(z; x) = (f_1(0; x), f_2(z_1; x), ..., f_L(z_{L-1}; x)), applied L times from z = 0, against "
         "f_L(... f_1(0)). The result is F's equilibrium, and J_F^L = 0.\n\n"
+        "What is compared is computed independently. Amplitude and angle: F is built from the engine's layers; the "
+        "untied network is simulated gate by gate on state vectors (`theory/registers.py`), which share only the list "
+        "of gates with the engine, and so is, up to 12 qubits, F as one circuit of L n_wires qubits. Tanh: F is one "
+        "layer with a block matrix, the untied network the formula tanh(W z + U x). The last four columns are of F "
+        "alone; that F(z) - z and J^L are exactly 0 is the construction's shape, not round-off.\n\n"
         + table(
-            ["layers", "n_wires", "L", "largest difference of outputs", "largest entry of F(z) - z", "Picard steps",
-             "largest entry of J^(L-1)", "of J^L"],
+            ["layers", "n_wires", "L", "difference from the untied network: output", "all layers",
+             "difference from one circuit", "largest entry of F(z) - z", "Picard steps", "largest entry of J^(L-1)",
+             "of J^L"],
             rows,
         )
     )  # fmt: skip
@@ -129,6 +145,7 @@ def _construction(construction: list[dict]) -> str:
 def _fixed_points(fixed_points: list[dict]) -> str:
     rows = [
         [entry["encoding"], name, entry["n_solves"], _percent(found["converged"]), found["steps"],
+         f"{entry['n_samples_with_two_ends']} of {entry['n_samples']}",
          _percent(entry["share_with_one_fixed_point"]), entry["largest_distance_between_ends"]]
         for entry in fixed_points
         for name, found in entry["solvers"].items()
@@ -136,11 +153,12 @@ def _fixed_points(fixed_points: list[dict]) -> str:
     return (
         "## First experiment: fixed points on synthetic data\n\n"
         "Random four-qubit circuits and normal features; every solver from z = 0 and from random starts, to a relative "
-        "residual of 1e-12. A sample has one fixed point, as far as these solves can tell, if all that converged end "
-        "within 1e-9 of each other.\n\n"
+        "residual of 1e-12. A sample has one fixed point, as far as these solves can tell, if all that converged, by "
+        "any solver, end within 1e-9 of each other. Samples with fewer than two ends say nothing of this and are left "
+        "out of the last two columns.\n\n"
         + table(
-            ["encoding", "solver", "solves", "converged", "mean steps", "samples with one fixed point",
-             "largest distance between ends"],
+            ["encoding", "solver", "solves", "converged", "mean steps", "samples with two ends",
+             "of them with one fixed point", "largest distance between ends"],
             rows,
         )
     )  # fmt: skip

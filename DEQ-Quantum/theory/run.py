@@ -76,31 +76,12 @@ def run(out: Path, seed: int, data_dir: str, runs: Sequence[Path] = (), plan: Pl
         DataError, SettingsError, CheckpointError: no data, or a run folder that cannot be used.
     """
     out.mkdir(parents=True, exist_ok=True)
-    book = _Book(
-        out, {"seed": seed, "plan": asdict(plan), "runs": {folder.name: _checkpoint(folder) for folder in runs}}
-    )
-    looked_at = cache(lambda: _subjects(seed, data_dir, runs, plan))  # trained once, if a part needs them
-
-    def generator(stream: str):
-        seeds.seed_everything(seed)  # parameters come from torch's global generator
-        return seeds.generator(seed, stream, 0)
-
-    parts = {
-        "overlaps": book.part("overlaps", lambda: overlaps.measure(plan.n_overlaps, generator("overlaps"))),
-        "contraction": book.part(
-            "contraction",
-            lambda: [contraction.measure(s, plan.n_pairs, generator("contraction")) for s in looked_at()],
-        ),
-        "construction": book.part("construction", lambda: _construction(generator("construction"))),
-        "fixed_points": book.part("fixed_points", lambda: _fixed_points(plan, generator("fixed points"))),
-        "convergence": book.part("convergence", lambda: [first_experiments.convergence(s) for s in looked_at()]),
-        "gradient": book.part(
-            "gradient",
-            lambda: [first_experiments.gradient(s, plan.n_directions, generator("gradient")) for s in looked_at()],
-        ),
-        "ablations": book.part("ablations", lambda: _ablations(seed, data_dir, plan)),
-    }
-    write_text(out / "theory.md", markdown(parts, book.about))
+    named = subjects.run_names(runs)
+    # all that the parts show of a run: what it is called and its weights, in this order
+    looked_at = [[name, _checkpoint(folder)] for folder, name in named.items()]
+    book = _Book(out, {"seed": seed, "plan": asdict(plan), "runs": looked_at})
+    parts = {name: book.part(name, measure) for name, measure in measurements(seed, data_dir, named, plan).items()}
+    write_text(out / "theory.md", markdown(parts, book.kept))
     return {
         "overlap": draw_overlaps(parts["overlaps"]),
         "solver_residuals": draw_solver_residuals(parts["convergence"]),
@@ -109,30 +90,63 @@ def run(out: Path, seed: int, data_dir: str, runs: Sequence[Path] = (), plan: Pl
     }
 
 
+def measurements(seed: int, data_dir: str, runs: dict[Path, str], plan: Plan) -> dict[str, Callable[[], object]]:
+    """What measures each part, by name; each draws from a generator of its own.
+
+    Args:
+        seed, data_dir, plan: as in `run`.
+        runs: run folders and what they are called.
+    """
+    looked_at = cache(lambda: _subjects(seed, data_dir, runs, plan))  # trained once, if a part needs them
+
+    def generator(stream: str):
+        seeds.seed_everything(seed)  # parameters come from torch's global generator
+        return seeds.generator(seed, stream, 0)
+
+    return {
+        "overlaps": lambda: overlaps.measure(plan.n_overlaps, generator("overlaps")),
+        "contraction": lambda: [contraction.measure(s, plan.n_pairs, generator("contraction")) for s in looked_at()],
+        "construction": lambda: _construction(generator("construction")),
+        "fixed_points": lambda: _fixed_points(plan, generator("fixed points")),
+        "convergence": lambda: [first_experiments.convergence(s) for s in looked_at()],
+        "gradient": lambda: [
+            first_experiments.gradient(s, plan.n_directions, generator("gradient")) for s in looked_at()
+        ],
+        "ablations": lambda: _ablations(seed, data_dir, plan),
+    }
+
+
 class _Book:
-    """Files of the parts, read back where nothing that made them has changed."""
+    """Files of the parts, read back where nothing that made them has changed.
+
+    Attributes:
+        kept: what the files of all parts so far hold, by name.
+    """
 
     def __init__(self, out: Path, asked: dict):
         self.out = out
+        # now: the code that is loaded, and results that are tracked do not make their own commit look changed
         self.made_from = asked | {"source": _source()}
-        self.about = asked | environment(subjects.CPU)
+        self.environment = environment(subjects.CPU)
+        self.kept = {}
 
     def part(self, name: str, measure: Callable):
         path = self.out / f"{name}.json"
         try:
-            kept = json.loads(path.read_text())
+            content = json.loads(path.read_text())
         except (OSError, ValueError):
-            kept = None
-        if isinstance(kept, dict) and kept.get("made_from") == self.made_from:
+            content = None
+        if isinstance(content, dict) and content.get("made_from") == self.made_from:
             log.info("theory: %s is there", name)
-            return kept["measured"]
-        began = time.perf_counter()
-        measured = measure()
-        seconds = time.perf_counter() - began
-        log.info("theory: %s, %.0f s", name, seconds)
-        content = {"made_from": self.made_from, **environment(subjects.CPU), "seconds": round(seconds, 1)}
-        write_json(path, content | {"measured": measured})
-        return measured
+        else:
+            began = time.process_time()  # not the clock's: the command may share its core
+            measured = measure()
+            seconds = round(time.process_time() - began, 1)
+            log.info("theory: %s, %.0f s", name, seconds)
+            content = {"made_from": self.made_from, **self.environment, "seconds": seconds, "measured": measured}
+            write_json(path, content)
+        self.kept[name] = content
+        return content["measured"]
 
 
 def _source() -> str:
@@ -150,8 +164,8 @@ def _checkpoint(folder: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else None
 
 
-def _subjects(seed: int, data_dir: str, runs: Sequence[Path], plan: Plan) -> list[subjects.Subject]:
-    found = [subjects.of_run(folder, data_dir, plan.n_images) for folder in runs]
+def _subjects(seed: int, data_dir: str, runs: dict[Path, str], plan: Plan) -> list[subjects.Subject]:
+    found = [subjects.of_run(folder, name, data_dir, plan.n_images) for folder, name in runs.items()]
     for name, settings in subjects.wanted(plan.dataset, seed, data_dir).items():
         log.info("theory: training %s for %d epochs", name, plan.epochs)
         found += subjects.untrained_and_trained(name, settings, plan.epochs, plan.n_images)

@@ -5,6 +5,7 @@ folder that the user names.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Subject:
 
     Attributes:
         name: what is classified, with which model.
-        state: "untrained", "trained, N epochs" or "run NAME".
+        state: "untrained", "trained, N epochs" or "run ROW/NAME".
         settings: of the model.
         model: in float64, in eval mode.
         x: (B, D) features of the first test images, in float64.
@@ -89,8 +90,24 @@ def untrained_and_trained(name: str, settings: Settings, epochs: int, n_images: 
     return subjects
 
 
-def of_run(folder: Path, data_dir: str, n_images: int) -> Subject:
+def run_names(folders: Sequence[Path]) -> dict[Path, str]:
+    """What run folders are called: the last two parts of each path, or as many more as tell all of them apart."""
+    # one folder written in two ways is looked at once
+    paths = {folder.resolve().parts: folder for folder in folders}
+    n_parts = 2
+    while len({parts[-n_parts:] for parts in paths}) < len(paths):
+        n_parts += 1
+    return {folder: Path(*parts[-n_parts:]).as_posix() for parts, folder in paths.items()}
+
+
+def of_run(folder: Path, name: str, data_dir: str, n_images: int) -> Subject:
     """The best checkpoint of a run.
+
+    Args:
+        folder: of the run.
+        name: what it is called.
+        data_dir: folder of <dataset>.npz.
+        n_images: test images.
 
     Raises:
         checkpoint.CheckpointError, SettingsError, DataError: it cannot be used.
@@ -103,8 +120,8 @@ def of_run(folder: Path, data_dir: str, n_images: int) -> Subject:
     model = build_model(settings)
     checkpoint.load_weights(model, content["model"], path)
     parts = (settings.dataset, f"{settings.num_classes} classes", f"{settings.n_wires} qubits", settings.encoding)
-    name = ", ".join(parts) + ("" if settings.model == "qdeq" else f", {settings.model}")
-    return _subject(name, f"run {folder.name}", settings, model, load_splits(settings, CPU), n_images)
+    subject = ", ".join(parts) + ("" if settings.model == "qdeq" else f", {settings.model}")
+    return _subject(subject, f"run {name}", settings, model, load_splits(settings, CPU), n_images)
 
 
 @torch.no_grad()
