@@ -127,7 +127,7 @@ def search(options: argparse.Namespace) -> None:
     searches = [_search(data, model, options) for data in options.data for model in options.models]
     if options.dry_run:
         for one in searches:
-            n_choices = len(choices_of(one.model))
+            n_choices = len(choices_of(one.data, one.model))
             print(f"{one.data} {one.model}: {min(options.trials, n_choices)} of {n_choices} choices")
         return
     if not options.report:

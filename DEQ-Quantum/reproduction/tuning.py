@@ -29,7 +29,7 @@ class TrialOfSearch(tune.Trainable):
     """A trial as Tune sees it: each step is a validation of its run, which goes on in a process of its own."""
 
     def setup(self, config: dict, search: Search, threads: int) -> None:
-        self._job = search.job({name: config[name] for name in space_of(search.model)})
+        self._job = search.job({name: config[name] for name in space_of(search.data, search.model)})
         self._here = tempfile.TemporaryDirectory()  # of this machine: the trial's process runs here too
         self._stop_path = Path(self._here.name) / "stop"
         self._seen, self._outcome = 0.0, None
@@ -100,7 +100,7 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> bool:
         Whether all its trials have ended.
     """
     first = [papers_choice(search.data, search.model)]
-    every = choices_of(search.model)
+    every = choices_of(search.data, search.model)
     if n_trials >= len(every):
         first += [choice for choice in every if choice not in first]
         n_trials = len(every)
@@ -115,7 +115,7 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> bool:
     else:
         tuner = tune.Tuner(
             trainable,
-            param_space={flag: tune.choice(values) for flag, values in space_of(search.model).items()},
+            param_space={flag: tune.choice(values) for flag, values in space_of(search.data, search.model).items()},
             tune_config=tune.TuneConfig(
                 metric=METRIC,
                 mode="max",
