@@ -130,10 +130,11 @@ def search(options: argparse.Namespace) -> None:
             n_choices = len(choices_of(one.data, one.model))
             print(f"{one.data} {one.model}: {min(options.trials, n_choices)} of {n_choices} choices")
         return
-    if not options.report:
-        _run_searches(searches, options)
+    failed = [] if options.report else _run_searches(searches, options)
     folder = options.results_dir if options.report else options.work_dir / "shown"
     print(f"\n{write_search_report(searches, folder) or 'no trial is finished yet'}")
+    if failed:
+        fail(f"{len(failed)} of {len(searches)} searches failed: {failed[0]}")
 
 
 def _search(data: str, model: str, options: argparse.Namespace) -> Search:
@@ -141,7 +142,8 @@ def _search(data: str, model: str, options: argparse.Namespace) -> Search:
     return Search(data, model, options.epochs or TABLES[DATA[data]].epochs, options.work_dir, extra)
 
 
-def _run_searches(searches: list[Search], options: argparse.Namespace) -> None:
+def _run_searches(searches: list[Search], options: argparse.Namespace) -> list[str]:
+    """Run searches; ends the program where a signal came. Gives back a line for each that failed."""
     try:
         from reproduction import tuning  # here: an extra, and seconds
     except ImportError as error:
@@ -149,11 +151,16 @@ def _run_searches(searches: list[Search], options: argparse.Namespace) -> None:
     gpu = 1 / (options.jobs or 1) if options.device == "cuda" else 0
     connect(options.address, options.jobs and options.jobs * options.threads)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Tune meets
+    failed = []
     for one in searches:
         print(f"{one.data} {one.model}", flush=True)
-        if not tuning.run_search(one, options.trials, options.threads, gpu):
+        outcome = tuning.run_search(one, options.trials, options.threads, gpu)
+        if outcome.status == "stopped":
             print("stopped; the same command goes on")
             raise SystemExit(128 + signal.SIGINT)
+        if outcome.status == "failed":
+            failed.append(f"{one.data} {one.model}, {outcome.message}")
+    return failed
 
 
 def draw(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
@@ -166,3 +167,35 @@ def test_search_stops_and_goes_on(tmp_path, tiny_data):
     assert runs == {"lr-0.005", "lr-0.0075", "lr-0.01", "lr-0.05", "lr-0.1"}
     text = start("--report").communicate(timeout=1500)[0]
     assert json.loads((tmp_path / "results" / "table5" / "table.json").read_text())["cells"][0]["model"] == "direct-2"
+
+
+@NEEDS_RAY
+def test_a_search_ends_is_stopped_or_fails():
+    from reproduction.tuning import Outcome, _outcome
+
+    ended = SimpleNamespace(metrics={"done": True}, error=None)
+    stopped = SimpleNamespace(metrics={"done": False}, error=None)
+    failed = SimpleNamespace(metrics={}, error=RuntimeError("Traceback\n  File\nRuntimeError: lr-0.05: error: no data"))
+    assert _outcome([ended, ended], 2) == Outcome("finished")
+    assert _outcome([ended], 2) == Outcome("stopped")  # before all were proposed
+    assert _outcome([ended, failed, stopped], 3) == Outcome("stopped")  # goes on with both
+    message = "2 of 3 trials failed; the first, lr-0.05: error: no data"
+    assert _outcome([ended, failed, failed], 3) == Outcome("failed", message)
+
+
+@NEEDS_RAY
+def test_failing_trials_end_with_one_line_and_status_1(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mnist.npz").write_text("no archive")
+    flags = ("--data", "mnist4", "--models", "direct-2", "direct-1", "--trials", 1, "--epochs", 2, "--jobs", 1)
+    words = [sys.executable, SCRIPTS / "reproduce.py", "table5", *flags, "--work_dir", tmp_path / "runs",
+             "--data_dir", tmp_path / "data"]  # fmt: skip
+    process = subprocess.run(
+        list(map(str, words)), env=user_environment(), capture_output=True, text=True, timeout=1500, check=False
+    )
+    text = process.stdout + process.stderr
+    assert process.returncode == 1 and "goes on" not in text and "Traceback" not in text, text
+    assert "mnist4 direct-1" in process.stdout  # the other search ran all the same
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("error: 2 of 2 searches failed: mnist4 direct-2, 1 of 1 trials failed; the first, lr-0.05: ")
+    assert "is corrupt" in line
