@@ -149,7 +149,7 @@ def _run_searches(searches: list[Search], options: argparse.Namespace) -> list[s
     except ImportError as error:
         fail(f"table5 needs Ray Tune and Optuna: pip install -r requirements-sweep.txt ({error})")
     gpu = 1 / (options.jobs or 1) if options.device == "cuda" else 0
-    connect(options.address, options.jobs and options.jobs * options.threads)
+    connect(options.address, options.jobs, options.threads, options.device == "cuda")
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Tune meets
     failed = []
     for one in searches:

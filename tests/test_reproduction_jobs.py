@@ -7,15 +7,19 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import StringIO
 
 import pytest
+import torch
 from conftest import SCRIPTS, user_environment
 
 from reproduction import jobs
+from reproduction.cluster import check_machines
 from reproduction.jobs import Job, Outcome, run_job
 from reproduction.overview import Overview, duration
 from reproduction.schedule import SerialPool, run_all
+from utils.settings import SettingsError
 
 WRITE_RESULTS = "open('results.json', 'w').write('{\"test_acc\": 0.75}')"
 
@@ -157,6 +161,35 @@ def test_signal_stops_the_running_job_and_begins_no_other(job, tmp_path):
     number, text = schedule([first, second], tmp_path)
     assert number == signal.SIGTERM and second.results() is None
     assert (first.folder / "saved").exists() and "seed 0 stopped" in text
+
+
+@pytest.mark.parametrize("threads, gpu, words", [
+    (5, False, "--threads 5: the largest machine has 4 cores for Ray; use --threads 4"),  # though there are 6 in all
+    (3, True, "--threads 3: the largest machine with a GPU has 2 cores for Ray; use --threads 2"),
+])  # fmt: skip
+def test_a_run_that_no_machine_can_take_is_refused(threads, gpu, words):
+    machines = [{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}, {"memory": 1e9}]
+    check_machines(machines, threads - 1, gpu)
+    with pytest.raises(SettingsError, match=f"^{words}$"):
+        check_machines(machines, threads, gpu)
+
+
+def test_where_nothing_fits_the_remedy_is_another():
+    with pytest.raises(SettingsError, match="--device cuda: Ray sees no GPU here; use --device cpu"):
+        check_machines([{"CPU": 4.0}], 1, True)
+    with pytest.raises(SettingsError, match="start Ray there with --num-cpus"):
+        check_machines([{"memory": 1e9}], 1, False)
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (requirements-sweep.txt)")
+@pytest.mark.parametrize("command", ["table1 --threads 9999", "table5 --threads 9999", "table5 --device cuda"])
+def test_commands_that_ray_could_never_serve_end_with_one_line(tmp_path, command):
+    if "cuda" in command and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    words = [sys.executable, str(SCRIPTS / "reproduce.py"), *command.split(), "--work_dir", str(tmp_path / "runs")]
+    run = subprocess.run(words, env=user_environment(), capture_output=True, text=True, timeout=900, check=False)
+    flag = " ".join(command.split()[1:])
+    assert run.returncode == 1 and run.stderr.startswith(f"error: {flag}: ") and run.stderr.count("\n") == 1, run.stderr
 
 
 # the overview
