@@ -1,5 +1,6 @@
 """A job meets its end whatever happens to its process; the schedule and its overview tell how far they are."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,19 +17,24 @@ from conftest import SCRIPTS, user_environment
 
 from reproduction import jobs
 from reproduction.cluster import check_machines
-from reproduction.jobs import Job, Outcome, run_job
+from reproduction.jobs import Job, Outcome, make_job, run_job
 from reproduction.overview import Overview, duration
+from reproduction.rows import TABLES
 from reproduction.schedule import SerialPool, run_all
-from utils.settings import SettingsError
+from utils.settings import Settings, SettingsError
 
 WRITE_RESULTS = "open('results.json', 'w').write('{\"test_acc\": 0.75}')"
 
 
 @dataclass(frozen=True)
 class ScriptedJob(Job):
-    """A job whose process is a given piece of Python, run in the job's folder."""
+    """A job whose process is a given piece of Python, run in the job's folder, which is its own whatever lies there."""
 
     code: str = ""
+
+    @property
+    def folder(self):
+        return self.path
 
     @property
     def command(self):
@@ -40,7 +46,7 @@ def job(tmp_path):
     def make(code: str, seed: int = 0) -> ScriptedJob:
         folder = tmp_path / "t" / "r" / f"seed-{seed}"
         folder.mkdir(parents=True)
-        return ScriptedJob("t", "r", "ROW", seed, 10, (), folder, code)
+        return ScriptedJob("t", "r", "ROW", seed, 10, (), folder, Settings(), code)
 
     return make
 
@@ -114,6 +120,38 @@ def test_one_run_has_one_writer(job, tmp_path):
     assert (both.folder / "writers").read_text() == "x"
 
 
+class RecordedJob(Job):
+    """A job whose process writes what a run does: its settings, a while later its results."""
+
+    @property
+    def command(self):
+        config, results = json.dumps(self.settings.to_dict()), json.dumps({"epochs": self.epochs})
+        code = "import sys, time; from pathlib import Path; folder = Path(sys.argv[1]); folder.mkdir()\n"
+        code += "aside = folder.with_suffix('.tmp'); aside.write_text(sys.argv[2])\n"
+        code += "aside.rename(folder / 'config.json'); time.sleep(1)\n"
+        code += "(folder / 'results.json').write_text(sys.argv[3])"
+        return [sys.executable, "-c", code, str(self.folder), config, results]
+
+
+def test_runs_of_two_lengths_begun_at_once_are_two(tmp_path):
+    table, outcomes = TABLES["table2"], []
+    short, long, again = (
+        RecordedJob(**vars(make_job(table, table.row("implicit"), 0, epochs, tmp_path))) for epochs in (2, 3, 3)
+    )
+    assert short.folder == long.folder  # it is free: who comes first takes it
+    threads = [
+        threading.Thread(target=lambda job=job: outcomes.append(run_job(job, tmp_path / "stop", 1)))
+        for job in (short, long, again)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(900)
+    assert outcomes == [Outcome("finished")] * 3
+    assert short.results() == {"epochs": 2} and long.results() == again.results() == {"epochs": 3}
+    assert {short.folder.name, long.folder.name} == {"seed-0", "seed-0-2"}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asking the kernel for a signal at the parent's end is Linux's")
 def test_process_whose_worker_is_killed_saves(job, tmp_path):
     running = job(
@@ -122,8 +160,8 @@ def test_process_whose_worker_is_killed_saves(job, tmp_path):
     )
     worker = subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.path += sys.argv[1:3]\nfrom pathlib import Path\n"
-         "from test_reproduction_jobs import ScriptedJob, run_job\n"
-         "run_job(ScriptedJob('t', 'r', 'ROW', 0, 10, (), Path(sys.argv[3]), sys.argv[4]), Path('never'), 1)",
+         "from test_reproduction_jobs import ScriptedJob, Settings, run_job\n"
+         "run_job(ScriptedJob('t', 'r', 'ROW', 0, 10, (), Path(sys.argv[3]), Settings(), sys.argv[4]), Path('never'), 1)",
          str(SCRIPTS), os.path.dirname(__file__), str(running.folder), running.code],
         env=user_environment(), cwd=tmp_path,
     )  # fmt: skip

@@ -90,6 +90,7 @@ def finished_job(tmp_path):
     job = make_job(TABLE, TABLE.row("implicit"), 0, 100, tmp_path / "runs")
     job.folder.mkdir(parents=True)
     settings = parse_command_line(list(job.flags)).settings.to_dict()
+    (job.folder / "config.json").write_text(json.dumps(settings))
     (job.folder / "results.json").write_text(json.dumps(result(0, 0.75, settings=settings)))
     (job.folder / "metrics.csv").write_text(
         "event,train_step,epoch,mode,train_loss,val_acc,val_spectral_radius\n"
