@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reproduction.cluster import connect
-from reproduction.collect import read_kept
+from reproduction.collect import kept_path, read_kept
 from reproduction.command_line import parse_command_line
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
@@ -29,6 +29,7 @@ from reproduction.sweep import DATA, Search, choices_of
 from reproduction.sweep import write_report as write_search_report
 from reproduction.tables import markdown
 from utils.cli import fail, share_cores
+from utils.files import write_text
 from utils.settings import REPOSITORY, Settings, SettingsError
 
 README, IMAGES = REPOSITORY / "README.md", REPOSITORY / "images"
@@ -42,8 +43,8 @@ def run_tables(options: argparse.Namespace) -> None:
         return
     tables = [_chosen(TABLES[name], options) for name in options.tables]
     jobs = [job for table in tables for job in _jobs(table, options)]
-    if options.missing:
-        jobs = [job for job in jobs if read_kept(job, options.results_dir) is None]
+    kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
+    jobs = [job for job in jobs if job not in kept]
     jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
     left = [job for job in jobs if job.results() is None]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {options.work_dir}", flush=True)
@@ -54,6 +55,7 @@ def run_tables(options: argparse.Namespace) -> None:
         _run(jobs, left, options)
     # of this command's rows alone, and beside its runs: only --report writes among the results
     shown = options.work_dir / "shown"
+    _copy_kept(kept, options.results_dir, shown)
     contents = [_write(table, options, shown) for table in tables]
     if options.wandb != "disabled":
         _log_summary([content for content in contents if content["rows"]], shown, options)
@@ -101,6 +103,15 @@ def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
         raise SystemExit(128 + stopped_by)
     if failed:
         fail(f"{len(failed)} of {len(jobs)} runs failed; the first with: {failed[0].shown_command}")
+
+
+def _copy_kept(jobs: list[Job], results_dir: Path, shown: Path) -> None:
+    """Show kept results too; those of runs that lie in the work folder are written over them."""
+    for job in jobs:
+        for suffix in (".json", ".csv"):
+            copy = kept_path(job, shown).with_suffix(suffix)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_text(copy, kept_path(job, results_dir).with_suffix(suffix).read_text())
 
 
 def _write(table: Table, options: argparse.Namespace, results_dir: Path) -> dict:

@@ -120,6 +120,16 @@ def test_missing_leaves_out_what_is_kept(finished_job, tmp_path, capsys):
         assert count.startswith(f"0 of {len(seeds)} runs") and [c.split("--seed ")[1][0] for c in commands] == seeds
 
 
+def test_missing_shows_what_is_kept_beside_what_it_runs(finished_job, tmp_path, capsys):
+    collect([finished_job], tmp_path / "results")
+    words = ["table2", "--rows", "implicit", "--seeds", "0", "--missing", "--results_dir", str(tmp_path / "results")]
+    reproduce.main([*words, "--work_dir", str(tmp_path / "elsewhere")])
+    text = capsys.readouterr().out
+    assert "0 of 0 runs" in text and "| IMPLICIT | 75.00 | 73.68 |" in text and "Not run yet" not in text
+    copy = kept_path(finished_job, tmp_path / "elsewhere" / "shown").with_suffix(".csv")
+    assert copy.read_text() == kept_path(finished_job, tmp_path / "results").with_suffix(".csv").read_text()
+
+
 def test_kept_results_of_other_settings_do_not_count(finished_job, tmp_path):
     collect([finished_job], tmp_path)
     assert read_kept(make_job(TABLE, TABLE.row("implicit"), 0, 50, tmp_path), tmp_path) is None
