@@ -25,7 +25,7 @@ from reproduction.overview import Overview
 from reproduction.report import put_into, write_table
 from reproduction.rows import TABLES, Table
 from reproduction.schedule import new_stop_path, open_pool, run_all
-from reproduction.sweep import DATA, Search, choices_of
+from reproduction.sweep import DATA, Search, choices_of, searches_in
 from reproduction.sweep import write_report as write_search_report
 from reproduction.tables import markdown
 from utils.cli import fail, share_cores
@@ -135,17 +135,28 @@ def _log_summary(contents: list[dict], results_dir: Path, options: argparse.Name
 
 def search(options: argparse.Namespace) -> None:
     """`table5`: search hyper-parameters and show what was found; with --report only write it."""
+    if options.report:
+        print(f"\n{write_search_report(_searched(options), options.results_dir) or 'no trial is finished yet'}")
+        return
     searches = [_search(data, model, options) for data in options.data for model in options.models]
     if options.dry_run:
         for one in searches:
             n_choices = len(choices_of(one.data, one.model))
             print(f"{one.data} {one.model}: {min(options.trials, n_choices)} of {n_choices} choices")
         return
-    failed = [] if options.report else _run_searches(searches, options)
-    folder = options.results_dir if options.report else options.work_dir / "shown"
-    print(f"\n{write_search_report(searches, folder) or 'no trial is finished yet'}")
+    failed = _run_searches(searches, options)
+    print(f"\n{write_search_report(searches, options.work_dir / 'shown') or 'no trial is finished yet'}")
     if failed:
         fail(f"{len(failed)} of {len(searches)} searches failed: {failed[0]}")
+
+
+def _searched(options: argparse.Namespace) -> list[Search]:
+    """What has been searched of what is asked for: without --epochs searches of every length."""
+    return [
+        one
+        for one in searches_in(options.work_dir)
+        if one.data in options.data and one.model in options.models and options.epochs in (None, one.epochs)
+    ]
 
 
 def _search(data: str, model: str, options: argparse.Namespace) -> Search:
@@ -188,7 +199,7 @@ def write_report(options: argparse.Namespace) -> None:
     """`report`: keep what is finished; tables, figures, the README's tables and, if asked for, the page anew."""
     contents = [_write(table, options, options.results_dir) for table in TABLES.values()]
     tables = {content["table"]: markdown(content) for content in contents if content["rows"]}
-    if found := write_search_report([], options.results_dir):
+    if found := write_search_report(searches_in(options.work_dir), options.results_dir):
         tables["table5"] = found
     draw(options)
     if options.results_dir == REPOSITORY / "results" / "paper":

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
 
+import reproduce
 from reproduction import sweep
 from reproduction.rows import KINDS, MODELS, TABLE_5, TABLES
 from reproduction.sweep import DATA, Search, canonical, choices_of, papers_choice, trials_of, write_report
@@ -101,6 +102,46 @@ def test_report_keeps_other_cells_and_fills_nothing_in(tmp_path):
     assert write_report([], tmp_path) == text  # from what is kept alone
     assert write_report([Search("cifar10", "implicit", 5, tmp_path)], tmp_path / "none") is None
     assert not (tmp_path / "none").exists()
+
+
+def test_a_search_of_another_length_is_another_row(tmp_path):
+    long, short = (Search("mnist4", "direct-2", epochs, tmp_path) for epochs in (100, 5))
+    make_trial(long, {"lr": 0.01}, 0.9, 0.9, epoch=100)
+    write_report([long], tmp_path)
+    make_trial(short, {"lr": 0.01}, 0.6, 0.6, epoch=5)
+    text = write_report([short], tmp_path)
+    rows = [line for line in text.splitlines() if line.startswith("| mnist4")]
+    assert ["60.00" in row and "| 5 (paper: 100) |" in row for row in rows] == [True, False]
+    assert "90.00" in rows[1]
+
+
+@pytest.fixture
+def two_lengths(tmp_path):
+    """Runs of a search in 5 and in 10 epochs, and of another model."""
+    for model, epochs, accuracy in (("direct-2", 5, 0.6), ("direct-2", 10, 0.7), ("implicit", 30, 0.8)):
+        search = Search("mnist4", model, epochs, tmp_path / "runs")
+        make_trial(search, papers_choice("mnist4", model), accuracy, accuracy, epoch=epochs)
+    damaged = tmp_path / "runs" / "table5" / "mnist4" / "direct-1" / "lr-0.1"
+    damaged.mkdir(parents=True)
+    (damaged / "config.json").write_text("{")
+    return ["--work_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results")]
+
+
+def lengths(tmp_path) -> list[tuple]:
+    cells = json.loads((tmp_path / "results" / "table5" / "table.json").read_text())["cells"]
+    return [(cell["model"], cell["epochs"], round(cell["best"]["test_acc"])) for cell in cells]
+
+
+def test_report_finds_the_searches_of_every_length(two_lengths, tmp_path, monkeypatch, capsys):
+    everything = [("implicit", 30, 80), ("direct-2", 5, 60), ("direct-2", 10, 70)]
+    reproduce.main(["table5", *two_lengths, "--models", "direct-2", "--epochs", "10", "--report"])
+    assert lengths(tmp_path) == everything[2:]
+    reproduce.main(["table5", *two_lengths, "--report"])
+    assert lengths(tmp_path) == everything
+    (tmp_path / "results" / "table5" / "trials.json").unlink()
+    monkeypatch.setattr(reproduce, "draw", lambda options: None)
+    reproduce.main(["report", *two_lengths])
+    assert lengths(tmp_path) == everything
 
 
 KEPT = REPOSITORY / "results" / "paper" / "table5" / "trials.json"

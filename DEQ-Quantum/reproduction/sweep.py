@@ -57,7 +57,7 @@ class Search:
 
     Attributes:
         data, model: keys of `DATA` and `MODELS`.
-        epochs: of a trial.
+        epochs: of a trial; searches of other lengths are other searches.
         work_dir: its runs lie in <work_dir>/table5/<data>/<model>.
         extra: further flags of train_qdeq.py.
     """
@@ -84,6 +84,26 @@ class Search:
         table = Table(self.data, self.table.title, flags, self.table.epochs, ())
         row = Row(self.model, name, KINDS[self.model] | choice)
         return make_job(table, row, SEED, self.epochs, self.work_dir / "table5", self.extra, name=name)
+
+
+def searches_in(work_dir: Path) -> list[Search]:
+    """Every search that has runs in a folder of runs, one for each length that their settings name."""
+    return [
+        Search(data, model, epochs, work_dir)
+        for data in DATA
+        for model in MODELS
+        for epochs in _lengths(work_dir / "table5" / data / model)
+    ]
+
+
+def _lengths(folder: Path) -> list[int]:
+    lengths = set()
+    for path in folder.glob("*/config.json"):
+        try:
+            lengths.add(json.loads(path.read_text())["epochs"])
+        except (OSError, ValueError, KeyError, TypeError):  # damaged: no trial of any search
+            continue
+    return sorted(lengths)
 
 
 @dataclass(frozen=True)
@@ -115,25 +135,27 @@ def write_report(searches: list[Search], results_dir: Path) -> str | None:
     Returns:
         The Markdown; None, and nothing written, where no trial is finished.
     """
-    cells = {(search.data, search.model): [vars(trial) for trial in trials_of(search)] for search in searches}
     kept_path = results_dir / "table5" / "trials.json"
-    kept = json.loads(kept_path.read_text()) if kept_path.exists() else []
-    found = [
-        {"data": search.data, "model": search.model, "epochs": search.epochs, "seed": SEED, "trials": trials}
-        for search in searches
-        if (trials := cells[search.data, search.model]) and trials[0]["test_acc"] is not None
-    ]
-    replaced = {(cell["data"], cell["model"]) for cell in found}
-    found += [cell for cell in kept if (cell["data"], cell["model"]) not in replaced]
-    if not found:
+    cells = {_key(cell): cell for cell in (json.loads(kept_path.read_text()) if kept_path.exists() else [])}
+    for search in searches:
+        trials = [vars(trial) for trial in trials_of(search)]
+        if trials and trials[0]["test_acc"] is not None:
+            about = {"data": search.data, "model": search.model, "epochs": search.epochs, "seed": SEED}
+            cells[_key(about)] = about | {"trials": trials}
+    if not cells:
         return None
-    found.sort(key=lambda cell: (list(DATA).index(cell["data"]), list(MODELS).index(cell["model"])))
+    found = [cells[key] for key in sorted(cells)]
     text = markdown(found)
     kept_path.parent.mkdir(parents=True, exist_ok=True)
     write_text(kept_path, json.dumps(found, indent=1) + "\n")
     write_json(kept_path.with_name("table.json"), {"cells": [_summary(cell) for cell in found]})
     write_text(kept_path.with_name("table.md"), text + "\n")
     return text
+
+
+def _key(cell: dict) -> tuple[int, int, int]:
+    """Of a search of one length, in the order of Table 5."""
+    return list(DATA).index(cell["data"]), list(MODELS).index(cell["model"]), cell["epochs"]
 
 
 def _summary(cell: dict) -> dict:
