@@ -15,7 +15,16 @@ from conftest import REPOSITORY, SCRIPTS, user_environment
 import reproduce
 from reproduction import sweep
 from reproduction.rows import KINDS, MODELS, TABLE_5, TABLES
-from reproduction.sweep import DATA, Search, canonical, choices_of, papers_choice, trials_of, write_report
+from reproduction.sweep import (
+    DATA,
+    STOPPED_EARLY,
+    Search,
+    canonical,
+    choices_of,
+    papers_choice,
+    trials_of,
+    write_report,
+)
 from utils.cli import parse_command_line
 
 NEEDS_RAY = pytest.mark.skipif(
@@ -80,7 +89,9 @@ def test_report_chooses_on_the_validation_set(tmp_path):
     search = Search("fashion10", "direct-5", 10, tmp_path)
     make_trial(search, {"lr": 0.05}, 0.72, 0.70)
     make_trial(search, {"lr": 0.0075}, 0.71, 0.75)  # Table 5's; better on the test set, which must not matter
-    make_trial(search, {"lr": 0.1}, 0.80, None, epoch=5)  # stopped early: no candidate
+    make_trial(search, {"lr": 0.1}, 0.80, None, epoch=5)
+    (search.job({"lr": 0.1}).folder / STOPPED_EARLY).touch()  # no candidate
+    make_trial(search, {"lr": 0.01}, 0.81, None, epoch=5)  # interrupted, or running: not counted
     assert [trial.choice["lr"] for trial in trials_of(search)] == [0.05, 0.0075, 0.1]
     text = write_report([search], tmp_path / "results")
     assert (
@@ -222,6 +233,31 @@ def test_a_search_ends_is_stopped_or_fails():
     assert _outcome([ended, failed, stopped], 3) == Outcome("stopped")  # goes on with both
     message = "2 of 3 trials failed; the first, lr-0.05: error: no data"
     assert _outcome([ended, failed, failed], 3) == Outcome("failed", message)
+
+
+@NEEDS_RAY
+def test_only_what_the_scheduler_stopped_is_marked(tmp_path):
+    from reproduction.tuning import _mark_stopped
+
+    def result(choice: dict, done: bool) -> SimpleNamespace:
+        return SimpleNamespace(config=choice, metrics={"done": done})
+
+    search, shared = (
+        Search("mnist4", "implicit", 10, tmp_path),
+        {"lr": 0.1, "jac_loss_weight": 0.0, "jac_loss_freq": 0.0},
+    )
+    stopped, interrupted, finished = (
+        {"lr": lr, "jac_loss_weight": 0.5, "jac_loss_freq": 0.5} for lr in (0.1, 0.05, 0.01)
+    )
+    for choice in (stopped, interrupted, shared):
+        make_trial(search, choice, 0.5, None, epoch=5)
+    make_trial(search, finished, 0.5, 0.5)
+    # the last two are one run without a Jacobian loss: stopped in one trial, taken up again in the next
+    twice = [result(shared | {"jac_loss_freq": freq}, done) for freq, done in ((0.8, True), (0.5, False))]
+    _mark_stopped(search, [result(stopped, True), result(interrupted, False), result(finished, True), *twice])
+    marked = [choice for choice in (stopped, interrupted, finished, shared)
+              if (search.job(choice).folder / STOPPED_EARLY).exists()]  # fmt: skip
+    assert marked == [stopped]
 
 
 @NEEDS_RAY

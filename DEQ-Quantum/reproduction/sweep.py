@@ -20,6 +20,7 @@ JACOBIAN = {"jac_loss_weight": (0.0, 0.5, 0.8), "jac_loss_freq": (0.0, 0.5, 0.8,
 WARMUP = {"pretrain_steps": (1875, 2355, 3750), "n_layer": (1, 2)}
 # Table 5's choice for CIFAR-10 is 2350, which Appendix E's space lacks: it takes the place of 2355, five steps away
 WARMUP_OF = {"cifar10": WARMUP | {"pretrain_steps": (1875, 2350, 3750)}}
+STOPPED_EARLY = "stopped_early"  # a file in the run folder of a trial that the scheduler has stopped
 SEED = 0  # of every trial: the paper chooses by single runs too
 
 
@@ -117,14 +118,14 @@ class Trial:
 
 
 def trials_of(search: Search) -> list[Trial]:
-    """All trials whose run folders are there, the best on the validation set first."""
+    """All trials that have ended, finished or stopped early, the best on the validation set first."""
     trials = []
     for choice in choices_of(search.data, search.model):
         job = search.job(choice)
         progress, results = job.progress(), job.results()
         if results is not None:
             trials.append(Trial(choice, results["epochs"], 100 * results["best_val_acc"], 100 * results["test_acc"]))
-        elif progress is not None:
+        elif progress is not None and (job.folder / STOPPED_EARLY).exists():
             trials.append(Trial(choice, progress.epoch, 100 * progress.val_acc, None))
     return sorted(trials, key=lambda trial: (trial.test_acc is None, -trial.val_acc))
 

@@ -20,8 +20,8 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from reproduction.jobs import POLL, Outcome, Progress, run_job
-from reproduction.sweep import SEED, Search, canonical, choices_of, papers_choice, space_of
+from reproduction.jobs import POLL, Job, Outcome, Progress, run_job
+from reproduction.sweep import SEED, STOPPED_EARLY, Search, canonical, choices_of, papers_choice, space_of
 
 METRIC = "val_acc"
 FEWEST_EPOCHS = 5  # of a trial before it may be stopped
@@ -31,11 +31,17 @@ KEPT = 3  # of so many trials one goes on
 logging.getLogger("ray.tune.tune").addFilter(lambda record: "Trials did not complete" not in record.getMessage())
 
 
+def job_of(search: Search, config: dict) -> Job:
+    """The run of a trial, from what Tune knows of it."""
+    return search.job({name: config[name] for name in space_of(search.data, search.model)})
+
+
 class TrialOfSearch(tune.Trainable):
     """A trial as Tune sees it: each step is a validation of its run, which goes on in a process of its own."""
 
     def setup(self, config: dict, search: Search, threads: int) -> None:
-        self._job = search.job({name: config[name] for name in space_of(search.data, search.model)})
+        self._job = job_of(search, config)
+        (self._job.folder / STOPPED_EARLY).unlink(missing_ok=True)  # by a search of fewer trials: now it goes on
         self._here = tempfile.TemporaryDirectory()  # of this machine: the trial's process runs here too
         self._stop_path = Path(self._here.name) / "stop"
         self._seen, self._outcome = 0.0, None
@@ -137,7 +143,18 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> Outco
             ),
             run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[Lines()]),
         )
-    return _outcome(list(tuner.fit()), n_trials)
+    results = list(tuner.fit())
+    _mark_stopped(search, results)
+    return _outcome(results, n_trials)
+
+
+def _mark_stopped(search: Search, results: list[tune.Result]) -> None:
+    """Tell the runs that the scheduler has stopped from those that an interruption did; two trials may share a run."""
+    known = [(job_of(search, result.config), _is_done(result.metrics)) for result in results if result.config]
+    left = {job for job, is_done in known if not is_done}
+    for job, _ in known:
+        if job not in left and job.results() is None and job.progress() is not None:
+            (job.folder / STOPPED_EARLY).touch()
 
 
 def _outcome(results: list[tune.Result], n_trials: int) -> Outcome:
