@@ -194,15 +194,15 @@ def test_dry_run_counts(run_script, tmp_path):
 
 @NEEDS_RAY
 def test_search_stops_and_goes_on(tmp_path, tiny_data):
-    words = [sys.executable, SCRIPTS / "reproduce.py", "table5", "--data", "mnist4", "--models", "direct-2", "--jobs", 1,
-             "--work_dir", tmp_path / "runs", "--results_dir", tmp_path / "results", "--data_dir", tiny_data,
-             "--epochs", 60]  # fmt: skip
+    words = [sys.executable, SCRIPTS / "reproduce.py", "table5", "--data", "mnist4", "--models", "direct-2", "--epochs", 60,
+             "--work_dir", tmp_path / "runs", "--results_dir", tmp_path / "results"]  # fmt: skip
+    running = ("--jobs", 1, "--data_dir", tiny_data)
 
-    def start(*more: str) -> subprocess.Popen:
+    def start(*more: object) -> subprocess.Popen:
         return subprocess.Popen(list(map(str, [*words, *more])), env=user_environment(), stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
-    process = start()
+    process = start(*running)
     first = tmp_path / "runs" / "table5" / "mnist4" / "direct-2" / "lr-0.05"
     until = time.monotonic() + 900
     while not (first / "checkpoint_last.pt").exists():
@@ -212,7 +212,7 @@ def test_search_stops_and_goes_on(tmp_path, tiny_data):
     text = process.communicate(timeout=1500)[0]
     assert process.returncode == 130 and "the same command goes on" in text
     assert not (first / "results.json").exists() and not list(first.parent.glob(".stop-*"))
-    text = start().communicate(timeout=1500)[0]
+    text = start(*running).communicate(timeout=1500)[0]
     assert "continuing after step" in (first / "log.txt").read_text()
     assert "| mnist4 | DIRECT-2 |" in text and "| 5 (" in text
     runs = {path.parent.name for path in Path(first.parent).glob("lr-*/config.json")}
