@@ -136,6 +136,15 @@ def test_folders_of_shortened_runs_are_their_own():
     assert short.work_dir.name == short.results_dir.name == "paper_3-epochs"
 
 
+def test_the_committed_folders_are_known_by_relative_names(monkeypatch):
+    monkeypatch.chdir(REPOSITORY / "DEQ-Quantum")
+    wanted = parse_reproduce(["report"])
+    for flags in (["--results_dir", "../results/paper"], ["--images_dir", "../images/paper"]):
+        given = parse_reproduce(["report", *flags])
+        assert (given.results_dir, given.images_dir) == (wanted.results_dir, wanted.images_dir)
+    assert parse_reproduce(["report", "--results_dir", "../results/trial"]).images_dir != wanted.images_dir
+
+
 def test_dry_run_prints_commands_that_parse_and_writes_nothing(run_script, tmp_path):
     flags = ("table2", "--rows", "warmup", "direct-5", "--seeds", 4, 5, "--work_dir", tmp_path / "runs", "--dry_run")
     first, *commands = run_script("reproduce.py", *flags).stdout.splitlines()

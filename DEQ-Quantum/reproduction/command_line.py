@@ -223,11 +223,12 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
     folder = f"paper_{options.epochs}-epochs" if shortened else "paper"
     if "work_dir" in options:
         options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
-    options.results_dir = options.results_dir or REPOSITORY / "results" / folder
+    # resolved, so that the committed folders are known however they are written
+    options.results_dir = (options.results_dir or REPOSITORY / "results" / folder).resolve()
     if "images_dir" in options:
         of_paper = options.results_dir == REPOSITORY / "results" / "paper"
         images = REPOSITORY / "images" / "paper" if of_paper else options.results_dir / "images"
-        options.images_dir = options.images_dir or images
+        options.images_dir = (options.images_dir or images).resolve()
     if getattr(options, "html", None) == HTML_IN_RESULTS:
         options.html = options.results_dir / "report.html"
     if "seeds" in options:
