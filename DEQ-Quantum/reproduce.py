@@ -58,7 +58,7 @@ def run_tables(options: argparse.Namespace) -> None:
     _copy_kept(kept, options.results_dir, shown)
     contents = [_write(table, options, shown) for table in tables]
     if options.wandb != "disabled":
-        _log_summary([content for content in contents if content["rows"]], shown, options)
+        _log_summaries([content for content in contents if content["rows"]], shown, options)
 
 
 def _chosen(table: Table, options: argparse.Namespace) -> Table:
@@ -123,14 +123,18 @@ def _write(table: Table, options: argparse.Namespace, results_dir: Path) -> dict
     return content
 
 
-def _log_summary(contents: list[dict], results_dir: Path, options: argparse.Namespace) -> None:
+def _log_summaries(contents: list[dict], results_dir: Path, options: argparse.Namespace) -> None:
+    """Each table with its own figures and those that show every table."""
     if not contents:
         return
     from reproduction.dashboard import log_summary  # here: only a dashboard needs them
     from reproduction.pictures import draw_results
 
     images = [path for path in draw_results(results_dir, results_dir / "images") if path.suffix == ".png"]
-    log_summary(contents, images, options.wandb_project, options.wandb, options.work_dir / "summary")
+    for content in contents:
+        others = tuple(f"_{name}" for name in TABLES if name != content["table"])
+        own = [path for path in images if not path.stem.endswith(others)]
+        log_summary(content, own, options.wandb_project, options.wandb, options.work_dir / "summary")
 
 
 def search(options: argparse.Namespace) -> None:
