@@ -212,6 +212,7 @@ def test_search_stops_and_goes_on(tmp_path, tiny_data):
     text = process.communicate(timeout=1500)[0]
     assert process.returncode == 130 and "the same command goes on" in text
     assert not (first / "results.json").exists() and not list(first.parent.glob(".stop-*"))
+    assert not (first / STOPPED_EARLY).exists()
     text = start(*running).communicate(timeout=1500)[0]
     assert "continuing after step" in (first / "log.txt").read_text()
     assert "| mnist4 | DIRECT-2 |" in text and "| 5 (" in text
