@@ -18,17 +18,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from reproduction.cluster import connect
-from reproduction.collect import read_kept
+from reproduction.collect import kept_path, read_kept
 from reproduction.command_line import parse_command_line
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
 from reproduction.report import put_into, write_table
 from reproduction.rows import TABLES, Table
 from reproduction.schedule import new_stop_path, open_pool, run_all
-from reproduction.sweep import DATA, Search, choices_of
+from reproduction.sweep import DATA, Search, choices_of, searches_in
 from reproduction.sweep import write_report as write_search_report
 from reproduction.tables import markdown
 from utils.cli import fail, share_cores
+from utils.files import write_text
 from utils.settings import REPOSITORY, Settings, SettingsError
 
 README, IMAGES = REPOSITORY / "README.md", REPOSITORY / "images"
@@ -42,8 +43,8 @@ def run_tables(options: argparse.Namespace) -> None:
         return
     tables = [_chosen(TABLES[name], options) for name in options.tables]
     jobs = [job for table in tables for job in _jobs(table, options)]
-    if options.missing:
-        jobs = [job for job in jobs if read_kept(job, options.results_dir) is None]
+    kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
+    jobs = [job for job in jobs if job not in kept]
     jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
     left = [job for job in jobs if job.results() is None]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {options.work_dir}", flush=True)
@@ -54,9 +55,10 @@ def run_tables(options: argparse.Namespace) -> None:
         _run(jobs, left, options)
     # of this command's rows alone, and beside its runs: only --report writes among the results
     shown = options.work_dir / "shown"
+    _copy_kept(kept, options.results_dir, shown)
     contents = [_write(table, options, shown) for table in tables]
     if options.wandb != "disabled":
-        _log_summary([content for content in contents if content["rows"]], shown, options)
+        _log_summaries([content for content in contents if content["rows"]], shown, options)
 
 
 def _chosen(table: Table, options: argparse.Namespace) -> Table:
@@ -103,6 +105,15 @@ def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
         fail(f"{len(failed)} of {len(jobs)} runs failed; the first with: {failed[0].shown_command}")
 
 
+def _copy_kept(jobs: list[Job], results_dir: Path, shown: Path) -> None:
+    """Show kept results too; those of runs that lie in the work folder are written over them."""
+    for job in jobs:
+        for suffix in (".json", ".csv"):
+            copy = kept_path(job, shown).with_suffix(suffix)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_text(copy, kept_path(job, results_dir).with_suffix(suffix).read_text())
+
+
 def _write(table: Table, options: argparse.Namespace, results_dir: Path) -> dict:
     """Keep, write and print one table."""
     content = write_table(table, options.epochs or table.epochs, options.seeds, _jobs(table, options), results_dir)
@@ -112,28 +123,44 @@ def _write(table: Table, options: argparse.Namespace, results_dir: Path) -> dict
     return content
 
 
-def _log_summary(contents: list[dict], results_dir: Path, options: argparse.Namespace) -> None:
+def _log_summaries(contents: list[dict], results_dir: Path, options: argparse.Namespace) -> None:
+    """Each table with its own figures and those that show every table."""
     if not contents:
         return
     from reproduction.dashboard import log_summary  # here: only a dashboard needs them
     from reproduction.pictures import draw_results
 
     images = [path for path in draw_results(results_dir, results_dir / "images") if path.suffix == ".png"]
-    log_summary(contents, images, options.wandb_project, options.wandb, options.work_dir / "summary")
+    for content in contents:
+        others = tuple(f"_{name}" for name in TABLES if name != content["table"])
+        own = [path for path in images if not path.stem.endswith(others)]
+        log_summary(content, own, options.wandb_project, options.wandb, options.work_dir / "summary")
 
 
 def search(options: argparse.Namespace) -> None:
     """`table5`: search hyper-parameters and show what was found; with --report only write it."""
+    if options.report:
+        print(f"\n{write_search_report(_searched(options), options.results_dir) or 'no trial is finished yet'}")
+        return
     searches = [_search(data, model, options) for data in options.data for model in options.models]
     if options.dry_run:
         for one in searches:
-            n_choices = len(choices_of(one.model))
+            n_choices = len(choices_of(one.data, one.model))
             print(f"{one.data} {one.model}: {min(options.trials, n_choices)} of {n_choices} choices")
         return
-    if not options.report:
-        _run_searches(searches, options)
-    folder = options.results_dir if options.report else options.work_dir / "shown"
-    print(f"\n{write_search_report(searches, folder) or 'no trial is finished yet'}")
+    failed = _run_searches(searches, options)
+    print(f"\n{write_search_report(searches, options.work_dir / 'shown') or 'no trial is finished yet'}")
+    if failed:
+        fail(f"{len(failed)} of {len(searches)} searches failed: {failed[0]}")
+
+
+def _searched(options: argparse.Namespace) -> list[Search]:
+    """What has been searched of what is asked for: without --epochs searches of every length."""
+    return [
+        one
+        for one in searches_in(options.work_dir)
+        if one.data in options.data and one.model in options.models and options.epochs in (None, one.epochs)
+    ]
 
 
 def _search(data: str, model: str, options: argparse.Namespace) -> Search:
@@ -141,19 +168,25 @@ def _search(data: str, model: str, options: argparse.Namespace) -> Search:
     return Search(data, model, options.epochs or TABLES[DATA[data]].epochs, options.work_dir, extra)
 
 
-def _run_searches(searches: list[Search], options: argparse.Namespace) -> None:
+def _run_searches(searches: list[Search], options: argparse.Namespace) -> list[str]:
+    """Run searches; ends the program where a signal came. Gives back a line for each that failed."""
     try:
         from reproduction import tuning  # here: an extra, and seconds
     except ImportError as error:
         fail(f"table5 needs Ray Tune and Optuna: pip install -r requirements-sweep.txt ({error})")
     gpu = 1 / (options.jobs or 1) if options.device == "cuda" else 0
-    connect(options.address, options.jobs and options.jobs * options.threads)
+    connect(options.address, options.jobs, options.threads, options.device == "cuda")
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Tune meets
+    failed = []
     for one in searches:
         print(f"{one.data} {one.model}", flush=True)
-        if not tuning.run_search(one, options.trials, options.threads, gpu):
+        outcome = tuning.run_search(one, options.trials, options.threads, gpu)
+        if outcome.status == "stopped":
             print("stopped; the same command goes on")
             raise SystemExit(128 + signal.SIGINT)
+        if outcome.status == "failed":
+            failed.append(f"{one.data} {one.model}, {outcome.message}")
+    return failed
 
 
 def draw(options: argparse.Namespace) -> None:
@@ -169,8 +202,8 @@ def draw(options: argparse.Namespace) -> None:
 def write_report(options: argparse.Namespace) -> None:
     """`report`: keep what is finished; tables, figures, the README's tables and, if asked for, the page anew."""
     contents = [_write(table, options, options.results_dir) for table in TABLES.values()]
-    tables = {content["table"]: markdown(content) for content in contents if content["rows"]}
-    if found := write_search_report([], options.results_dir):
+    tables = {content["table"]: markdown(content) for content in contents}
+    if found := write_search_report(searches_in(options.work_dir), options.results_dir):
         tables["table5"] = found
     draw(options)
     if options.results_dir == REPOSITORY / "results" / "paper":

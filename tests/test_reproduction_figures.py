@@ -34,6 +34,7 @@ def make_results(folder: Path, table_name: str, rows: tuple[str, ...], seeds=(0,
             job = make_job(table, table.row(name), seed, EPOCHS, folder / "runs")
             job.folder.mkdir(parents=True)
             settings = parse_command_line(list(job.flags)).settings.to_dict()
+            (job.folder / "config.json").write_text(json.dumps(settings))
             results = {
                 "seed": seed, "test_acc": 0.5 + seed / 10, "peak_memory_mb": 800.0, "train_seconds": 60.0, "test_res": 0.01,
                 "test_res_rel": 0.001, "n_parameters": 9, "git_commit": "abc", "device": "cpu", "settings": settings,

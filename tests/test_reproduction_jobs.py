@@ -1,5 +1,6 @@
 """A job meets its end whatever happens to its process; the schedule and its overview tell how far they are."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,24 +8,33 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from io import StringIO
 
 import pytest
+import torch
 from conftest import SCRIPTS, user_environment
 
 from reproduction import jobs
-from reproduction.jobs import Job, Outcome, run_job
+from reproduction.cluster import check_machines
+from reproduction.jobs import Job, Outcome, make_job, run_job
 from reproduction.overview import Overview, duration
+from reproduction.rows import TABLES
 from reproduction.schedule import SerialPool, run_all
+from utils.settings import Settings, SettingsError
 
 WRITE_RESULTS = "open('results.json', 'w').write('{\"test_acc\": 0.75}')"
 
 
 @dataclass(frozen=True)
 class ScriptedJob(Job):
-    """A job whose process is a given piece of Python, run in the job's folder."""
+    """A job whose process is a given piece of Python, run in the job's folder, which is its own whatever lies there."""
 
     code: str = ""
+
+    @property
+    def folder(self):
+        return self.path
 
     @property
     def command(self):
@@ -36,7 +46,7 @@ def job(tmp_path):
     def make(code: str, seed: int = 0) -> ScriptedJob:
         folder = tmp_path / "t" / "r" / f"seed-{seed}"
         folder.mkdir(parents=True)
-        return ScriptedJob("t", "r", "ROW", seed, 10, (), folder, code)
+        return ScriptedJob("t", "r", "ROW", seed, 10, (), folder, Settings(), code)
 
     return make
 
@@ -110,6 +120,38 @@ def test_one_run_has_one_writer(job, tmp_path):
     assert (both.folder / "writers").read_text() == "x"
 
 
+class RecordedJob(Job):
+    """A job whose process writes what a run does: its settings, a while later its results."""
+
+    @property
+    def command(self):
+        config, results = json.dumps(self.settings.to_dict()), json.dumps({"epochs": self.epochs})
+        code = "import sys, time; from pathlib import Path; folder = Path(sys.argv[1]); folder.mkdir()\n"
+        code += "aside = folder.with_suffix('.tmp'); aside.write_text(sys.argv[2])\n"
+        code += "aside.rename(folder / 'config.json'); time.sleep(1)\n"
+        code += "(folder / 'results.json').write_text(sys.argv[3])"
+        return [sys.executable, "-c", code, str(self.folder), config, results]
+
+
+def test_runs_of_two_lengths_begun_at_once_are_two(tmp_path):
+    table, outcomes = TABLES["table2"], []
+    short, long, again = (
+        RecordedJob(**vars(make_job(table, table.row("implicit"), 0, epochs, tmp_path))) for epochs in (2, 3, 3)
+    )
+    assert short.folder == long.folder  # it is free: who comes first takes it
+    threads = [
+        threading.Thread(target=lambda job=job: outcomes.append(run_job(job, tmp_path / "stop", 1)))
+        for job in (short, long, again)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(900)
+    assert outcomes == [Outcome("finished")] * 3
+    assert short.results() == {"epochs": 2} and long.results() == again.results() == {"epochs": 3}
+    assert {short.folder.name, long.folder.name} == {"seed-0", "seed-0-2"}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asking the kernel for a signal at the parent's end is Linux's")
 def test_process_whose_worker_is_killed_saves(job, tmp_path):
     running = job(
@@ -118,8 +160,8 @@ def test_process_whose_worker_is_killed_saves(job, tmp_path):
     )
     worker = subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.path += sys.argv[1:3]\nfrom pathlib import Path\n"
-         "from test_reproduction_jobs import ScriptedJob, run_job\n"
-         "run_job(ScriptedJob('t', 'r', 'ROW', 0, 10, (), Path(sys.argv[3]), sys.argv[4]), Path('never'), 1)",
+         "from test_reproduction_jobs import ScriptedJob, Settings, run_job\n"
+         "run_job(ScriptedJob('t', 'r', 'ROW', 0, 10, (), Path(sys.argv[3]), Settings(), sys.argv[4]), Path('never'), 1)",
          str(SCRIPTS), os.path.dirname(__file__), str(running.folder), running.code],
         env=user_environment(), cwd=tmp_path,
     )  # fmt: skip
@@ -157,6 +199,35 @@ def test_signal_stops_the_running_job_and_begins_no_other(job, tmp_path):
     number, text = schedule([first, second], tmp_path)
     assert number == signal.SIGTERM and second.results() is None
     assert (first.folder / "saved").exists() and "seed 0 stopped" in text
+
+
+@pytest.mark.parametrize("threads, gpu, words", [
+    (5, False, "--threads 5: the largest machine has 4 cores for Ray; use --threads 4"),  # though there are 6 in all
+    (3, True, "--threads 3: the largest machine with a GPU has 2 cores for Ray; use --threads 2"),
+])  # fmt: skip
+def test_a_run_that_no_machine_can_take_is_refused(threads, gpu, words):
+    machines = [{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}, {"memory": 1e9}]
+    check_machines(machines, threads - 1, gpu)
+    with pytest.raises(SettingsError, match=f"^{words}$"):
+        check_machines(machines, threads, gpu)
+
+
+def test_where_nothing_fits_the_remedy_is_another():
+    with pytest.raises(SettingsError, match="--device cuda: Ray sees no GPU here; use --device cpu"):
+        check_machines([{"CPU": 4.0}], 1, True)
+    with pytest.raises(SettingsError, match="start Ray there with --num-cpus"):
+        check_machines([{"memory": 1e9}], 1, False)
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (requirements-sweep.txt)")
+@pytest.mark.parametrize("command", ["table1 --threads 9999", "table5 --threads 9999", "table5 --device cuda"])
+def test_commands_that_ray_could_never_serve_end_with_one_line(tmp_path, command):
+    if "cuda" in command and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    words = [sys.executable, str(SCRIPTS / "reproduce.py"), *command.split(), "--work_dir", str(tmp_path / "runs")]
+    run = subprocess.run(words, env=user_environment(), capture_output=True, text=True, timeout=900, check=False)
+    flag = " ".join(command.split()[1:])
+    assert run.returncode == 1 and run.stderr.startswith(f"error: {flag}: ") and run.stderr.count("\n") == 1, run.stderr
 
 
 # the overview

@@ -113,10 +113,36 @@ def test_help_and_wrong_flags_do_not_wait_for_torch(text, status):
     assert run.stderr.count("\n") == (status != 0)
 
 
+@pytest.mark.parametrize("flags", ["--jobs 2", "--threads 2", "--address auto", "--data_dir data", "--device cuda",
+                                   "--wandb offline", "--wandb_project p", "--dry_run", "--missing", "--trials 3"])  # fmt: skip
+def test_nothing_that_runs_goes_with_report(flags, capsys):
+    command = "table5" if "trials" in flags else "tables"
+    parse_reproduce([command, *flags.split()])
+    with pytest.raises(SystemExit, match="2"):
+        parse_reproduce([command, "--report", *flags.split()])
+    assert f"--report runs nothing: leave out {flags.split()[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["table5 --seeds 0", "figures --seeds 0", "figures --work_dir runs"])
+def test_no_command_takes_a_flag_that_it_would_ignore(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse_reproduce(command.split())
+    assert "unrecognized arguments: --" in capsys.readouterr().err
+
+
 def test_folders_of_shortened_runs_are_their_own():
     assert parse_reproduce(["table2"]).results_dir == REPOSITORY / "results" / "paper"
     short = parse_reproduce(["table2", "--epochs", "3"])
     assert short.work_dir.name == short.results_dir.name == "paper_3-epochs"
+
+
+def test_the_committed_folders_are_known_by_relative_names(monkeypatch):
+    monkeypatch.chdir(REPOSITORY / "DEQ-Quantum")
+    wanted = parse_reproduce(["report"])
+    for flags in (["--results_dir", "../results/paper"], ["--images_dir", "../images/paper"]):
+        given = parse_reproduce(["report", *flags])
+        assert (given.results_dir, given.images_dir) == (wanted.results_dir, wanted.images_dir)
+    assert parse_reproduce(["report", "--results_dir", "../results/trial"]).images_dir != wanted.images_dir
 
 
 def test_dry_run_prints_commands_that_parse_and_writes_nothing(run_script, tmp_path):

@@ -4,19 +4,23 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb_reader import _records, read_offline_run
 
-from reproduction import report, tables
+from reproduction import pictures, report, tables
 import reproduce
 from reproduction.collect import collect, curves, kept_path, read_kept
 from reproduction.jobs import make_job
@@ -90,6 +94,7 @@ def finished_job(tmp_path):
     job = make_job(TABLE, TABLE.row("implicit"), 0, 100, tmp_path / "runs")
     job.folder.mkdir(parents=True)
     settings = parse_command_line(list(job.flags)).settings.to_dict()
+    (job.folder / "config.json").write_text(json.dumps(settings))
     (job.folder / "results.json").write_text(json.dumps(result(0, 0.75, settings=settings)))
     (job.folder / "metrics.csv").write_text(
         "event,train_step,epoch,mode,train_loss,val_acc,val_spectral_radius\n"
@@ -117,6 +122,16 @@ def test_missing_leaves_out_what_is_kept(finished_job, tmp_path, capsys):
         reproduce.main([*words, *more])
         count, *commands = capsys.readouterr().out.splitlines()
         assert count.startswith(f"0 of {len(seeds)} runs") and [c.split("--seed ")[1][0] for c in commands] == seeds
+
+
+def test_missing_shows_what_is_kept_beside_what_it_runs(finished_job, tmp_path, capsys):
+    collect([finished_job], tmp_path / "results")
+    words = ["table2", "--rows", "implicit", "--seeds", "0", "--missing", "--results_dir", str(tmp_path / "results")]
+    reproduce.main([*words, "--work_dir", str(tmp_path / "elsewhere")])
+    text = capsys.readouterr().out
+    assert "0 of 0 runs" in text and "| IMPLICIT | 75.00 | 73.68 |" in text and "Not run yet" not in text
+    copy = kept_path(finished_job, tmp_path / "elsewhere" / "shown").with_suffix(".csv")
+    assert copy.read_text() == kept_path(finished_job, tmp_path / "results").with_suffix(".csv").read_text()
 
 
 def test_kept_results_of_other_settings_do_not_count(finished_job, tmp_path):
@@ -288,6 +303,37 @@ def wandb_run(folder: Path) -> dict[str, str]:
     records = [Record.FromString(content) for content in _records(file.read_bytes())]
     (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
     return {"group": run.run_group, "job_type": run.job_type, "name": run.display_name}
+
+
+def test_each_table_has_a_summary_in_its_own_group(tmp_path, monkeypatch):
+    runs = []
+
+    def init(**about):
+        runs.append({"group": about["group"], "job_type": about["job_type"], "logged": set()})
+        log = runs[-1]["logged"]
+        return SimpleNamespace(log=log.update, summary={}, finish=lambda: None, id=str(len(runs)))
+
+    wandb = SimpleNamespace(init=init, Settings=dict, Table=dict, Image=str)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    stems = ("training_table1", "training_table2", "confusion_table2", "spectral_radius")
+    monkeypatch.setattr(pictures, "draw_results", lambda *folders: [tmp_path / f"{stem}.png" for stem in stems])
+    contents = [build_table(TABLES[name], 100, [0], {}) for name in ("table1", "table2")]
+    options = Namespace(wandb_project="tests", wandb="offline", work_dir=tmp_path)
+    reproduce._log_summaries(contents, tmp_path, options)
+    assert runs == [
+        {"group": "table1", "job_type": "summary", "logged": {"table1", "training_table1", "spectral_radius"}},
+        {"group": "table2", "job_type": "summary", "logged": {"table2", *stems[1:]}},
+    ]
+
+
+def test_the_readme_finds_every_offline_run(tmp_path):
+    (command,) = re.findall(r"`(find runs/paper [^`]+)`", (REPOSITORY / "README.md").read_text())
+    folders = ("table2/implicit/seed-0", "table5/mnist4/direct-2/lr-0.05", "summary")
+    for folder in folders:
+        (tmp_path / "runs" / "paper" / folder / "wandb" / "offline-run-1" / "files").mkdir(parents=True)
+    echoed = ["echo" if word == "wandb" else word for word in shlex.split(command)]
+    found = subprocess.run(echoed, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    assert found[0] == "sync" and set(found[1:]) == {f"runs/paper/{folder}/wandb/offline-run-1" for folder in folders}
 
 
 def test_wandb_groups_runs_and_ends_with_a_summary(tmp_path, tiny_data):

@@ -65,7 +65,7 @@ def test_trials_leave_the_committed_results_alone(flags, folder):
     results = REPOSITORY / "results" / folder
     assert options.results_dir == results
     assert options.images_dir == (REPOSITORY / "images" / "paper" if folder == "paper" else results / "images")
-    assert parse_command_line(["theory", *flags.split(), "--results_dir", "mine"]).results_dir == Path("mine")
+    assert parse_command_line(["theory", *flags.split(), "--results_dir", "mine"]).results_dir == Path("mine").resolve()
 
 
 @pytest.fixture

@@ -12,39 +12,71 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-def connect(address: str | None, n_cpus: int | None):
+def connect(address: str | None, slots: int | None, threads: int, gpu: bool):
     """Connect to Ray.
 
     Args:
         address: of a running cluster, "auto" for the one in reach; None starts Ray on this machine.
-        n_cpus: cores to use on this machine; None: all that this process may use.
+        slots: runs at once, for which it is given cores on this machine; None: all that this process may use.
+        threads: cores that a run takes.
+        gpu: whether runs need GPUs.
 
     Returns:
         The module `ray`, connected.
 
     Raises:
         ImportError: Ray is not installed.
-        SettingsError: no cluster answers, or Ray does not start.
+        SettingsError: no cluster answers, Ray does not start, or no machine has what a run takes.
     """
     import ray  # here: seconds, and an extra that need not be installed
 
+    _start(ray, address, slots and slots * threads)
+    try:
+        check_machines([node["Resources"] for node in ray.nodes() if node["Alive"]], threads, gpu)
+    except SettingsError:
+        ray.shutdown()
+        raise
+    return ray
+
+
+def check_machines(machines: list[dict[str, float]], threads: int, gpu: bool) -> None:
+    """Refuse a run that no machine can take: Ray would wait for one without end, and without a word.
+
+    Args:
+        machines: what Ray counts on each, as {"CPU": 2.0, "GPU": 1.0}.
+        threads, gpu: as in `connect`.
+
+    Raises:
+        SettingsError: one line with the flag, what the largest machine has, and the remedy.
+    """
+    if gpu:
+        machines = [machine for machine in machines if machine.get("GPU")]
+        if not machines:
+            raise SettingsError("--device cuda: Ray sees no GPU here; use --device cpu")
+    most = int(max(machine.get("CPU", 0) for machine in machines))
+    if threads > most:
+        kind = "machine with a GPU" if gpu else "machine"
+        remedy = f"use --threads {most}" if most else "start Ray there with --num-cpus"
+        raise SettingsError(f"--threads {threads}: the largest {kind} has {most} cores for Ray; {remedy}")
+
+
+def _start(ray, address: str | None, n_cpus: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is not None:
         try:
             ray.init(address, **quiet)
         except Exception as error:  # which it is depends on what is wrong with the address
             raise SettingsError(f"--address {address}: no Ray cluster answers there ({_line(error)})") from error
-        return ray
+        return
     here = {"num_cpus": n_cpus or cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
     for attempt in range(1, STARTS + 1):
         try:
             ray.init("local", **here, **quiet)
-            break
+            return
         except Exception as error:  # Ray raises a plain Exception where it is late
             ray.shutdown()
             if attempt == STARTS:
                 raise SettingsError(f"Ray does not start, try again where less is running ({_line(error)})") from error
-    return ray
 
 
 def cores() -> int:

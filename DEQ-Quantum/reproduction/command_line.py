@@ -9,6 +9,7 @@ from utils.cli import OneLineParser
 from utils.settings import DATASETS, REPOSITORY
 
 SEEDS = (0, 1, 2)
+TRIALS = 20
 HTML_IN_RESULTS = Path("")
 
 EXAMPLES = """examples:
@@ -47,8 +48,23 @@ def _integer(minimum: int):
 COUNT = _integer(1)
 
 
-def _folders() -> argparse.ArgumentParser:
-    """Flags of every command: where runs and results lie."""
+def _results() -> argparse.ArgumentParser:
+    """Flags of every command: where results lie."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument(
+        "--results_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of what is kept of them (default: results/paper, with --epochs N results/paper_N-epochs)",
+    )
+    flags.add_argument(
+        "--epochs", type=COUNT, metavar="N", help="runs of so many epochs, not of as many as the paper's"
+    )
+    return flags
+
+
+def _runs() -> argparse.ArgumentParser:
+    """Flags of commands that look at runs."""
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument(
         "--work_dir",
@@ -56,13 +72,12 @@ def _folders() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of the runs, <table>/<row>/seed-<n> (default: runs/paper, with --epochs N runs/paper_N-epochs)",
     )
-    flags.add_argument(
-        "--results_dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of what is kept of them (default: results/paper, with --epochs N results/paper_N-epochs)",
-    )
-    flags.add_argument("--epochs", type=COUNT, metavar="N", help="train for so long, not as long as the paper")
+    return flags
+
+
+def _seeds() -> argparse.ArgumentParser:
+    """Flags of commands that repeat runs; each trial of a search is a single one."""
+    flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument(
         "--seeds", type=_integer(0), nargs="+", default=list(SEEDS), metavar="N", help="(default: 0 1 2)"
     )
@@ -98,7 +113,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    parents = [_folders(), _running()]
+    searching = [_results(), _runs(), _running()]
+    parents = [*searching, _seeds()]
     for table in TABLES.values():
         about = f"{table.title}: {len(table.rows)} rows of {table.epochs} epochs"
         command = commands.add_parser(table.name, help=about, description=about, parents=parents)
@@ -112,23 +128,22 @@ def build_parser() -> argparse.ArgumentParser:
     _add_missing(command)
     _add_report(command)
     about = "search the hyper-parameters of Table 5 on the validation set (needs requirements-sweep.txt)"
-    command = commands.add_parser("table5", help=about, description=about, parents=parents)
+    command = commands.add_parser("table5", help=about, description=about, parents=searching)
     command.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="(default: all)")
     command.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="(default: all)")
     command.add_argument(
         "--trials",
         type=COUNT,
-        default=20,
+        default=TRIALS,
         metavar="N",
-        help="choices tried of each model on each data set (default: 20)",
+        help=f"choices tried of each model on each data set (default: {TRIALS})",
     )
-    command.set_defaults(rows=None)
     _add_report(command)
     about = "draw Figures 1 to 3 and those of the kept results"
-    command = commands.add_parser("figures", help=about, description=about, parents=[_folders()])
+    command = commands.add_parser("figures", help=about, description=about, parents=[_results()])
     _add_images(command)
     about = "keep what is finished; write all tables, figures and the README's tables anew"
-    command = commands.add_parser("report", help=about, description=about, parents=[_folders()])
+    command = commands.add_parser("report", help=about, description=about, parents=[_results(), _runs(), _seeds()])
     _add_images(command)
     command.add_argument(
         "--html",
@@ -163,7 +178,7 @@ def _add_theory(commands) -> None:
         "with --runs, a folder that says so, as results/paper_digits_seed-1_runs)",
     )
     _add_images(command)
-    command.set_defaults(epochs=None, seeds=[], work_dir=None)
+    command.set_defaults(epochs=None)
 
 
 def _add_images(command: argparse.ArgumentParser) -> None:
@@ -189,12 +204,21 @@ def _add_report(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if getattr(options, "rows", None):
+        parser.error("--report shows whole tables: leave out --rows")
+    idle = {action.dest: action.default for action in _running()._actions} | {"missing": False, "trials": TRIALS}
+    for name, default in idle.items():
+        if getattr(options, name, default) != default:
+            parser.error(f"--report runs nothing: leave out --{name}")
+
+
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it is wrong."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if getattr(options, "report", False) and options.rows:
-        parser.error("--report shows whole tables: leave out --rows")
+    if getattr(options, "report", False):
+        _refuse_beside_report(parser, options)
     # trials of a search are seldom as long as the paper's runs: its table says how long, cell by cell
     shortened = options.epochs is not None and options.command != "table5"
     apart = [f"{options.epochs}-epochs"] if shortened else []
@@ -206,13 +230,16 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
         }
         apart = [name for name, differs in changed.items() if differs]
     folder = "_".join(["paper", *apart])
-    options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
-    options.results_dir = options.results_dir or REPOSITORY / "results" / folder
+    if "work_dir" in options:
+        options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
+    # resolved, so that the committed folders are known however they are written
+    options.results_dir = (options.results_dir or REPOSITORY / "results" / folder).resolve()
     if "images_dir" in options:
         of_paper = options.results_dir == REPOSITORY / "results" / "paper"
         images = REPOSITORY / "images" / "paper" if of_paper else options.results_dir / "images"
-        options.images_dir = options.images_dir or images
+        options.images_dir = (options.images_dir or images).resolve()
     if getattr(options, "html", None) == HTML_IN_RESULTS:
         options.html = options.results_dir / "report.html"
-    options.seeds = list(dict.fromkeys(options.seeds))
+    if "seeds" in options:
+        options.seeds = list(dict.fromkeys(options.seeds))
     return options

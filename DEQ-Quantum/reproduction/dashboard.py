@@ -8,11 +8,11 @@ from pathlib import Path
 from reproduction.tables import MEASURES
 
 
-def log_summary(contents: list[dict], images: list[Path], project: str, mode: str, folder: Path) -> str:
-    """Log tables and figures.
+def log_summary(content: dict, images: list[Path], project: str, mode: str, folder: Path) -> str:
+    """Log a table and its figures.
 
     Args:
-        contents: of `build_table`, at least one.
+        content: of `build_table`.
         images: PNG files.
         project, mode: as in train_qdeq.py, --wandb_project and --wandb.
         folder: where wandb keeps its files.
@@ -22,22 +22,21 @@ def log_summary(contents: list[dict], images: list[Path], project: str, mode: st
     """
     import wandb  # here: it takes a second, and only this function needs it
 
-    group = contents[0]["table"] if len(contents) == 1 else "tables"
+    table = content["table"]
     folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         project=project,
-        name=f"{group} summary",
-        group=group,
+        name=f"{table} summary",
+        group=table,
         job_type="summary",
         dir=folder,
         mode=mode,
         settings=wandb.Settings(silent=True),
     )
-    for content in contents:
-        columns, lines = table_of(content)
-        run.log({content["table"]: wandb.Table(columns=columns, data=lines)})
-        for row in content["rows"]:
-            run.summary[f"{content['table']}/{row['row']}/test_acc"] = row["test_acc"]["mean"]
+    columns, lines = table_of(content)
+    run.log({table: wandb.Table(columns=columns, data=lines)})
+    for row in content["rows"]:
+        run.summary[f"{table}/{row['row']}/test_acc"] = row["test_acc"]["mean"]
     run.log({image.stem: wandb.Image(str(image)) for image in images})
     run.finish()
     return run.id

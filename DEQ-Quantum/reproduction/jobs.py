@@ -1,8 +1,8 @@
 """One job: one row of a table with one seed, run as a train_qdeq.py process of its own.
 
 A job is named by its settings: a run folder with the same settings is that job's run, finished or to be continued, and
-a run with any other settings is left alone. Nothing here imports torch, so that a worker which only waits for
-its process stays small.
+a run with any other settings is left alone, also one that another command begins meanwhile. Nothing here imports torch,
+so that a worker which only waits for its process stays small.
 """
 
 import csv
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from reproduction.rows import Row, Table
@@ -56,7 +56,8 @@ class Job:
         table, row, label: names of the table and the row, and what the row is called.
         seed, epochs: of the run.
         flags: of train_qdeq.py, all but where the run lies.
-        folder: the run's folder.
+        path: the run's folder, with a suffix where runs with other settings have taken that name.
+        settings: what the flags say.
     """
 
     table: str
@@ -65,16 +66,23 @@ class Job:
     seed: int
     epochs: int
     flags: tuple[str, ...]
-    folder: Path
+    path: Path
+    settings: Settings = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:
         return f"{self.label}, seed {self.seed}"
 
     @property
+    def folder(self) -> Path:
+        """Where the run lies, or would if it began now: until then another run may take the place."""
+        return _folder(self.path, self.settings)
+
+    @property
     def command(self) -> list[str]:
         """Starts the run, or goes on with it where it has begun."""
-        where = ["--restart", "--name", self.folder.name, "--work_dir", str(self.folder.parent)]
+        folder = self.folder
+        where = ["--restart", "--name", folder.name, "--work_dir", str(folder.parent)]
         return [sys.executable, str(TRAIN), *self.flags, *where]
 
     @property
@@ -131,19 +139,18 @@ def make_job(
     extra: tuple[str, ...] = (),
     name: str | None = None,
 ) -> Job:
-    """The job of a row and a seed, with the folder in which its run lies or will lie.
+    """The job of a row and a seed.
 
     Args:
         table, row, seed, epochs: what is trained.
-        work_dir: folder of all runs; this one's is <table>/<row>/seed-<n> in it, with a suffix where runs with other
-            settings have taken that name.
+        work_dir: folder of all runs; this one's is <table>/<row>/seed-<n> in it.
         extra: further flags of train_qdeq.py: device, data folder, trackers.
         name: of the run's folder, in place of seed-<n>.
     """
     flags = (*flags_of(table, row, epochs), "--seed", str(seed), *extra)
-    wanted = parse_command_line(list(flags)).settings
-    folder = _folder(work_dir.resolve() / table.name / row.name / (name or f"seed-{seed}"), wanted)
-    return Job(table.name, row.name, row.label, seed, epochs, flags, folder)
+    path = work_dir.resolve() / table.name / row.name / (name or f"seed-{seed}")
+    settings = parse_command_line(list(flags)).settings
+    return Job(table.name, row.name, row.label, seed, epochs, flags, path, settings)
 
 
 def same_run(saved: dict, wanted: Settings) -> bool:
@@ -175,40 +182,47 @@ def run_job(job: Job, stop_path: Path, threads: int) -> Outcome:
     """Train a job to its end, from its last checkpoint if it has one; a process that is killed is started again.
 
     Two workers never write one run: a lock beside its folder is held for as long as its process lives, even where
-    the worker that started it is gone.
+    the worker that started it is gone. While one waits for it, the folder may turn out to be that of a run with other
+    settings: then it looks for another.
 
     Args:
         job: what to run.
         stop_path: once this file exists, the run is asked to save and stop.
         threads: of the process.
     """
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    with (job.folder.parent / f".{job.folder.name}.lock").open("w") as lock:
-        if not _acquire(lock, stop_path):
-            return Outcome("stopped")
-        for _ in range(ATTEMPTS):
-            if job.results() is not None:
-                return Outcome("finished")
-            if stop_path.exists():
-                return Outcome("stopped")
-            status, message = _train(job, stop_path, threads, lock.fileno())
-            if job.results() is not None:
-                return Outcome("finished")
-            if stop_path.exists():
-                return Outcome("stopped")
-            if status >= 0 and status not in STOPPED_BY:
-                return Outcome("failed", message or f"exit status {status}")
-    return Outcome("failed", f"killed {ATTEMPTS} times (out of memory?)")
-
-
-def _acquire(lock, stop_path: Path) -> bool:
+    job.path.parent.mkdir(parents=True, exist_ok=True)
     while not stop_path.exists():
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:  # another command is at this run, or what a lost worker has left
-            time.sleep(POLL)
-    return False
+        folder = job.folder
+        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+            if _acquire(lock) and job.folder == folder:
+                return _run(job, stop_path, threads, lock.fileno())
+        time.sleep(POLL)  # another command is at this run, or what a lost worker has left
+    return Outcome("stopped")
+
+
+def _acquire(lock) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _run(job: Job, stop_path: Path, threads: int, lock: int) -> Outcome:
+    """`run_job`, once the lock is held."""
+    for _ in range(ATTEMPTS):
+        if job.results() is not None:
+            return Outcome("finished")
+        if stop_path.exists():
+            return Outcome("stopped")
+        status, message = _train(job, stop_path, threads, lock)
+        if job.results() is not None:
+            return Outcome("finished")
+        if stop_path.exists():
+            return Outcome("stopped")
+        if status >= 0 and status not in STOPPED_BY:
+            return Outcome("failed", message or f"exit status {status}")
+    return Outcome("failed", f"killed {ATTEMPTS} times (out of memory?)")
 
 
 def _train(job: Job, stop_path: Path, threads: int, lock: int) -> tuple[int, str]:

@@ -67,17 +67,14 @@ class RayPool:
 
     Raises:
         ImportError: Ray is not installed.
-        SettingsError: Ray does not start or answer, or has no GPU.
+        SettingsError: Ray does not start or answer, or no machine has the cores or the GPU that a job takes.
     """
 
     def __init__(self, stop_path: Path, threads: int, slots: int | None, address: str | None, gpu: bool):
-        ray = connect(address, slots and slots * threads)
+        ray = connect(address, slots, threads, gpu)
         self._ray, self._stop_path, self._threads = ray, stop_path, threads
         resources = ray.cluster_resources()
         n_gpus = resources.get("GPU", 0.0)
-        if gpu and not n_gpus:
-            ray.shutdown()
-            raise SettingsError("--device cuda: Ray sees no GPU here; use --device cpu")
         self.slots = slots or max(1, int(n_gpus if gpu else resources["CPU"] // threads))
         share = min(1.0, n_gpus / self.slots) if gpu else 0.0
         self._task = ray.remote(num_cpus=threads, num_gpus=share, max_retries=LOST_WORKERS)(run_job)
@@ -104,7 +101,7 @@ def open_pool(stop_path: Path, threads: int, slots: int | None, address: str | N
     """Ray where it is installed, else one job after another, which is said in a line.
 
     Raises:
-        SettingsError: an address without Ray, or one that does not answer.
+        SettingsError: an address without Ray, or as `RayPool` says.
     """
     try:
         return RayPool(stop_path, threads, slots, address, gpu)

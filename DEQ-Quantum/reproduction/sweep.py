@@ -18,20 +18,23 @@ DATA = {"mnist4": "table1", "mnist10": "table2", "fashion10": "table3", "cifar10
 LEARNING_RATES = (0.005, 0.0075, 0.01, 0.05, 0.1)
 JACOBIAN = {"jac_loss_weight": (0.0, 0.5, 0.8), "jac_loss_freq": (0.0, 0.5, 0.8, 1.0)}
 WARMUP = {"pretrain_steps": (1875, 2355, 3750), "n_layer": (1, 2)}
+# Table 5's choice for CIFAR-10 is 2350, which Appendix E's space lacks: it takes the place of 2355, five steps away
+WARMUP_OF = {"cifar10": WARMUP | {"pretrain_steps": (1875, 2350, 3750)}}
+STOPPED_EARLY = "stopped_early"  # a file in the run folder of a trial that the scheduler has stopped
 SEED = 0  # of every trial: the paper chooses by single runs too
 
 
-def space_of(model: str) -> dict[str, tuple]:
-    """What is searched for a model: the values of each flag."""
+def space_of(data: str, model: str) -> dict[str, tuple]:
+    """What is searched for a model on a data set: the values of each flag."""
     space: dict[str, tuple] = {"lr": LEARNING_RATES}
     if model in ("implicit", "warmup"):
         space |= JACOBIAN
-    return space | WARMUP if model == "warmup" else space
+    return space | WARMUP_OF.get(data, WARMUP) if model == "warmup" else space
 
 
-def choices_of(model: str) -> list[dict]:
+def choices_of(data: str, model: str) -> list[dict]:
     """Every choice that there is."""
-    space = space_of(model)
+    space = space_of(data, model)
     every = [dict(zip(space, values)) for values in product(*space.values())]
     return [choice for choice in every if choice == canonical(choice)]
 
@@ -46,7 +49,7 @@ def canonical(choice: dict) -> dict:
 def papers_choice(data: str, model: str) -> dict:
     """Table 5's best, as a choice in the space."""
     best = KINDS[model] | TABLE_5[data][model]
-    return canonical({name: best.get(name, 0.0) for name in space_of(model)})
+    return canonical({name: best.get(name, 0.0) for name in space_of(data, model)})
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Search:
 
     Attributes:
         data, model: keys of `DATA` and `MODELS`.
-        epochs: of a trial.
+        epochs: of a trial; searches of other lengths are other searches.
         work_dir: its runs lie in <work_dir>/table5/<data>/<model>.
         extra: further flags of train_qdeq.py.
     """
@@ -84,6 +87,26 @@ class Search:
         return make_job(table, row, SEED, self.epochs, self.work_dir / "table5", self.extra, name=name)
 
 
+def searches_in(work_dir: Path) -> list[Search]:
+    """Every search that has runs in a folder of runs, one for each length that their settings name."""
+    return [
+        Search(data, model, epochs, work_dir)
+        for data in DATA
+        for model in MODELS
+        for epochs in _lengths(work_dir / "table5" / data / model)
+    ]
+
+
+def _lengths(folder: Path) -> list[int]:
+    lengths = set()
+    for path in folder.glob("*/config.json"):
+        try:
+            lengths.add(json.loads(path.read_text())["epochs"])
+        except (OSError, ValueError, KeyError, TypeError):  # damaged: no trial of any search
+            continue
+    return sorted(lengths)
+
+
 @dataclass(frozen=True)
 class Trial:
     """What is known of one choice; accuracies in %, `test_acc` None of a trial that was stopped early."""
@@ -95,14 +118,14 @@ class Trial:
 
 
 def trials_of(search: Search) -> list[Trial]:
-    """All trials whose run folders are there, the best on the validation set first."""
+    """All trials that have ended, finished or stopped early, the best on the validation set first."""
     trials = []
-    for choice in choices_of(search.model):
+    for choice in choices_of(search.data, search.model):
         job = search.job(choice)
         progress, results = job.progress(), job.results()
         if results is not None:
             trials.append(Trial(choice, results["epochs"], 100 * results["best_val_acc"], 100 * results["test_acc"]))
-        elif progress is not None:
+        elif progress is not None and (job.folder / STOPPED_EARLY).exists():
             trials.append(Trial(choice, progress.epoch, 100 * progress.val_acc, None))
     return sorted(trials, key=lambda trial: (trial.test_acc is None, -trial.val_acc))
 
@@ -113,25 +136,27 @@ def write_report(searches: list[Search], results_dir: Path) -> str | None:
     Returns:
         The Markdown; None, and nothing written, where no trial is finished.
     """
-    cells = {(search.data, search.model): [vars(trial) for trial in trials_of(search)] for search in searches}
     kept_path = results_dir / "table5" / "trials.json"
-    kept = json.loads(kept_path.read_text()) if kept_path.exists() else []
-    found = [
-        {"data": search.data, "model": search.model, "epochs": search.epochs, "seed": SEED, "trials": trials}
-        for search in searches
-        if (trials := cells[search.data, search.model]) and trials[0]["test_acc"] is not None
-    ]
-    replaced = {(cell["data"], cell["model"]) for cell in found}
-    found += [cell for cell in kept if (cell["data"], cell["model"]) not in replaced]
-    if not found:
+    cells = {_key(cell): cell for cell in (json.loads(kept_path.read_text()) if kept_path.exists() else [])}
+    for search in searches:
+        trials = [vars(trial) for trial in trials_of(search)]
+        if trials and trials[0]["test_acc"] is not None:
+            about = {"data": search.data, "model": search.model, "epochs": search.epochs, "seed": SEED}
+            cells[_key(about)] = about | {"trials": trials}
+    if not cells:
         return None
-    found.sort(key=lambda cell: (list(DATA).index(cell["data"]), list(MODELS).index(cell["model"])))
+    found = [cells[key] for key in sorted(cells)]
     text = markdown(found)
     kept_path.parent.mkdir(parents=True, exist_ok=True)
     write_text(kept_path, json.dumps(found, indent=1) + "\n")
     write_json(kept_path.with_name("table.json"), {"cells": [_summary(cell) for cell in found]})
     write_text(kept_path.with_name("table.md"), text + "\n")
     return text
+
+
+def _key(cell: dict) -> tuple[int, int, int]:
+    """Of a search of one length, in the order of Table 5."""
+    return list(DATA).index(cell["data"]), list(MODELS).index(cell["model"]), cell["epochs"]
 
 
 def _summary(cell: dict) -> dict:

@@ -4,32 +4,44 @@ Optuna proposes, from the paper's choice on; ASHA stops trials that are hopeless
 both in <search>/tune, and a trial's run folder keeps the trial. Imported only where Ray and Optuna are needed.
 """
 
+import logging
 import os
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # before the import: metrics.csv is the log
+# before the import: metrics.csv is the log, and `Lines` tells of trials that fail
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 
 from optuna import logging as optuna_logging
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from reproduction.jobs import POLL, Outcome, Progress, run_job
-from reproduction.sweep import SEED, Search, canonical, choices_of, papers_choice, space_of
+from reproduction.jobs import POLL, Job, Outcome, Progress, run_job
+from reproduction.sweep import SEED, STOPPED_EARLY, Search, canonical, choices_of, papers_choice, space_of
 
 METRIC = "val_acc"
 FEWEST_EPOCHS = 5  # of a trial before it may be stopped
 KEPT = 3  # of so many trials one goes on
+
+# our own last line says how a search ended
+logging.getLogger("ray.tune.tune").addFilter(lambda record: "Trials did not complete" not in record.getMessage())
+
+
+def job_of(search: Search, config: dict) -> Job:
+    """The run of a trial, from what Tune knows of it."""
+    return search.job({name: config[name] for name in space_of(search.data, search.model)})
 
 
 class TrialOfSearch(tune.Trainable):
     """A trial as Tune sees it: each step is a validation of its run, which goes on in a process of its own."""
 
     def setup(self, config: dict, search: Search, threads: int) -> None:
-        self._job = search.job({name: config[name] for name in space_of(search.model)})
+        self._job = job_of(search, config)
+        (self._job.folder / STOPPED_EARLY).unlink(missing_ok=True)  # by a search of fewer trials: now it goes on
         self._here = tempfile.TemporaryDirectory()  # of this machine: the trial's process runs here too
         self._stop_path = Path(self._here.name) / "stop"
         self._seen, self._outcome = 0.0, None
@@ -43,14 +55,14 @@ class TrialOfSearch(tune.Trainable):
         """Wait for the next validation.
 
         Raises:
-            RuntimeError: the run failed.
+            RuntimeError: the run failed; the message names it and says why.
         """
         while True:
             # asked first, so that the last validation is read after the run has ended
             outcome: Outcome | None = self._outcome
             progress: Progress | None = self._job.progress()
             if outcome is not None and outcome.status != "finished":
-                raise RuntimeError(f"{outcome.status} {outcome.message}: {self._job.shown_command}")
+                raise RuntimeError(f"{self._job.label}: {outcome.message or outcome.status}")
             last = progress is not None and progress.epoch >= self._job.epochs
             if progress is not None and progress.epoch > self._seen and (outcome is not None or not last):
                 self._seen = progress.epoch
@@ -74,7 +86,7 @@ class Lines(tune.Callback):
     """A line for each trial that ends."""
 
     def on_trial_complete(self, iteration: int, trials: list, trial, **info) -> None:
-        self._say(trials, trial, "ended")
+        self._say(trials, trial, "ended" if _is_done(trial.last_result) else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list, trial, **info) -> None:
         self._say(trials, trial, "failed")
@@ -87,7 +99,7 @@ class Lines(tune.Callback):
         print(f"{time.strftime('%H:%M')}  trial {ended} {how}: {choice}: {accuracy}", flush=True)
 
 
-def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> bool:
+def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> Outcome:
     """Run a search, from where it was stopped if it has begun.
 
     Args:
@@ -97,10 +109,11 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> bool:
         gpu: its share of one.
 
     Returns:
-        Whether all its trials have ended.
+        "finished" where all its trials have ended, "stopped" where Ctrl-C left some for the same command, else "failed"
+        with the first failed trial and its reason.
     """
     first = [papers_choice(search.data, search.model)]
-    every = choices_of(search.model)
+    every = choices_of(search.data, search.model)
     if n_trials >= len(every):
         first += [choice for choice in every if choice not in first]
         n_trials = len(every)
@@ -115,7 +128,7 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> bool:
     else:
         tuner = tune.Tuner(
             trainable,
-            param_space={flag: tune.choice(values) for flag, values in space_of(search.model).items()},
+            param_space={flag: tune.choice(values) for flag, values in space_of(search.data, search.model).items()},
             tune_config=tune.TuneConfig(
                 metric=METRIC,
                 mode="max",
@@ -130,5 +143,31 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> bool:
             ),
             run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0, callbacks=[Lines()]),
         )
-    results = tuner.fit()
-    return len(results) == n_trials and all((result.metrics or {}).get("done") for result in results)
+    results = list(tuner.fit())
+    _mark_stopped(search, results)
+    return _outcome(results, n_trials)
+
+
+def _mark_stopped(search: Search, results: list[tune.Result]) -> None:
+    """Tell the runs that the scheduler has stopped from those that an interruption did; two trials may share a run."""
+    known = [(job_of(search, result.config), _is_done(result.metrics)) for result in results if result.config]
+    left = {job for job, is_done in known if not is_done}
+    for job, _ in known:
+        if job not in left and job.results() is None and job.progress() is not None:
+            (job.folder / STOPPED_EARLY).touch()
+
+
+def _outcome(results: list[tune.Result], n_trials: int) -> Outcome:
+    left = [result for result in results if not _is_done(result.metrics)]
+    if len(results) < n_trials or any(result.error is None for result in left):
+        return Outcome("stopped")
+    if not left:
+        return Outcome("finished")
+    # of Ray's traceback the last line: the message of `TrialOfSearch.step`, or how a worker was lost
+    reason = str(left[0].error).strip().splitlines()[-1].removeprefix("RuntimeError: ")
+    return Outcome("failed", f"{len(left)} of {n_trials} trials failed; the first, {reason}")
+
+
+def _is_done(result: dict | None) -> bool:
+    """Whether a trial has met its end, or the scheduler's: a stopped search leaves the others as they are."""
+    return bool(result and result.get("done"))
