@@ -282,7 +282,7 @@ def test_overview_draws_over_itself_on_a_terminal(job):
 
 def test_overview_of_many_rows_stays_on_the_screen(job):
     template = job("")
-    rows = [replace(template, label=f"ROW-{n}", folder=template.folder / str(n)) for n in range(9)]
+    rows = [replace(template, label=f"ROW-{n}", path=template.path / str(n)) for n in range(9)]
     overview = Overview(rows, 1, StringIO())
     for row in rows:
         overview.started(row)

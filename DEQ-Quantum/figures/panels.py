@@ -93,15 +93,17 @@ def draw_panels(panels: list[Panel], columns: int) -> Figure:
     for axes in grid[len(panels) :]:
         axes.remove()
     for start in range(0, len(panels), columns):
-        _draw_legend(grid[start : min(start + columns, len(panels))])
+        row = grid[start : min(start + columns, len(panels))]
+        _draw_legend(row, is_full=len(row) == columns)
     return figure
 
 
-def _draw_legend(row) -> None:
+def _draw_legend(row, is_full: bool) -> None:
     """One legend right of the axes of a row; what is called the same looks the same in all of them."""
     handles = {label: handle for axes in row for handle, label in zip(*axes.get_legend_handles_labels())}
     style = {"frameon": False, "fontsize": 8, "labelcolor": INK, "borderaxespad": 0}
-    row[-1].legend(handles.values(), handles, loc="upper left", bbox_to_anchor=(1.03, 1), **style)
+    legend = row[-1].legend(handles.values(), handles, loc="upper left", bbox_to_anchor=(1.03, 1), **style)
+    legend.set_in_layout(is_full)  # elsewhere there is room, and columns need not make any
 
 
 def _draw_line(axes, line: Line, log_y: bool) -> None:
