@@ -34,10 +34,10 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 1100px;
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 1240px;
   margin: 2rem auto; padding: 0 1rem; }}
 h2 {{ border-bottom: 1px solid #e4e7eb; margin-top: 2.5rem; }}
-table {{ border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }}
 th, td {{ border-bottom: 1px solid #e4e7eb; padding: 0.3rem 0.7rem; text-align: left; white-space: nowrap; }}
 img {{ max-width: 100%; height: auto; }}
 figure {{ margin: 1.5rem 0; }}
