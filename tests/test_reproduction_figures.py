@@ -90,6 +90,13 @@ def test_accuracy_against_depth_shows_ours_the_papers_and_the_limit(tmp_path):
     assert list(figure.axes[0].get_xticks()) == [1, 2, 5, 10]
 
 
+def test_every_row_has_a_model_and_its_style():
+    for table in TABLES.values():
+        models = [pictures.RowData(row, [], {}).model for row in table.rows]
+        assert all(row.name in (model, row.name.partition("_")[0] + "_" + model) for row, model in zip(table.rows, models))
+        assert set(models) == set(pictures.STYLES)
+
+
 def test_accuracy_against_depth_keeps_seeds_apart(tmp_path):
     """A depth with fewer seeds shortens no other's mean."""
     shallow = pictures.load_rows(TABLES["table2"], make_results(tmp_path / "a", "table2", ("direct-1",), (1,)))

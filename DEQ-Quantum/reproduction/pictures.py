@@ -41,7 +41,8 @@ class RowData:
 
     @property
     def model(self) -> str:
-        return self.row.name.split("_")[-1]
+        """Which of MODELS or the baselines; before its name a row's may say of which family it is."""
+        return next(model for model in STYLES if f"_{self.row.name}".endswith(f"_{model}"))
 
 
 def load_rows(table: Table, results_dir: Path) -> list[RowData]:
