@@ -180,7 +180,7 @@ def _run_searches(searches: list[Search], options: argparse.Namespace) -> list[s
     failed = []
     for one in searches:
         print(f"{one.data} {one.model}", flush=True)
-        outcome = tuning.run_search(one, options.trials, options.threads, gpu)
+        outcome = tuning.run_search(one, options.trials, options.threads, gpu, options.jobs)
         if outcome.status == "stopped":
             print("stopped; the same command goes on")
             raise SystemExit(128 + signal.SIGINT)
@@ -232,9 +232,6 @@ def run_theory(options: argparse.Namespace) -> None:
         figures = theory.run(out, options.seed, data_dir, options.runs, theory.Plan(dataset=options.dataset))
     except (DataError, CheckpointError) as error:
         fail(error)
-    except KeyboardInterrupt:
-        print("\nstopped; what is measured is kept, the same command goes on")
-        raise SystemExit(128 + signal.SIGINT) from None
     for name, figure in figures.items():
         for suffix in ("svg", "png"):
             save_figure(figure, options.images_dir / f"{name}.{suffix}")
@@ -263,6 +260,9 @@ def main(arguments: list[str] | None = None) -> None:
         COMMANDS[options.command](options)
     except (SettingsError, OSError) as error:
         fail(error)
+    except KeyboardInterrupt:
+        print("\nstopped; what is done is kept, the same command goes on")
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def test_report_chooses_on_the_validation_set(tmp_path):
     make_trial(search, {"lr": 0.1}, 0.80, None, epoch=5)
     (search.job({"lr": 0.1}).folder / STOPPED_EARLY).touch()  # no candidate
     make_trial(search, {"lr": 0.01}, 0.81, None, epoch=5)  # interrupted, or running: not counted
-    assert [trial.choice["lr"] for trial in trials_of(search)] == [0.05, 0.0075, 0.1]
+    assert sorted(trial.choice["lr"] for trial in trials_of(search)) == [0.0075, 0.05, 0.1]
     text = write_report([search], tmp_path / "results")
     assert (
         "| fashion10 | DIRECT-5 | lr 0.05 | 72.00 | 70.00 | lr 0.0075 | 71.00 | 75.00 | 3 (1) | 10 (paper: 100) |"
@@ -124,6 +124,17 @@ def test_a_search_of_another_length_is_another_row(tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| mnist4")]
     assert ["60.00" in row and "| 5 (paper: 100) |" in row for row in rows] == [True, False]
     assert "90.00" in rows[1]
+
+
+def test_other_trials_of_the_same_search_take_nothing_away(tmp_path):
+    here, there = (Search("mnist4", "direct-2", 10, tmp_path / name) for name in ("here", "there"))
+    make_trial(here, {"lr": 0.01}, 0.9, 0.9)
+    make_trial(here, {"lr": 0.05}, 0.8, 0.8)
+    write_report([here], tmp_path)
+    make_trial(there, {"lr": 0.01}, 0.7, 0.6)
+    write_report([there], tmp_path)
+    trials = json.loads((tmp_path / "table5" / "trials.json").read_text())[0]["trials"]
+    assert [(trial["choice"]["lr"], trial["test_acc"]) for trial in trials] == [(0.05, 80.0), (0.01, 60.0)]
 
 
 @pytest.fixture

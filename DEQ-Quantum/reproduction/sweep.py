@@ -118,7 +118,7 @@ class Trial:
 
 
 def trials_of(search: Search) -> list[Trial]:
-    """All trials that have ended, finished or stopped early, the best on the validation set first."""
+    """All trials that have ended, finished or stopped early."""
     trials = []
     for choice in choices_of(search.data, search.model):
         job = search.job(choice)
@@ -127,11 +127,18 @@ def trials_of(search: Search) -> list[Trial]:
             trials.append(Trial(choice, results["epochs"], 100 * results["best_val_acc"], 100 * results["test_acc"]))
         elif progress is not None and (job.folder / STOPPED_EARLY).exists():
             trials.append(Trial(choice, progress.epoch, 100 * progress.val_acc, None))
-    return sorted(trials, key=lambda trial: (trial.test_acc is None, -trial.val_acc))
+    return trials
+
+
+def _best_first(trials: list[dict]) -> list[dict]:
+    """Those that are finished, the best on the validation set first, then those that were stopped early."""
+    return sorted(trials, key=lambda trial: (trial["test_acc"] is None, -trial["val_acc"]))
 
 
 def write_report(searches: list[Search], results_dir: Path) -> str | None:
     """Write <results_dir>/table5: every trial of every search as JSON, and the best beside the paper's as Markdown.
+
+    Trials that were kept before stay, but where the same choice has been run anew.
 
     Returns:
         The Markdown; None, and nothing written, where no trial is finished.
@@ -139,9 +146,12 @@ def write_report(searches: list[Search], results_dir: Path) -> str | None:
     kept_path = results_dir / "table5" / "trials.json"
     cells = {_key(cell): cell for cell in (json.loads(kept_path.read_text()) if kept_path.exists() else [])}
     for search in searches:
-        trials = [vars(trial) for trial in trials_of(search)]
+        about = {"data": search.data, "model": search.model, "epochs": search.epochs, "seed": SEED}
+        new = [vars(trial) for trial in trials_of(search)]
+        tried = [trial["choice"] for trial in new]
+        kept = cells.get(_key(about), {"trials": []})["trials"]
+        trials = _best_first(new + [trial for trial in kept if trial["choice"] not in tried])
         if trials and trials[0]["test_acc"] is not None:
-            about = {"data": search.data, "model": search.model, "epochs": search.epochs, "seed": SEED}
             cells[_key(about)] = about | {"trials": trials}
     if not cells:
         return None

@@ -99,7 +99,7 @@ class Lines(tune.Callback):
         print(f"{time.strftime('%H:%M')}  trial {ended} {how}: {choice}: {accuracy}", flush=True)
 
 
-def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> Outcome:
+def run_search(search: Search, n_trials: int, threads: int, gpu: float, at_once: int | None) -> Outcome:
     """Run a search, from where it was stopped if it has begun.
 
     Args:
@@ -107,6 +107,7 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> Outco
         n_trials: how many proposals are looked at; where there are not more choices, each of them once.
         threads: cores of a trial.
         gpu: its share of one.
+        at_once: trials; None: as many as Ray has cores for. A search that goes on keeps what it began with.
 
     Returns:
         "finished" where all its trials have ended, "stopped" where Ctrl-C left some for the same command, else "failed"
@@ -133,6 +134,7 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float) -> Outco
                 metric=METRIC,
                 mode="max",
                 num_samples=n_trials,
+                max_concurrent_trials=at_once,
                 search_alg=OptunaSearch(seed=SEED, points_to_evaluate=first),
                 scheduler=ASHAScheduler(
                     time_attr="epoch",
