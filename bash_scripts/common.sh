@@ -14,7 +14,8 @@ usage: bash bash_scripts/$(basename "$0") train|eval|smoke [--model MODEL] [furt
 
   --model  implicit (default), warmup, direct-1, direct-2, direct-5, direct-10: the paper's models;
            wang2022-, classical-, classical_narrow-, alam2021- before any of these: a baseline, made deep the same
-           way and with the same hyper-parameters; linear: a linear classifier
+           way and with the same hyper-parameters; linear: a linear classifier. Those without a circuit, classical-,
+           classical_narrow- and linear, take a learning rate of their own, 0.005
            (classical-direct-1 here is --model classical --mode direct --n_layer 1 of train_qdeq.py)
 
 QDEQ_PYTHON=/path/to/python uses that interpreter instead of setting up .venv.
@@ -55,6 +56,7 @@ main() {
   esac
   local flags
   read -r -a flags <<<"$(model_flags "$depth")"
+  case "$model" in linear | classical*) flags+=(--lr 0.005) ;; esac # the last one counts
 
   if [ -z "${QDEQ_PYTHON:-}" ]; then
     bash "$ROOT/bash_scripts/setup.sh"
