@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
         fail(f"--max_images must be at least 1, got {max_images}")
     try:
         path = run / f"checkpoint_{which}.pt"
-        content = checkpoint.load(path)
+        content = checkpoint.load(path, needs=("settings", "model", "step" if which == "last" else "best"))
         saved = Settings.from_dict(content["settings"])
         changed = {name: value for name, value in options.items() if value is not None}
         settings = Settings.from_dict(saved.to_dict() | {"rand_f_thres_delta": 0, "batch_chunk": 1} | changed)
@@ -201,10 +201,13 @@ def main(arguments: list[str] | None = None) -> None:
         **evaluation.metrics,
         "confusion_matrix": counts.tolist(),
     }
-    checkpoint.write_json(run / f"evaluation_{split_name}.json", result)
-    figure = draw_confusion_matrix(counts.cpu().numpy(), splits.classes)
-    save_figure(figure, run / f"confusion_{split_name}.png")
     print(as_json({k: v for k, v in result.items() if k != "confusion_matrix"}))
+    try:
+        checkpoint.write_json(run / f"evaluation_{split_name}.json", result)
+        figure = draw_confusion_matrix(counts.cpu().numpy(), splits.classes)
+        save_figure(figure, run / f"confusion_{split_name}.png")
+    except OSError as error:
+        fail(f"cannot write into {run} ({error.strerror}): the numbers above are kept nowhere")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 
 import argparse
 import json
+import signal
 from pathlib import Path
 
 from qep.report import NEEDED, run_table, time_table
@@ -78,6 +79,7 @@ def _run_study(options: argparse.Namespace) -> None:
     from utils.run_folder import environment
 
     o, bar = options, {"disable": None, **bar_size()}
+    o.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     if o.study == "error":
         problems = [studies.regression(o.n_spins, o.seed, number) for number in range(o.problems)]
         bias = list(tqdm(studies.measure_bias(problems, o.betas), "bias", 2 + 4 * len(o.betas), **bar))
@@ -89,7 +91,6 @@ def _run_study(options: argparse.Namespace) -> None:
         content = {"points": list(tqdm(rows, "time", **bar))}
     arguments = {name: value for name, value in vars(o).items() if name not in ("study", "json")}
     where = {"study": o.study, "seed": o.seed, **environment(torch.device("cpu")), "arguments": arguments}
-    o.json.parent.mkdir(parents=True, exist_ok=True)
     write_json(o.json, where | content)
     print(o.json)
 
@@ -106,7 +107,7 @@ def _read(path: Path) -> dict:
 
 def _print_table(files: list[Path]) -> None:
     contents = [_read(path) for path in files]
-    if len(contents) == 1 and "points" in contents[0]:
+    if len(contents) == 1 and contents[0].get("study") == "time":
         print(time_table(contents[0]["points"]))
         return
     for path, content in zip(files, contents):
@@ -145,6 +146,9 @@ def main(arguments: list[str] | None = None) -> None:
             _run_study(options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         fail(error)
+    except KeyboardInterrupt:
+        print("\nstopped; nothing is kept of what was measured")
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ if __name__ == "__main__":
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
 import logging
+import signal
 import tempfile
 
 import torch
@@ -22,9 +23,10 @@ from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, s
 from training import Training
 from utils import checkpoint
 from utils.lifecycle import TrainingError, carry_out
-from utils.run_folder import choose_device, environment, find_run, peak_memory_mb, start_log
-from utils.settings import SettingsError
+from utils.run_folder import choose_device, environment, find_run, free_bytes, peak_memory_mb, start_log
+from utils.settings import Settings, SettingsError
 
+BYTES_OF_AN_AMPLITUDE = 8  # complex64
 # large, or shown already as wandb's config or history
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
 
@@ -93,13 +95,35 @@ def train(command: CommandLine) -> None:
                 _train(command)
         else:
             _train(command)
-    except (SettingsError, DataError, TrainingError, checkpoint.CheckpointError, ImportError) as error:
+    except (SettingsError, DataError, TrainingError, checkpoint.CheckpointError, ImportError, OSError) as error:
         fail(error)
+    except KeyboardInterrupt:
+        log.info("stopped before training")
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _refuse_what_cannot_fit(s: Settings, device: torch.device) -> None:
+    """Before it is tried for hours: what goes into the circuit, what comes out and its gradient are held at once.
+
+    Raises:
+        SettingsError: these alone take more memory than is free.
+    """
+    if s.encoding == "none":
+        return
+    once = s.encoding == "amplitude" and s.engine == "compiled"  # met by basis states, not by every sample
+    n_states = s.n_wires**2 if once else s.batch_size // s.batch_chunk
+    needed, free = 3 * n_states * 2**s.n_wires * BYTES_OF_AN_AMPLITUDE, free_bytes(device)
+    if needed > free:
+        raise SettingsError(
+            f"--n_wires {s.n_wires}: state vectors alone take {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free; "
+            "use fewer wires" + ("" if once else " or a smaller --batch_size")
+        )
 
 
 def _train(command: CommandLine) -> None:
     folder = find_run(command)
     device = choose_device(folder.settings)
+    _refuse_what_cannot_fit(folder.settings, device)
     run = Training(folder, load_splits(folder.settings, device), device)
     kept = not command.settings.debug
     results = carry_out(run, finish, command.warnings, kept)

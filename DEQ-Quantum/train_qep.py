@@ -12,6 +12,7 @@ if __name__ == "__main__":
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
 import logging
+import signal
 
 from dataset import DataError
 from figures import save_figure
@@ -96,8 +97,11 @@ def train(command: CommandLine) -> None:
     start_log(None)
     try:
         _train(command)
-    except (SettingsError, DataError, TrainingError, checkpoint.CheckpointError) as error:
+    except (SettingsError, DataError, TrainingError, checkpoint.CheckpointError, OSError) as error:
         fail(error)
+    except KeyboardInterrupt:
+        log.info("stopped before training")
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def _train(command: CommandLine) -> None:

@@ -71,7 +71,7 @@ class Training:
     def _load_parameters(self, path: Path) -> None:
         path = path / "checkpoint_best.pt" if path.is_dir() else path
         remedy = "use the --model, --n_wires, --num_classes and --trainable_gates it was trained with"
-        checkpoint.load_weights(self.model, checkpoint.load(path, self.device)["model"], path, remedy)
+        checkpoint.load_weights(self.model, checkpoint.load(path, self.device, needs=("model",))["model"], path, remedy)
 
     def save_last(self) -> None:
         checkpoint.save(

@@ -22,6 +22,17 @@ QDEQ_PYTHON=/path/to/python uses that interpreter instead of setting up .venv.
 EOF
 }
 
+# The value that a flag has among the further flags, else the second argument.
+given() {
+  local word before="" value="$2"
+  for word in ${rest[@]+"${rest[@]}"}; do
+    case "$word" in "--$1="*) value="${word#*=}" ;; esac
+    [ "$before" != "--$1" ] || value="$word"
+    before="$word"
+  done
+  echo "$value"
+}
+
 stop_with() { echo "$(basename "$0"): $1 (see --help)" >&2; exit 2; }
 
 main() {
@@ -70,7 +81,10 @@ main() {
       local length=(--epochs "$EPOCHS")
       case " ${rest[*]-} " in
         *" --max_step"* | *" --epochs"*) length=() ;;
-        *" --restart"*) [ ! -e "$ROOT/runs/${NAME}_$model/config.json" ] || length=() ;; # it knows its length
+        *" --restart_dir"*) length=() ;; # the run that goes on knows its length
+        *" --restart"*)
+          [ ! -e "$(given work_dir "$ROOT/runs")/$(given name "${NAME}_$model")/config.json" ] || length=()
+          ;;
       esac
       exec "${train[@]}" --name "${NAME}_$model" ${length[@]+"${length[@]}"} ${rest[@]+"${rest[@]}"}
       ;;

@@ -11,8 +11,10 @@ if [ -z "${QDEQ_PYTHON:-}" ]; then
 fi
 
 echo "Training a 4-qubit quantum deep equilibrium model on handwritten digits ..."
+length=(--epochs 60)
+case " $* " in *" --max_step"* | *" --epochs"*) length=() ;; esac # one given by hand replaces it
 "$QDEQ_PYTHON" "$ROOT/DEQ-Quantum/train_qdeq.py" --dataset digits --num_classes 4 --n_wires 4 \
-  --batch_size 64 --epochs 60 --eval-interval 40 --name quickstart "$@"
+  --batch_size 64 ${length[@]+"${length[@]}"} --eval-interval 40 --name quickstart "$@"
 
 cat <<'EOF'
 

@@ -66,7 +66,7 @@ make_venv() {
     if "$python" -c 'import venv, ensurepip' 2>/dev/null; then
         "$python" -m venv --clear "$venv" || die "$python -m venv failed (message above)."
     elif [[ $installer != pip ]] && command -v uv >/dev/null; then
-        uv venv --quiet --clear --python "$(command -v "$python")" "$venv" ||
+        uv venv --quiet --clear --seed --python "$(command -v "$python")" "$venv" ||
             die "uv venv failed (message above)."
     else
         die "$python has no venv module; install it (Debian, Ubuntu: sudo apt install python3-venv)" \

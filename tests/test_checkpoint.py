@@ -119,6 +119,13 @@ def test_checkpoint_of_another_format(tmp_path, content):
         checkpoint.load(tmp_path / "a.pt")
 
 
+def test_what_is_needed_of_a_checkpoint_is_there(tmp_path):
+    checkpoint.save(tmp_path / "a.pt", {"model": {}, "step": 1})
+    assert checkpoint.load(tmp_path / "a.pt", needs=("model", "step"))["step"] == 1
+    with pytest.raises(CheckpointError, match="a.pt is not a usable checkpoint .it lacks best, settings."):
+        checkpoint.load(tmp_path / "a.pt", needs=("model", "best", "settings"))
+
+
 def test_weights_of_another_shape_or_name_are_refused(tmp_path):
     model, path = trained(width=3)[0], tmp_path / "a.pt"
     names = dict(model.state_dict())
@@ -130,7 +137,8 @@ def test_weights_of_another_shape_or_name_are_refused(tmp_path):
             checkpoint.load_weights(model, state, path, "use --n_wires 4")
 
 
-def test_crash_while_saving_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError("[Errno 28] No space left on device"), RuntimeError("unexpected pos 64\nat")])
+def test_full_disk_leaves_the_old_checkpoint(error, tmp_path, monkeypatch):
     path, real_save = tmp_path / "a.pt", torch.save
     checkpoint.save(path, {"step": 1})
 
@@ -139,11 +147,12 @@ def test_crash_while_saving_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         real_save(content, whole)
         half = whole.getvalue()[: len(whole.getvalue()) // 2]
         target.write(half) if hasattr(target, "write") else Path(target).write_bytes(half)
-        raise OSError("the disk is full")
+        raise error
 
     monkeypatch.setattr(torch, "save", half_a_save)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(CheckpointError, match="cannot write .*a.pt .is the disk full.*--restart") as met:
         checkpoint.save(path, {"step": 2})
+    assert str(met.value).isprintable() and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
     assert checkpoint.load(path)["step"] == 1
     monkeypatch.undo()
     checkpoint.save(path, {"step": 3})

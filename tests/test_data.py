@@ -7,10 +7,12 @@ import features as reduction
 import numpy as np
 import pytest
 import torch
-from dataset import CLASSES, DataError, load_features, load_images, split_rows
+from dataset import CLASSES, DATASETS, DataError, load_features, load_images, split_rows
 from features import PrincipalComponents, pool_images
 from PIL import Image
 from small_data import SIDES, synthetic
+
+from utils import settings
 
 
 @pytest.fixture
@@ -256,3 +258,7 @@ def test_a_class_without_images_is_named(tmp_path):
     np.savez(tmp_path / "mnist.npz", **arrays)
     with pytest.raises(DataError, match="test_images of mnist has none of class 6; delete"):
         load_features("mnist", 2, 4, 0, tmp_path, "cpu")
+
+
+def test_the_command_line_offers_every_data_set():
+    assert settings.DATASETS == DATASETS

@@ -74,6 +74,22 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path, screen, number):
     assert f"stopped after step 2; continue with --restart --restart_dir {tmp_path / 'x'}" in screen()
 
 
+def test_ctrl_c_while_a_run_is_measured_says_how_to_go_on(tmp_path, screen):
+    run = Counting(tmp_path / "x")
+    with pytest.raises(SystemExit) as end:
+        carry_out(run, lambda run: signal.raise_signal(signal.SIGINT), [])
+    assert end.value.code == 130 and run.closed == [True]
+    assert f"stopped after step 3; continue with --restart --restart_dir {tmp_path / 'x'}" in screen()
+
+
+def test_a_run_that_has_ended_is_free_for_others(tmp_path):
+    for _ in range(2):
+        run = Counting(tmp_path / "x")
+        run.folder.settings.restart = True  # the second goes on in the folder of the first
+        carry_out(run, lambda run: {}, [])
+        assert run.folder.path == tmp_path / "x"
+
+
 def test_the_log_of_a_run_that_is_not_kept_names_no_folder(tmp_path, screen):
     with pytest.raises(SystemExit):
         carry_out(Counting(tmp_path / "x", signal.SIGINT), lambda run: pytest.fail("measured"), [], kept=False)

@@ -1,6 +1,7 @@
 """The studies measure what they say, their tables and figures show it, and qep.sh runs every task."""
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 import study_qep
 from conftest import REPOSITORY, user_environment
-from qep import QEP, ExactResponse, GroundStateError
+from qep import QEP, ExactResponse, GroundStateError, studies
 from qep.figures import draw_comparison, draw_gradient_error, draw_qep_run
 from qep.learning.loop import COLUMNS
 from qep.report import run_table, time_table
@@ -181,7 +182,23 @@ def test_studies_write_where_they_were_measured(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("| spins | QEP centred, krylov, ms |")
 
 
+def test_a_study_that_cannot_be_written_is_not_begun(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(studies, "measure_times", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as end:
+        study_qep.main(["time", "--json", str(tmp_path / "file" / "x.json")])
+    assert end.value.code == 1 and "file" in capsys.readouterr().err
+
+
+def test_an_interrupted_study_ends_without_a_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(studies, "measure_times", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as end:
+        study_qep.main(["time", "--json", str(tmp_path / "x.json")])
+    assert end.value.code == 130 and "stopped" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words, said", [
+    (["table", str(REPOSITORY / "results" / "benchmark" / "scaling.json")], "no results of a QEP run"),
     (["table", "nowhere.json"], "nowhere.json"), (["figures", "--results", "nowhere"], "qep.sh mnist4"),
     (["error", "--json", "x", "--betas", "0"], "0"), (["error"], "--json"), (["fly"], "fly"),
 ])  # fmt: skip

@@ -9,7 +9,16 @@ import torch
 from utils import checkpoint
 from utils.checkpoint import CheckpointError
 from utils.cli import parse_command_line
-from utils.run_folder import CHANGEABLE, environment, find_run, log, peak_memory_mb, start_log
+from utils.run_folder import (
+    CHANGEABLE,
+    IN_EVERY_CHECKPOINT,
+    environment,
+    find_run,
+    free_bytes,
+    log,
+    peak_memory_mb,
+    start_log,
+)
 from utils.settings import Settings, SettingsError, flag_of
 
 FLAG = {f.name: flag_of(f) for f in Settings.__dataclass_fields__.values()}
@@ -27,7 +36,7 @@ def begin(run, *words, step: int | None = 7) -> Path:
     folder = run(*words)
     folder.create()
     if step is not None:
-        checkpoint.save(folder.last_path, {"step": step})
+        checkpoint.save(folder.last_path, dict.fromkeys(IN_EVERY_CHECKPOINT) | {"step": step})
     return folder.path
 
 
@@ -105,6 +114,36 @@ def test_restart_with_an_unusable_checkpoint(run):
     path = begin(run, "--name", "x")
     (path / "checkpoint_last.pt").write_bytes(b"half")
     with pytest.raises(CheckpointError, match="checkpoint_last.pt"):
+        run("--name", "x", "--restart")
+
+
+def test_restart_with_a_checkpoint_that_lacks_something(run):
+    path = begin(run, "--name", "x")
+    checkpoint.save(path / "checkpoint_last.pt", {"step": 7, "model": {}})
+    with pytest.raises(CheckpointError, match="checkpoint_last.pt is not a usable .*it lacks optimizer"):
+        run("--name", "x", "--restart")
+
+
+def test_one_process_at_a_time_goes_on_with_a_run(run):
+    path = begin(run, "--name", "x")
+    (path / "results.json").write_text("{}")
+    first, second = (run("--name", "x", "--restart") for _ in range(2))
+    first.create()
+    (path / "results.json").write_text("{}")
+    before = listing(path)
+    with pytest.raises(SettingsError, match=f"another process is at the run {path}"):
+        second.create()
+    assert listing(path) == before
+    first.release()
+    second.create()
+    assert not (path / "results.json").exists()  # of a run that is being extended
+
+
+def test_restart_where_the_saved_settings_cannot_be_read(run):
+    saved = begin(run, "--name", "x") / "config.json"
+    saved.unlink()
+    saved.mkdir()
+    with pytest.raises(SettingsError, match="cannot read .*config.json .Is a directory."):
         run("--name", "x", "--restart")
 
 
@@ -202,3 +241,9 @@ def test_facts_of_the_machine_are_plain_data():
     assert json.loads(json.dumps(facts)) == facts
     assert facts["torch"] == torch.__version__ and facts["device"].startswith("cpu (")
     assert 10 < peak_memory_mb(torch.device("cpu")) < 1e6
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the system does not tell in /proc/meminfo")
+def test_free_memory_is_some_of_the_machines():
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert 0 < free_bytes(torch.device("cpu")) < total

@@ -93,6 +93,21 @@ def test_given_length_replaces_the_scripts(echo_python):
     assert parse_command_line(flags).settings.max_step == 5
 
 
+@pytest.mark.parametrize("where", [("--restart_dir", "{0}/mine"), ("--work_dir", "{0}", "--name", "mine"),
+                                   ("--work_dir={0}", "--name=mine")])  # fmt: skip
+def test_a_run_that_goes_on_knows_its_length_wherever_it_lies(where, tmp_path, echo_python):
+    words = [word.format(tmp_path) for word in where]
+
+    def has_length() -> bool:
+        shown = run("qdeq_mnist4", "train", "--restart", *words, QDEQ_PYTHON=echo_python).stdout.splitlines()
+        return "--epochs" in shown
+
+    assert has_length() == ("--restart_dir" not in words)  # it has not begun
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    assert not has_length()
+
+
 def test_eval_names_the_run(echo_python):
     shown = run("qdeq_cifar10", "eval", "--model", "direct-2", "--split", "val", QDEQ_PYTHON=echo_python).stdout
     assert shown.splitlines()[1:] == [str(REPOSITORY / "runs" / "cifar10_direct-2"), "--split", "val"]
@@ -118,6 +133,12 @@ def test_smoke(script, model, tiny_data, tmp_path):
     assert process.returncode == 0, process.stdout + process.stderr
     assert "test accuracy" in process.stdout and '"split": "test"' in process.stdout
     assert not os.listdir(tmp_path)
+
+
+def test_quickstart_takes_a_length_of_either_kind(echo_python):
+    shown = run("quickstart", "--max_step", 5, QDEQ_PYTHON=echo_python).stdout.splitlines()
+    assert "--max_step" in shown and "--epochs" not in shown
+    assert "--epochs" in run("quickstart", QDEQ_PYTHON=echo_python).stdout.splitlines()
 
 
 def test_quickstart(tmp_path):

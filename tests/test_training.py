@@ -284,6 +284,37 @@ def test_quiet_without_a_terminal(run_script, tmp_path):
     assert "val loss" in process.stdout and (tmp_path / "q" / "log.txt").read_text().count("val loss") == 1
 
 
+def test_ctrl_c_before_the_training_is_no_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_qdeq, "load_splits", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as end:
+        train_here(*DIGITS, "--work_dir", tmp_path)
+    assert end.value.code == 130 and "stopped before training" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_wires_than_memory_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_qdeq, "free_bytes", lambda device: 16e9)
+    for flags, remedy in ((("--n_wires", 24), "use fewer wires\n"),
+                          (("--n_wires", 24, "--amplitude_encoder", "False"), "or a smaller --batch_size\n")):  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            train_here(*DIGITS, *flags, "--work_dir", tmp_path)
+        error = capsys.readouterr().err
+        assert end.value.code == 1 and "--n_wires 24: state vectors alone take" in error and error.endswith(remedy)
+    train_here(*DIGITS, "--n_wires", 24, "--model", "linear", "--max_step", 1, "--work_dir", tmp_path)  # no circuit
+
+
+def test_evaluation_is_shown_where_it_cannot_be_kept(finished_run, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(evaluate_qdeq.checkpoint, "write_json", refuse)
+    with pytest.raises(SystemExit) as end:
+        evaluate_qdeq.main([str(finished_run), "--device", "cpu"])
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["acc"] == results_of(finished_run)["test_acc"]
+    assert end.value.code == 1 and "Permission denied" in shown.err and shown.err.count("\n") == 1
+
+
 def test_missing_data_is_one_line(run_script, tmp_path):
     process = run_script("train_qdeq.py", "--data_dir", tmp_path / "no" / "such", "--work_dir", tmp_path / "runs",
                          "--dataset", "mnist", check=False, http_proxy="http://127.0.0.1:9",

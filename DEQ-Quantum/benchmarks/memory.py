@@ -52,14 +52,3 @@ def _cpu_allocations(call: Callable[[], object]) -> list[int]:
         events = json.loads(trace.read_text())["traceEvents"]
     records = [e for e in events if e["name"] == "[memory]" and e["args"]["Device Type"] == CPU_DEVICE_TYPE]
     return [e["args"]["Bytes"] for e in sorted(records, key=lambda e: e["ts"])]
-
-
-def free_bytes(device: torch.device) -> float:
-    """Memory that can still be had, in bytes; inf where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return float("inf")

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks.memory import free_bytes, peak_bytes
+from benchmarks.memory import peak_bytes
 from benchmarks.step import Problem, Step, Variant
 from benchmarks.timing import BLOCK_SECONDS, WARM_UP_CALLS, Series, interleave, seconds_per_call
+from utils.run_folder import free_bytes
 
 SHARE_OF_FREE_MEMORY = 0.8
 MEBI = 2.0**20

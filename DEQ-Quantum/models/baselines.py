@@ -104,7 +104,7 @@ class ComponentLayer(QuantumLayer):
     """f(z; x): wire k starts with RY(z_k + x_k), then the paper's ansatz and readout, nothing repeated.
 
     The state is injected in the space of angles: readouts in [-1, 1] are added, as radians, to the components, whose
-    standard deviations are 1 (`dataset.principal_components`).
+    standard deviations are 1 (`features.PrincipalComponents`).
 
     Args:
         n_wires: qubits; x and z have as many entries.

@@ -114,7 +114,7 @@ def of_run(folder: Path, name: str, data_dir: str, n_images: int) -> Subject:
         checkpoint.CheckpointError, SettingsError, DataError: it cannot be used.
     """
     path = folder / "checkpoint_best.pt"
-    content = checkpoint.load(path)
+    content = checkpoint.load(path, needs=("settings", "model"))
     settings = replace(Settings.from_dict(content["settings"]), data_dir=data_dir)
     if settings.model not in WITH_BOUNDS:
         raise SettingsError(f"--runs {folder}: there are no bounds for --model {settings.model}; leave it out")

@@ -1,12 +1,13 @@
 """Checkpoints and JSON files: tensors and plain data only, written aside and renamed, so none is ever half there."""
 
-import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from utils.files import write_json as write_json  # re-exported: all that a run folder is written with
+from utils.files import written_aside
 
 FORMAT = 1
 ANOTHER_RUN = "it is of another run or version of the code: use the one that belongs here, or train anew"
@@ -17,17 +18,30 @@ class CheckpointError(RuntimeError):
 
 
 def save(path: Path, content: dict) -> None:
-    """Write a checkpoint atomically (safe against a kill at any moment)."""
-    aside = path.with_name(path.name + ".tmp")
-    torch.save({"format": FORMAT, **content}, aside)
-    os.replace(aside, path)
-
-
-def load(path: Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint; no code in it is run.
+    """Write a checkpoint atomically (safe against a kill at any moment).
 
     Raises:
-        CheckpointError: missing, truncated, of another kind or format.
+        CheckpointError: it cannot be written; the one that was there before still is.
+    """
+    try:
+        with written_aside(path) as aside:
+            torch.save({"format": FORMAT, **content}, aside)
+    except (OSError, RuntimeError) as error:  # torch meets a full disk with a RuntimeError
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"cannot write {path} (is the disk full? {reason}); --restart goes on from the "
+                              "checkpoint before it") from error  # fmt: skip
+
+
+def load(path: Path, device: torch.device | str = "cpu", needs: Sequence[str] = ()) -> dict:
+    """Read a checkpoint; no code in it is run.
+
+    Args:
+        path: the file.
+        device: where its tensors go.
+        needs: entries that the caller will ask for.
+
+    Raises:
+        CheckpointError: missing, truncated, of another kind or format, or without such an entry.
     """
     try:
         content = torch.load(path, map_location=device, weights_only=True)
@@ -40,6 +54,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
         raise CheckpointError(f"{path} is not a usable checkpoint ({reason}); remove it or use another") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this version (format {FORMAT})")
+    if missing := [name for name in needs if name not in content]:
+        raise CheckpointError(f"{path} is not a usable checkpoint (it lacks {', '.join(missing)}); use another")
     return content
 
 

@@ -3,14 +3,27 @@
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A file to write in place of `path`, which it takes the place of at the end; nothing is left where that fails."""
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        yield aside
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text)
-    os.replace(aside, path)
+    with written_aside(path) as aside:
+        aside.write_text(text)
 
 
 def as_json(content: dict) -> str:

@@ -4,6 +4,7 @@ What is trained and what is measured at the end is the training command's to say
 """
 
 import logging
+import signal
 from collections.abc import Callable
 from typing import Protocol
 
@@ -54,6 +55,15 @@ def carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str], kept
         log.info("%s has finished its %d steps; see results.json, or raise --max_step", folder.path, run.step)
         return None
     folder.create()
+    try:
+        return _carry_out(run, finish, warnings, kept)
+    finally:
+        folder.release()
+
+
+def _carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str], kept: bool) -> dict:
+    """`carry_out`, once the folder is this process' own."""
+    folder = run.folder
     start_log(folder.path / "log.txt")
     for warning in warnings:
         log.warning("warning: %s", warning)
@@ -68,10 +78,10 @@ def carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str], kept
             run.run(stop)
         results = finish(run)
         failed = False
-    except Stopped as stopped:
+    except (Stopped, KeyboardInterrupt) as stopped:
         how = f"continue with --restart --restart_dir {folder.path}" if kept else "nothing of it is kept"
         log.info("stopped after step %d; %s", run.step, how)
-        raise SystemExit(128 + stopped.signal) from None
+        raise SystemExit(128 + getattr(stopped, "signal", signal.SIGINT)) from None
     finally:
         run.tracker.close(failed)
     return results

@@ -6,16 +6,18 @@ An existing run is never overwritten: without --restart a taken name gets the ne
 settings of the run itself hold, and a flag that contradicts them is refused.
 """
 
+import fcntl
 import json
 import logging
 import platform
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -26,6 +28,10 @@ from utils.settings import SURROUNDINGS, BaseSettings, SettingsError, flag_of
 
 # what a resumed run may do differently: how long, where, and how it is watched
 CHANGEABLE = {*SURROUNDINGS, "max_step", "epochs"}
+# of the last step, whatever is trained
+IN_EVERY_CHECKPOINT = (
+    "model", "optimizer", "learning_rate", "step", "best", "meter", "seconds", "steps_timed", "skipped", "wandb_id"
+)  # fmt: skip
 
 log = logging.getLogger("qdeq")
 
@@ -37,6 +43,7 @@ class RunFolder:
     path: Path
     settings: BaseSettings
     last: dict | None
+    _lock: IO | None = field(default=None, repr=False, compare=False)
 
     @property
     def last_path(self) -> Path:
@@ -53,19 +60,41 @@ class RunFolder:
     def create(self) -> None:
         """Make the folder of a run that has none yet, under the next free name, and write its settings.
 
+        Until `release` no other process can go on with the run.
+
         Raises:
-            SettingsError: it cannot be written.
+            SettingsError: it cannot be written, or another process is at it.
         """
         goes_on = self.settings.restart and (self.path / "config.json").exists()
         try:
             if goes_on:
+                self._acquire()
                 self.results_path.unlink(missing_ok=True)  # of a run that is being extended
             else:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path = _make_free(self.path, self.settings.restart)
             checkpoint.write_json(self.path / "config.json", self.settings.to_dict())
+            if not goes_on:
+                self._acquire()
         except OSError as error:
             raise SettingsError(f"--work_dir: cannot write the run folder {self.path} ({error.strerror})") from error
+
+
+    def _acquire(self) -> None:
+        self._lock = (self.path / "log.txt").open("a")  # the one file that is never replaced
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise SettingsError(f"another process is at the run {self.path}: let it end, or stop it first") from None
+        except OSError:  # a file system without locks
+            pass
+
+    def release(self) -> None:
+        """Let other processes go on with the run."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
 
 def find_run(command: CommandLine) -> RunFolder:
@@ -83,7 +112,7 @@ def find_run(command: CommandLine) -> RunFolder:
         return RunFolder(path, settings, None)
     last_path = path / "checkpoint_last.pt"
     # a run killed before its first checkpoint starts again, in its own folder
-    last = checkpoint.load(last_path) if last_path.exists() else None
+    last = checkpoint.load(last_path, needs=IN_EVERY_CHECKPOINT) if last_path.exists() else None
     return RunFolder(path, _saved_settings(path, command), last)
 
 
@@ -91,6 +120,8 @@ def _saved_settings(path: Path, command: CommandLine) -> BaseSettings:
     kind, given = type(command.settings), command.given
     try:
         saved = json.loads((path / "config.json").read_text())
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}/config.json ({error.strerror})") from error
     except ValueError as error:
         raise SettingsError(f"{path}/config.json is not JSON ({error}): start anew without --restart") from error
     if not isinstance(saved, dict):
@@ -162,6 +193,17 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that can still be had, in bytes; inf where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
 
 
 def environment(device: torch.device) -> dict:
