@@ -248,6 +248,25 @@ def test_a_search_ends_is_stopped_or_fails():
 
 
 @NEEDS_RAY
+@pytest.mark.parametrize("told_after", [True, False])
+def test_trials_that_end_are_counted_from_one(told_after, capsys):
+    from reproduction.tuning import Lines
+
+    class Ended(SimpleNamespace):
+        def is_finished(self) -> bool:
+            return self.over
+
+    result = {"val_acc": 0.5, "epoch": 5, "done": True}
+    trials = [Ended(over=False, config={"lr": 0.1}, last_result=result) for _ in range(3)]
+    for trial in trials[:2]:
+        trial.over = told_after
+        Lines().on_trial_complete(1, trials, trial)
+        trial.over = True
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[1].split(": val")[0] for line in lines] == ["trial 1 ended: lr 0.1", "trial 2 ended: lr 0.1"]
+
+
+@NEEDS_RAY
 def test_only_what_the_scheduler_stopped_is_marked(tmp_path):
     from reproduction.tuning import _mark_stopped
 

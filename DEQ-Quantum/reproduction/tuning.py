@@ -94,7 +94,7 @@ class Lines(tune.Callback):
     def _say(self, trials: list, trial, how: str) -> None:
         result = trial.last_result or {}
         choice = " ".join(f"{name} {value:g}" for name, value in canonical(dict(trial.config)).items())
-        ended = sum(other.is_finished() for other in trials)
+        ended = 1 + sum(other.is_finished() for other in trials if other is not trial)  # Tune tells of it before or after
         accuracy = f"val {100 * result[METRIC]:.2f} % at epoch {result['epoch']:g}" if METRIC in result else "no result"
         print(f"{time.strftime('%H:%M')}  trial {ended} {how}: {choice}: {accuracy}", flush=True)
 
