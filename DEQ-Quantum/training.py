@@ -115,11 +115,11 @@ class Training:
             yield train.features[chosen], train.labels[chosen]
 
     def jac_weight(self, step: int) -> float:
-        """Weight of the Jacobian loss, raised by jac_incremental."""
+        """Weight of the Jacobian loss at the step-th step, counted from 1: raised after every jac_incremental steps."""
         s = self.settings
         if not s.jac_incremental:
             return s.jac_loss_weight
-        raised = s.jac_loss_weight + JAC_INCREMENT * (step // s.jac_incremental)
+        raised = s.jac_loss_weight + JAC_INCREMENT * ((step - 1) // s.jac_incremental)
         return max(s.jac_loss_weight, min(raised, JAC_WEIGHT_LIMIT))
 
     def train_step(self, x: Tensor, y: Tensor) -> None:
