@@ -134,6 +134,7 @@ class Training:
 
         self.learning_rate.apply(step)
         self.optimizer.zero_grad()
+        jac_loss = 0.0
         for x_part, y_part in zip(x.chunk(s.batch_chunk), y.chunk(s.batch_chunk)):
             p = self.model(x_part, depth, with_jac_loss=jac_weight > 0, generator=generator)
             losses = cross_entropy(p.logits, y_part, reduction="none")
@@ -144,8 +145,9 @@ class Training:
                 values += [p.solver.steps, p.solver.converged]
             for name, value in zip(METERS, values):
                 self.meter.add(name, value)
-            if jac_weight > 0:
-                self.meter.add("jac_loss", p.jac_loss)
+            jac_loss = jac_loss + share * p.jac_loss.detach()
+        if jac_weight > 0:
+            self.meter.add("jac_loss", jac_loss)
         limit = s.clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.meter.add("grad_norm", norm)
