@@ -151,6 +151,7 @@ class Training:
         limit = s.clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.meter.add("grad_norm", norm)
+        # the one value that a GPU is waited for at every step: such a gradient must not enter the optimiser's state
         if torch.isfinite(norm):
             self.optimizer.step()
         else:
