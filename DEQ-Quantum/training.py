@@ -115,11 +115,11 @@ class Training:
             yield train.features[chosen], train.labels[chosen]
 
     def jac_weight(self, step: int) -> float:
-        """Weight of the Jacobian loss, raised by jac_incremental."""
+        """Weight of the Jacobian loss at the step-th step, counted from 1: raised after every jac_incremental steps."""
         s = self.settings
         if not s.jac_incremental:
             return s.jac_loss_weight
-        raised = s.jac_loss_weight + JAC_INCREMENT * (step // s.jac_incremental)
+        raised = s.jac_loss_weight + JAC_INCREMENT * ((step - 1) // s.jac_incremental)
         return max(s.jac_loss_weight, min(raised, JAC_WEIGHT_LIMIT))
 
     def train_step(self, x: Tensor, y: Tensor) -> None:
@@ -134,6 +134,7 @@ class Training:
 
         self.learning_rate.apply(step)
         self.optimizer.zero_grad()
+        jac_loss = 0.0
         for x_part, y_part in zip(x.chunk(s.batch_chunk), y.chunk(s.batch_chunk)):
             p = self.model(x_part, depth, with_jac_loss=jac_weight > 0, generator=generator)
             losses = cross_entropy(p.logits, y_part, reduction="none")
@@ -144,11 +145,13 @@ class Training:
                 values += [p.solver.steps, p.solver.converged]
             for name, value in zip(METERS, values):
                 self.meter.add(name, value)
-            if jac_weight > 0:
-                self.meter.add("jac_loss", p.jac_loss)
+            jac_loss = jac_loss + share * p.jac_loss.detach()
+        if jac_weight > 0:
+            self.meter.add("jac_loss", jac_loss)
         limit = s.clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.meter.add("grad_norm", norm)
+        # the one value that a GPU is waited for at every step: such a gradient must not enter the optimiser's state
         if torch.isfinite(norm):
             self.optimizer.step()
         else:

@@ -55,13 +55,22 @@ def test_exact_uses_the_jacobian_that_f_offers():
     assert f.n_jacobians == 1 and result.backward.converged.all()
 
 
-def test_exact_flags_singular_samples_and_solves_their_mates():
-    slope = torch.tensor([[1.0], [0.5]], dtype=torch.float64)
-    x = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
-    z_star, result = equilibrium(lambda z: slope * z + x, torch.zeros_like(x), NEWTON, tight("exact"))
-    z_star.sum().backward()
-    assert result.backward.status.tolist() == [SolverStatus.SINGULAR, SolverStatus.CONVERGED]
-    assert x.grad.isfinite().all() and x.grad[1].tolist() == [2.0, 2.0]
+@pytest.mark.parametrize("on_a_gpu", [False, True])
+def test_exact_flags_singular_samples_and_solves_their_mates(on_a_gpu, monkeypatch):
+    monkeypatch.setattr("deq.implicit.host_may_look", lambda z: not on_a_gpu)
+    eye, grad = torch.eye(3, dtype=torch.float64), normal(3, seed=18)
+    u, v = torch.tensor([[1.0, 2.0, 4.0], [1.0, -2.0, 2.0]], dtype=eye.dtype)
+    jacobians = torch.stack([eye, eye - torch.outer(u, v), 0.5 * eye])
+    x = torch.zeros(3, 3, dtype=eye.dtype, requires_grad=True)
+    z_star, result = equilibrium(
+        lambda z: (jacobians @ z.unsqueeze(2)).squeeze(2) + x, torch.zeros_like(x), NEWTON, tight("exact")
+    )
+    (z_star * grad).sum().backward()
+    assert result.backward.status.tolist() == [SolverStatus.SINGULAR, SolverStatus.SINGULAR, SolverStatus.CONVERGED]
+    # the shortest q that solve 0 q = grad and v u^T q = grad best
+    shortest = torch.stack([0 * u, u * (v @ grad) / (u @ u) / (v @ v)])
+    torch.testing.assert_close(x.grad[:2], shortest, rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(x.grad[2], 2 * grad)
 
 
 def test_two_forwards_before_one_backward():

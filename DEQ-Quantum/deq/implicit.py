@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deq.jacobian import fresh_variable, graph_jacobian, offered_jacobian, vjp
+from deq.proposals import host_may_look
 from deq.result import SolverResult, SolverStatus, residuals
 from deq.settings import SolverSettings
 from deq.solvers import solve
@@ -43,7 +44,8 @@ def equilibrium(
         z0: (B, ...) starting points; z* does not depend on them, so they receive no gradient.
         forward: how z* is found.
         backward: how q is found, starting at dl/dz*: `broyden`, `anderson`, `fixed_point` (k steps are the
-            Neumann series to order k; 0 steps take J for zero) or `exact` (one dense solve per sample).
+            Neumann series to order k; 0 steps take J for zero) or `exact` (one dense solve per sample; where
+            I - J is singular, the shortest least-squares solution, on a GPU to half of the digits).
         grad_order: highest derivative that will be taken, 1, 2 or 3; beyond it autograd raises. Each order
             costs one more evaluation of f and one more backward solve, whose right-hand side is what the
             solve before left over: `stop_mode="abs"` for `backward` ends those at once, `rel` refines to the
@@ -189,11 +191,28 @@ def _solve_adjoint(adjoint: _Adjoint, settings: SolverSettings) -> SolverResult:
     q, info = torch.linalg.solve_ex(system, flat_grad.unsqueeze(2))
     finite = system.isfinite().all(dim=(1, 2)) & flat_grad.isfinite().all(dim=1)
     singular = finite & ((info != 0) | ~q.isfinite().all(dim=(1, 2)))
-    if singular.any():
+    if not host_may_look(q):
+        # picking the singular samples out, or an SVD of all, would make the host wait
+        q = torch.where(singular.view(-1, 1, 1), _ridge_least_squares(system, flat_grad.unsqueeze(2)), q)
+    elif singular.any():
         q[singular] = torch.linalg.pinv(system[singular]) @ flat_grad[singular].unsqueeze(2)
     q = torch.where(finite.unsqueeze(1), q.flatten(1), flat_grad)
     h_q = torch.bmm(transposed, q.unsqueeze(2)).flatten(1) + flat_grad
     return _direct_result(q, h_q, grad.shape, settings, finite, singular)
+
+
+def _ridge_least_squares(a: Tensor, b: Tensor) -> Tensor:
+    """(B, d, 1) least-squares solutions of a q = b, the shortest ones, to about half of the digits.
+
+    The ridge is sqrt(eps) of the normal equations' trace: larger than their rounding, smaller than what counts.
+    """
+    gram = a.mT @ a
+    limits, diagonal = torch.finfo(a.dtype), gram.diagonal(dim1=1, dim2=2)
+    # a matrix of zeros has a ridge as well
+    ridge = (limits.eps**0.5 * diagonal.sum(dim=1, keepdim=True)).clamp_min(limits.tiny)
+    diagonal += ridge
+    lower, _ = torch.linalg.cholesky_ex(gram)
+    return torch.cholesky_solve(a.mT @ b, lower)
 
 
 def _direct_result(

@@ -33,12 +33,14 @@ class CompiledEngine(nn.Module):
         self.blocks = FusedBlocks(circuit.ansatz, circuit.n_wires)
         if circuit.encoding == "amplitude":
             self.propagation = BasisPropagation(self.blocks.wires, circuit.n_wires, circuit.n_inputs)
+            signs = _signs(circuit.n_wires // 2)
         else:
             self.propagation = ProductPropagation(self.blocks.wires, circuit.n_wires)
             self.inverse = self.propagation.rest.inverse()
-        # of all wires, or of half of them
-        n_bits = circuit.n_wires // 2 if circuit.encoding == "amplitude" else circuit.n_wires
-        self.register_buffer("signs", _signs(n_bits), persistent=False)
+            # of Z on every wire, bits as they come out: (n_wires, 2^n_wires)
+            order = self.propagation.rest.wire_order
+            signs = _signs(circuit.n_wires)[[order.index(wire) for wire in range(circuit.n_wires)]]
+        self.register_buffer("signs", signs, persistent=False)
 
     def prepare(self, theta: Tensor) -> "AmplitudeReadout | AngleReadout":
         """Meet the circuit, under autograd.
@@ -202,10 +204,7 @@ class AngleReadout:
 
     def __init__(self, engine: CompiledEngine, matrices: Tensor):
         self.circuit, self.propagation, self.inverse = engine.circuit, engine.propagation, engine.inverse
-        self.matrices, self.rest = matrices, engine.propagation.remaining(matrices)
-        # of Z on every wire, bits as they come out: (n_wires, 2^n_wires)
-        order = self.propagation.rest.wire_order
-        self.signs = engine.signs[[order.index(w) for w in range(self.circuit.n_wires)]]
+        self.matrices, self.rest, self.signs = matrices, engine.propagation.remaining(matrices), engine.signs
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) angles in radians to (B, n_wires) expectation values of Z."""

@@ -7,7 +7,7 @@ class Meter:
     """Means since the last log entry; part of the checkpoint, so that a resumed entry is whole."""
 
     def __init__(self, state: dict | None = None):
-        # sums stay on the device: a GPU is not waited for at every step
+        # sums stay on the device: a GPU is not waited for to add to them
         self.sums: dict[str, Tensor | float] = dict(state["sums"]) if state else {}
         self.counts: dict[str, int] = dict(state["counts"]) if state else {}
 

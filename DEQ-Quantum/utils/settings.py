@@ -126,7 +126,8 @@ class Settings(BaseSettings):
     epochs: int = setting(100, "optimisation", "passes over the training set, unless --max_step is given")
     max_step: int = setting(0, "optimisation", "optimiser steps in all, warm-up included; 0: as --epochs says")
     pretrain_steps: int = setting(0, "optimisation", "warm-up: first steps through --n_layer explicit layers")
-    start_train_steps: int = setting(0, "optimisation", "number of the first step, to skip what --load went through")
+    start_train_steps: int = setting(0, "optimisation", "steps taken before the first one, as by --load's run; they "
+                                     "count in --max_step and --pretrain_steps")
     seed: int = setting(1111, "optimisation", "of parameters, split, batches, dropout and random vectors")
     # equilibrium
     f_solver: str = setting("broyden", "equilibrium", "solver of z = f(z; x); newton (exact Jacobian) is the fastest "

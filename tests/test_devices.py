@@ -1,0 +1,48 @@
+"""Every model away from the CPU, without a GPU: torch's meta device has no values and refuses to be read or mixed."""
+
+import shlex
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from evaluate_qdeq import build_model, depth_of
+from utils.cli import parse_command_line
+from utils.meter import Meter
+from utils.settings import MODELS
+
+ANGLE = "--amplitude_encoder False"
+WAYS = [
+    "",
+    "--f_solver anderson --b_solver anderson",
+    "--f_solver fixed_point --b_solver fixed_point",
+    "--f_solver newton --b_solver exact",
+    "--mode direct --n_layer 2",
+    "--trainable_gates released",
+    ANGLE,
+    f"{ANGLE} --f_solver newton --b_solver exact",
+    f"{ANGLE} --mode direct --n_layer 2",
+    "--engine torchquantum",
+    f"--engine torchquantum {ANGLE}",
+    *(f"--model {name} --f_solver newton --b_solver exact" for name in MODELS if name != "qdeq"),
+    *(f"--model {name} --mode direct --n_layer 2" for name in MODELS if name != "qdeq"),
+]
+
+
+@pytest.mark.parametrize("flags", WAYS)
+def test_a_training_step_neither_waits_for_its_device_nor_leaves_it(flags):
+    if "torchquantum" in flags:
+        pytest.importorskip("torchquantum")
+    few = "--n_wires 4 --num_classes 4 --f_thres 3 --b_thres 3"  # steps enough for a solver's memory to be used
+    settings = parse_command_line(shlex.split(f"{few} {flags}")).settings
+    model = build_model(settings).to("meta")
+    x = torch.empty(5, 4 if settings.reduction == "components" else 16, device="meta")
+    y = torch.empty(5, dtype=torch.long, device="meta")
+    p = model(x, depth_of(settings), with_jac_loss=True)
+    (cross_entropy(p.logits, y) + p.jac_loss).backward()
+    meter = Meter()
+    for name in ("logits", "res", "res_rel", "jac_loss"):
+        meter.add(name, getattr(p, name))
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+    kept = [norm, *meter.sums.values(), *(parameter.grad for parameter in model.parameters())]
+    assert {value.device.type for value in kept} == {"meta"}
