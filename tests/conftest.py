@@ -45,6 +45,11 @@ def train_here(*flags: object) -> None:
     train_qdeq.train(parse_command_line(list(map(str, flags))))
 
 
+def ctrl_c(*_) -> None:
+    """What Ctrl-C does, also where the tests run in the background and the signal itself is ignored."""
+    raise KeyboardInterrupt
+
+
 def assert_same(a, b) -> None:
     """Equal in structure, type and every bit."""
     assert type(a) is type(b)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ctrl_c
 
 from utils.lifecycle import carry_out
 from utils.run_folder import RunFolder, log, start_log
@@ -77,7 +78,7 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path, screen, number):
 def test_ctrl_c_while_a_run_is_measured_says_how_to_go_on(tmp_path, screen):
     run = Counting(tmp_path / "x")
     with pytest.raises(SystemExit) as end:
-        carry_out(run, lambda run: signal.raise_signal(signal.SIGINT), [])
+        carry_out(run, ctrl_c, [])
     assert end.value.code == 130 and run.closed == [True]
     assert f"stopped after step 3; continue with --restart --restart_dir {tmp_path / 'x'}" in screen()
 

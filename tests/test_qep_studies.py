@@ -1,7 +1,6 @@
 """The studies measure what they say, their tables and figures show it, and qep.sh runs every task."""
 
 import json
-import signal
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 import study_qep
-from conftest import REPOSITORY, user_environment
+from conftest import REPOSITORY, ctrl_c, user_environment
 from qep import QEP, ExactResponse, GroundStateError, studies
 from qep.figures import draw_comparison, draw_gradient_error, draw_qep_run
 from qep.learning.loop import COLUMNS
@@ -191,7 +190,7 @@ def test_a_study_that_cannot_be_written_is_not_begun(tmp_path, monkeypatch, caps
 
 
 def test_an_interrupted_study_ends_without_a_traceback(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(studies, "measure_times", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(studies, "measure_times", ctrl_c)
     with pytest.raises(SystemExit) as end:
         study_qep.main(["time", "--json", str(tmp_path / "x.json")])
     assert end.value.code == 130 and "stopped" in capsys.readouterr().out

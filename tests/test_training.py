@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SCRIPTS, train_here, user_environment
+from conftest import SCRIPTS, ctrl_c, train_here, user_environment
 from wandb_reader import read_offline_run
 
 import evaluate_qdeq
@@ -285,7 +285,7 @@ def test_quiet_without_a_terminal(run_script, tmp_path):
 
 
 def test_ctrl_c_before_the_training_is_no_traceback(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train_qdeq, "load_splits", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(train_qdeq, "load_splits", ctrl_c)
     with pytest.raises(SystemExit) as end:
         train_here(*DIGITS, "--work_dir", tmp_path)
     assert end.value.code == 130 and "stopped before training" in capsys.readouterr().out
