@@ -162,7 +162,7 @@ def _add_theory(commands) -> None:
     command = commands.add_parser(
         "theory",
         help=about,
-        description=about.capitalize() + ". Trains what it looks at for a few epochs; about 10 minutes of one core.",
+        description=about.capitalize() + ". Trains what it looks at for a few epochs; about 3 minutes of one core.",
     )
     command.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="of all that is random (default: 0)")
     command.add_argument(
