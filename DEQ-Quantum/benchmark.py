@@ -9,7 +9,7 @@
 """
 
 from benchmarks.command_line import parse_command_line
-from utils.cli import fail, share_cores
+from runs.command_line import fail, share_cores
 
 if __name__ == "__main__":
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
@@ -36,10 +36,10 @@ from benchmarks.step import VARIANTS, Problem, Step, Variant
 from benchmarks.timing import Series, interleave, ratio
 from deq import SolverSettings, solve
 from figures import draw_scaling, save_figure
-from utils.checkpoint import write_json
-from utils.progress import bar_size
-from utils.run_folder import choose_device, environment
-from utils.settings import SettingsError
+from runs.checkpoint import write_json
+from runs.folder import choose_device, environment
+from runs.progress import bar_size
+from training.settings import SettingsError
 
 # TorchQuantum's curve where circuits grow
 REFERENCE = Variant("torchquantum", "broyden")
@@ -80,7 +80,7 @@ class Benchmark:
     def engines(self) -> list[str]:
         """The engines that run here, the reference first; whoever does not ask does not wait for its import."""
         try:
-            import models.torchquantum_engine  # noqa: F401  there is no TorchQuantum for Python 3.13
+            import engines.torchquantum  # noqa: F401  there is no TorchQuantum for Python 3.13
         except ImportError as error:
             self.content["notes"].append(f"no comparison with TorchQuantum: {error}")
             return ["compiled"]

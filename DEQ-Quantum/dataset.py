@@ -7,7 +7,6 @@ done once and on the CPU, so that every device sees the same numbers. Images are
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from features import SIDE, PrincipalComponents, pool_images
+from utils.files import atomic_write
 from utils.seeds import generator
 
 CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}
@@ -251,9 +251,8 @@ def _download(path: Path, dataset: str) -> dict[str, np.ndarray]:
     with scratch as folder:
         arrays = _fetch(load, (*arguments, Path(folder)), path)
         try:
-            aside = Path(folder) / path.name
-            np.savez_compressed(aside, **arrays)
-            os.replace(aside, path)
+            with atomic_write(path, Path(folder)) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)
         except OSError as error:
             raise _folder_error(path.parent, error) from error
     return arrays

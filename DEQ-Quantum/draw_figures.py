@@ -11,9 +11,9 @@ import argparse
 import csv
 from pathlib import Path
 
+from circuits.circuit import ENCODINGS, build_circuit
 from figures import draw_circuit, draw_overview, draw_training_curves, save_figure
-from models.circuit import ENCODINGS, build_circuit
-from utils.cli import OneLineParser, fail
+from runs.command_line import OneLineParser, fail
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,9 +28,9 @@ from reproduction.schedule import new_stop_path, open_pool, run_all
 from reproduction.sweep import DATA, Search, choices_of, searches_in
 from reproduction.sweep import write_report as write_search_report
 from reproduction.tables import markdown
-from utils.cli import fail, share_cores
+from runs.command_line import fail, share_cores
+from training.settings import REPOSITORY, Settings, SettingsError
 from utils.files import write_text
-from utils.settings import REPOSITORY, Settings, SettingsError
 
 README, IMAGES = REPOSITORY / "README.md", REPOSITORY / "images"
 
@@ -224,7 +224,7 @@ def run_theory(options: argparse.Namespace) -> None:
     import theory
     from dataset import DataError
     from figures import save_figure
-    from utils.checkpoint import CheckpointError
+    from runs.checkpoint import CheckpointError
 
     out = options.results_dir / "theory"
     data_dir = str(options.data_dir or Settings().data_dir)

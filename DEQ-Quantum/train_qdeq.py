@@ -5,7 +5,7 @@ Flags are those of the released code of Schleich et al. (arXiv 2410.23940) and m
 meaning departs from it.
 """
 
-from utils.cli import CommandLine, fail, parse_command_line, share_cores
+from runs.command_line import CommandLine, fail, parse_command_line, share_cores
 
 if __name__ == "__main__":
     share_cores()
@@ -18,13 +18,13 @@ import tempfile
 import torch
 
 from dataset import DataError, test_images_sha256
-from evaluate_qdeq import confusion_matrix, load_splits
 from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, save_figure
-from training import Training
-from utils import checkpoint
-from utils.lifecycle import TrainingError, carry_out
-from utils.run_folder import choose_device, environment, find_run, free_bytes, peak_memory_mb, start_log
-from utils.settings import Settings, SettingsError
+from runs import checkpoint
+from runs.folder import choose_device, environment, find_run, free_bytes, peak_memory_mb, start_log
+from runs.lifecycle import TrainingError, carry_out
+from training.evaluation import confusion_matrix, load_splits
+from training.loop import Training
+from training.settings import Settings, SettingsError
 
 BYTES_OF_AN_AMPLITUDE = 8  # complex64
 # large, or shown already as wandb's config or history

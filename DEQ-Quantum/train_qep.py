@@ -5,7 +5,7 @@ counterpart of train_qdeq.py, with the same run folders, trackers and ways to st
 """
 
 from qep.settings import parse_command_line
-from utils.cli import CommandLine, fail, share_cores
+from runs.command_line import CommandLine, fail, share_cores
 
 if __name__ == "__main__":
     share_cores()
@@ -21,10 +21,10 @@ from qep.learning.evaluation import affine_map, evaluate, least_squares, linear_
 from qep.learning.loop import QEPTraining
 from qep.learning.tasks import build_task
 from qep.settings import CLASSIFICATION
-from utils import checkpoint
-from utils.lifecycle import TrainingError, carry_out
-from utils.run_folder import choose_device, environment, find_run, peak_memory_mb, start_log
-from utils.settings import SettingsError
+from runs import checkpoint
+from runs.folder import choose_device, environment, find_run, peak_memory_mb, start_log
+from runs.lifecycle import TrainingError, carry_out
+from training.settings import SettingsError
 
 log = logging.getLogger("qdeq")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import train_qdeq
-from utils.cli import parse_command_line
+from runs.command_line import parse_command_line
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = REPOSITORY / "DEQ-Quantum"

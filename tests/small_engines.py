@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
 
-from models.circuit import ENCODINGS, build_circuit
-from models.compiled_engine import CompiledEngine
+import reference
+from circuits.circuit import ENCODINGS, build_circuit
+from engines.compiled import CompiledEngine
 
 ENGINES = ("compiled", "torchquantum")
 WIRES = (4, 6, 10)
@@ -23,7 +23,7 @@ def make_engine(name: str, n_wires: int, encoding: str):
     if name == "compiled":
         return CompiledEngine(build_circuit(n_wires, encoding))
     pytest.importorskip("torchquantum")
-    from models.torchquantum_engine import TorchQuantumEngine  # seconds: only where it is tested
+    from engines.torchquantum import TorchQuantumEngine  # seconds: only where it is tested
 
     return TorchQuantumEngine(build_circuit(n_wires, encoding))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.circuit import ENCODINGS, build_circuit
+from circuits.circuit import ENCODINGS, build_circuit
 from models.quantum_layer import QuantumLayer
 
 ENGINES = ("compiled", "torchquantum")

@@ -5,20 +5,21 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
-from conftest import train_here
 from torch.autograd.functional import jacobian
 from torch.nn.functional import cross_entropy
 
 import evaluate_qdeq
+import reference
+from conftest import train_here
 from deq import SolverSettings, solve
 from models.baselines import ComponentLayer, ReadoutClassifier
 from models.classical_layers import FeatureLayer, TanhLayer
 from models.qdeq_model import Depth
-from utils import checkpoint
-from utils.cli import parse_command_line
-from utils.settings import MODELS
+from runs import checkpoint
+from runs.command_line import parse_command_line
+from training.evaluation import build_model
+from training.settings import MODELS
 
 BASELINES = [name for name in MODELS if name != "qdeq"]
 TIGHT = Depth(0, SolverSettings("newton", 40, 1e-13), SolverSettings("exact", 1))
@@ -30,7 +31,7 @@ def build(name: str, *flags: str, seed: int = 0):
     """A baseline for four wires and four classes in float64, in eval mode."""
     torch.manual_seed(seed)
     settings = parse_command_line(["--model", name, "--n_wires", "4", "--num_classes", "4", *flags]).settings
-    return evaluate_qdeq.build_model(settings).double().eval()
+    return build_model(settings).double().eval()
 
 
 def draw(size: int, n_features: int = 16, seed: int = 1) -> torch.Tensor:

@@ -43,7 +43,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def without_torchquantum(monkeypatch):
-    monkeypatch.setitem(sys.modules, "models.torchquantum_engine", None)
+    monkeypatch.setitem(sys.modules, "engines.torchquantum", None)
 
 
 def check_times(section: dict, repetitions: int = 2) -> None:
@@ -186,7 +186,7 @@ def test_with_pennylane(run, monkeypatch):
 def test_pennylane_is_the_same_f(encoding):
     pytest.importorskip("pennylane", reason="requirements-benchmark.txt is not installed")
     from benchmarks.pennylane_layer import PennyLaneLayer
-    from models.circuit import build_circuit
+    from circuits.circuit import build_circuit
     from models.quantum_layer import QuantumLayer
 
     layer = QuantumLayer(build_circuit(4, encoding))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import assert_same
 
-from utils import checkpoint
-from utils.checkpoint import CheckpointError
-from utils.settings import Settings
+from conftest import assert_same
+from runs import checkpoint
+from runs.checkpoint import CheckpointError
+from training.settings import Settings
 
 
 def trained(width: int = 3, steps: int = 3) -> tuple[torch.nn.Module, torch.optim.Optimizer]:

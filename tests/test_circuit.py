@@ -4,9 +4,9 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-import reference
 
-from models.circuit import Operation, build_circuit, random_operations
+import reference
+from circuits.circuit import Operation, build_circuit, random_operations
 
 WIRES = (4, 6, 10)
 

@@ -9,9 +9,9 @@ from dataclasses import fields
 
 import pytest
 
-from utils.cli import GROUPS, IDLE_FLAGS, build_parser, fail, parse_command_line
-from utils.run_folder import choose_device
-from utils.settings import REPOSITORY, Settings, SettingsError, flag_of
+from runs.command_line import GROUPS, IDLE_FLAGS, build_parser, fail, parse_command_line
+from runs.folder import choose_device
+from training.settings import REPOSITORY, Settings, SettingsError, flag_of
 
 # the released code's example command, word for word
 EXAMPLE = """--optim Adam --lr 0.005 --cuda --scheduler constant --max_step 18800 --pretrain_steps 0

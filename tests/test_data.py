@@ -3,16 +3,16 @@
 Pooling is held against plain loops over pixels written here from section 3.2 of the paper, not against torch.
 """
 
-import features as reduction
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+import features as reduction
 from dataset import CLASSES, DATASETS, DataError, load_features, load_images, split_rows
 from features import PrincipalComponents, pool_images
-from PIL import Image
 from small_data import SIDES, synthetic
-
-from utils import settings
+from training import settings
 
 
 @pytest.fixture

@@ -17,17 +17,18 @@ from pathlib import Path
 from threading import Thread
 from urllib.error import URLError
 
-import dataset
-import features
-import load_cifar
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torchvision.datasets import MNIST
+
+import dataset
+import features
+import load_cifar
 from dataset import DataError, load_features, load_images
 from load_mnist import load_mnist
-from sklearn.datasets import load_digits
 from small_data import SIDES, idx, npy, synthetic, write_cifar_batches, write_mnist_mirror
-from torchvision.datasets import MNIST
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from evaluate_qdeq import build_model, depth_of
-from utils.cli import parse_command_line
-from utils.meter import Meter
-from utils.settings import MODELS
+from runs.command_line import parse_command_line
+from runs.meter import Meter
+from training.evaluation import build_model, depth_of
+from training.settings import MODELS
 
 ANGLE = "--amplitude_encoder False"
 WAYS = [

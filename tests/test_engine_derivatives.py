@@ -5,13 +5,13 @@ The compiled engine is met in float64, where it agrees to rounding; TorchQuantum
 
 import numpy as np
 import pytest
-import reference
 import torch
-from small_engines import ENGINES, PAIRS, compiled_float64, draw, make_engine, reference_readouts
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.functional import jacobian, jvp
 
-from models.circuit import ENCODINGS
+import reference
+from circuits.circuit import ENCODINGS
+from small_engines import ENGINES, PAIRS, compiled_float64, draw, make_engine, reference_readouts
 
 
 def unit(shape: tuple[int, ...], seed: int, dtype=torch.float64) -> torch.Tensor:

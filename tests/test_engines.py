@@ -7,13 +7,12 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
-from small_engines import ENGINES, PAIRS, WIRES, compiled_float64, draw, make_engine, reference_readouts
 from torch.autograd.functional import jacobian
 
-from models.circuit import ENCODINGS
-
+import reference
+from circuits.circuit import ENCODINGS
+from small_engines import ENGINES, PAIRS, WIRES, compiled_float64, draw, make_engine, reference_readouts
 
 # ------------------------------------------------------------------------------- the reference holds itself
 

@@ -5,17 +5,18 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import figures
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+
+import figures
+from circuits.circuit import build_circuit
 from draw_figures import main
 from figures import draw_circuit, draw_confusion_matrix, draw_overview, draw_training_curves, save_figure
 from figures.circuit_drawing import COLUMNS_PER_ROW, place_operations
 from figures.overview import SOLVER_STEPS, solver_traces
-from matplotlib.figure import Figure
-from models.circuit import build_circuit
-from utils.tracking import CsvLog
+from runs.tracking import CsvLog
 
 CIRCUITS = [
     build_circuit(4),

@@ -4,16 +4,16 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
-from models.circuit import Operation, build_circuit
-from models.compiled_engine import CompiledEngine
-from models.fusion import GROUP, FusedBlocks, partition
-from models.propagation import KEPT, BasisPropagation, ProductPropagation, Propagation
+import reference
+from circuits.circuit import Operation, build_circuit
+from engines.compiled import CompiledEngine
+from engines.fusion import GROUP, FusedBlocks, partition
+from engines.propagation import KEPT, BasisPropagation, ProductPropagation, Propagation
 
 GATES = {"rx": 1, "ry": 1, "rz": 1, "crx": 2, "h": 1, "sx": 1, "cnot": 2}
 
@@ -147,7 +147,7 @@ def random_orthogonal(n_blocks: int, dim: int) -> torch.Tensor:
 @pytest.mark.parametrize("wires", [[(0, 2), (3, 1), (1, 4), (0, 4)], [(2, 0)]])
 @pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)])
 def test_undoing_the_blocks_gives_the_gradient_of_plain_operations(wires, needs, kept, monkeypatch):
-    monkeypatch.setattr("models.propagation.KEPT", kept)
+    monkeypatch.setattr("engines.propagation.KEPT", kept)
     propagation = Propagation(wires, 5)
     matrices = random_orthogonal(len(wires), 8).requires_grad_(needs[0])
     columns = torch.randn(2, 32, 6, dtype=torch.float64).requires_grad_(needs[1])
@@ -167,7 +167,7 @@ def test_many_columns_go_in_parts_with_the_same_values_and_gradients(monkeypatch
     columns = torch.randn(2, 8, 5, dtype=torch.float64).requires_grad_()
     weights = torch.randn(2, 8, 5, dtype=torch.float64)
     whole = propagation(matrices, columns)
-    monkeypatch.setattr("models.propagation.CHUNK", 16)  # two columns of eight amplitudes
+    monkeypatch.setattr("engines.propagation.CHUNK", 16)  # two columns of eight amplitudes
     parts = propagation(matrices, columns)
     assert torch.allclose(whole, parts, rtol=0, atol=1e-14)
     for ours, theirs in zip(
@@ -181,7 +181,7 @@ def test_many_columns_go_in_parts_with_the_same_values_and_gradients(monkeypatch
 @pytest.mark.parametrize("chunk", [32, 10**6])  # two columns of sixteen amplitudes at a time, all at once
 @pytest.mark.parametrize("wires", [[(1, 3), (0, 2), (3, 0)], [(2, 0)]])
 def test_basis_states_meet_the_blocks_as_any_columns_do(wires, chunk, n_columns, monkeypatch):
-    monkeypatch.setattr("models.propagation.CHUNK", chunk)
+    monkeypatch.setattr("engines.propagation.CHUNK", chunk)
     of_basis, general = BasisPropagation(wires, 4, n_columns), Propagation(wires, 4)
     assert of_basis.wire_order == general.wire_order
     matrices = random_orthogonal(len(wires), 8).requires_grad_()

@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-import reference
 import torch
 
-from models.circuit import build_circuit
+import reference
+from circuits.circuit import build_circuit
 from models.quantum_layer import QuantumLayer
 from small_layers import ENGINES, FACES, draw, make_layer
 
@@ -144,11 +144,11 @@ def test_unknown_options_are_refused(options, message):
 @pytest.fixture
 def without_torchquantum(monkeypatch):
     """The package of the layer, imported afresh where torchquantum cannot be."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "models"]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("models", "engines")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torchquantum", None)
     yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "models"]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("models", "engines")]:
         del sys.modules[name]
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ctrl_c
 
-from utils.lifecycle import carry_out
-from utils.run_folder import RunFolder, log, start_log
-from utils.settings import Settings
-from utils.signals import Stopped, StopRequest
+from conftest import ctrl_c
+from runs.folder import RunFolder, log, start_log
+from runs.lifecycle import carry_out
+from runs.signals import Stopped, StopRequest
+from training.settings import Settings
 
 
 class Counting:

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from deq import SolverSettings, solve
 from models.qdeq_model import Depth, QDEQModel, residuals
-from utils.meter import Meter
+from runs.meter import Meter
 from utils.seeds import generator
 
 TIGHT = Depth(0, SolverSettings("newton", 30, 1e-12), SolverSettings("exact", 1))

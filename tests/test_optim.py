@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from utils.optim import LearningRate, make_optimizer
-from utils.settings import Settings
+from runs.optim import LearningRate, make_optimizer
+from training.settings import Settings
 
 LR = 0.04
 

@@ -16,7 +16,7 @@ from qep.learning.loop import COLUMNS
 from qep.report import run_table, time_table
 from qep.settings import parse_command_line
 from qep.studies import best_betas, measure_bias, measure_shots, measure_times, regression
-from utils.tracking import CsvLog
+from runs.tracking import CsvLog
 
 RESULTS = REPOSITORY / "results" / "qep"
 

@@ -5,10 +5,10 @@ import io
 
 import numpy as np
 import pytest
-import reference
 import torch
 
-from models.circuit import ENCODINGS
+import reference
+from circuits.circuit import ENCODINGS
 from small_layers import ENGINES, FACES, draw, make_layer
 
 

@@ -7,14 +7,14 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY, SCRIPTS, user_environment
 
 import benchmarks.command_line
 import reproduction.command_line
 import results_table
-from evaluate_qdeq import build_model
-from utils.cli import parse_command_line
-from utils.settings import MODELS, Settings
+from conftest import REPOSITORY, SCRIPTS, user_environment
+from runs.command_line import parse_command_line
+from training.evaluation import build_model
+from training.settings import MODELS, Settings
 
 README = (REPOSITORY / "README.md").read_text()
 

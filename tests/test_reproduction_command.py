@@ -15,14 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import REPOSITORY, SCRIPTS, user_environment
 from wandb.proto.wandb_internal_pb2 import Record
-from wandb_reader import _records, read_offline_run
 
 import reproduce
+from conftest import REPOSITORY, SCRIPTS, user_environment
 from reproduction import pictures
 from reproduction.rows import TABLES
 from reproduction.tables import build_table
+from wandb_reader import _records, read_offline_run
 
 
 def start(tmp_path: Path, data: Path, *flags: object, **environment: str) -> subprocess.Popen:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from matplotlib.figure import Figure
 
+from conftest import REPOSITORY
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
 from figures.style import BLUE, save_figure
 from reproduction import page, pictures
@@ -20,7 +20,7 @@ from reproduction.dashboard import table_of
 from reproduction.jobs import make_job
 from reproduction.report import write_table
 from reproduction.rows import TABLES
-from utils.cli import parse_command_line
+from runs.command_line import parse_command_line
 
 EPOCHS = 4
 

@@ -13,15 +13,15 @@ from io import StringIO
 
 import pytest
 import torch
-from conftest import SCRIPTS, user_environment
 
+from conftest import SCRIPTS, user_environment
 from reproduction import jobs
 from reproduction.cluster import check_machines
 from reproduction.jobs import Job, Outcome, make_job, run_job
 from reproduction.overview import Overview, duration
 from reproduction.rows import TABLES
 from reproduction.schedule import SerialPool, run_all
-from utils.settings import Settings, SettingsError
+from training.settings import Settings, SettingsError
 
 WRITE_RESULTS = "open('results.json', 'w').write('{\"test_acc\": 0.75}')"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import REPOSITORY, SCRIPTS, user_environment
 
 import reproduce
+from conftest import REPOSITORY, SCRIPTS, user_environment
 from reproduction import sweep
 from reproduction.rows import KINDS, MODELS, TABLE_5, TABLES
 from reproduction.sweep import (
@@ -25,7 +25,7 @@ from reproduction.sweep import (
     trials_of,
     write_report,
 )
-from utils.cli import parse_command_line
+from runs.command_line import parse_command_line
 
 NEEDS_RAY = pytest.mark.skipif(
     find_spec("ray") is None or find_spec("optuna") is None,

@@ -5,16 +5,16 @@ import io
 import json
 
 import pytest
-from conftest import REPOSITORY
 
 import reproduce
+from conftest import REPOSITORY
 from reproduction import report, tables
 from reproduction.collect import collect, curves, kept_path, read_kept
 from reproduction.jobs import make_job
 from reproduction.rows import TABLES
 from reproduction.tables import as_csv, build_table, markdown
-from utils.cli import parse_command_line
-from utils.settings import SettingsError
+from runs.command_line import parse_command_line
+from training.settings import SettingsError
 
 TABLE = TABLES["table2"]
 

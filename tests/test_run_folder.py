@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils import checkpoint
-from utils.checkpoint import CheckpointError
-from utils.cli import parse_command_line
-from utils.run_folder import (
+from runs import checkpoint
+from runs.checkpoint import CheckpointError
+from runs.command_line import parse_command_line
+from runs.folder import (
     CHANGEABLE,
     IN_EVERY_CHECKPOINT,
     environment,
@@ -19,7 +19,7 @@ from utils.run_folder import (
     peak_memory_mb,
     start_log,
 )
-from utils.settings import Settings, SettingsError, flag_of
+from training.settings import Settings, SettingsError, flag_of
 
 FLAG = {f.name: flag_of(f) for f in Settings.__dataclass_fields__.values()}
 

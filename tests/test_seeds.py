@@ -6,8 +6,8 @@ from itertools import islice, product
 import numpy as np
 import pytest
 import torch
-from conftest import assert_same
 
+from conftest import assert_same
 from utils import seeds
 
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-import reference
 import torch
 
-from models.circuit import build_circuit
+import reference
+from circuits.circuit import build_circuit
+from engines import statevector
 from models.classical_layers import BoundTanh, TanhLayer
 from models.quantum_layer import BoundLayer, QuantumLayer
-from theory import construction, registers
+from theory import construction
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -68,7 +69,7 @@ def test_ten_qubits_are_those_of_the_reference():
     layer = QuantumLayer(build_circuit(10, "amplitude")).double()
     x, theta = draw(2, 100), layer.full_theta().detach()
     expected = reference.readouts(x.numpy(), theta.numpy(), 10, "amplitude")
-    found = registers.readouts([layer.circuit], [theta], x.unsqueeze(1))
+    found = statevector.readouts([layer.circuit], [theta], x.unsqueeze(1))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
 from torch.autograd.functional import jacobian
 
+import reference
 from dataset import load_features
+from runs.command_line import parse_command_line
 from theory import ablations, bounds, contraction, first_experiments, overlaps, subjects
-from utils.cli import parse_command_line
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

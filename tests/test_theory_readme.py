@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 from conftest import REPOSITORY, SCRIPTS
-
 from theory.report import markdown
 
 FOLDER = REPOSITORY / "results" / "paper" / "theory"

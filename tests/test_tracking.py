@@ -10,9 +10,9 @@ import pytest
 import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from utils import tracking
-from utils.settings import Settings
-from utils.tracking import COLUMNS, CsvLog, TensorBoardLog, Tracker
+from runs import tracking
+from runs.tracking import COLUMNS, CsvLog, TensorBoardLog, Tracker
+from training.settings import Settings
 from wandb_reader import _records, read_offline_run
 
 RELEASED_METRICS = """train_loss train_acc train_res val_loss val_acc val_res best_val_loss best_val_acc

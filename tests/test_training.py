@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SCRIPTS, ctrl_c, train_here, user_environment
-from wandb_reader import read_offline_run
 
 import evaluate_qdeq
 import train_qdeq
+from conftest import SCRIPTS, ctrl_c, train_here, user_environment
+from wandb_reader import read_offline_run
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
           "--tensorboard", "False")

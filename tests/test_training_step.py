@@ -6,15 +6,15 @@ from itertools import islice
 
 import pytest
 import torch
-from conftest import assert_same, train_here
 
-import training
-from evaluate_qdeq import load_splits
-from training import Training
-from utils import checkpoint
-from utils.cli import parse_command_line
-from utils.lifecycle import TrainingError
-from utils.run_folder import find_run
+from conftest import assert_same, train_here
+from runs import checkpoint
+from runs.command_line import parse_command_line
+from runs.folder import find_run
+from runs.lifecycle import TrainingError
+from training import loop as training
+from training.evaluation import load_splits
+from training.loop import Training
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
           "--tensorboard", "False")  # fmt: skip

@@ -7,7 +7,7 @@ import pennylane
 import torch
 from torch import Tensor
 
-from models.circuit import Circuit, Operation
+from circuits.circuit import Circuit, Operation
 
 GATES = {
     "rx": pennylane.RX,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from circuits.circuit import N_RANDOM_OPERATIONS, build_circuit
 from deq import SolverResult, SolverSettings, equilibrium, hutchinson_jacobian_loss
 from features import MEAN, STD
-from models.circuit import N_RANDOM_OPERATIONS, build_circuit
 from models.qdeq_model import Depth, QDEQModel, residuals
 from models.quantum_layer import QuantumLayer
 from utils import seeds

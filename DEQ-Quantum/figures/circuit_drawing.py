@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Patch
 
+from circuits.circuit import Circuit, Operation
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, blank_canvas, tint
-from models.circuit import Circuit, Operation
 
 PARTS = {
     "encoder": (PURPLE, "encoding of v = z + x"),

@@ -11,7 +11,7 @@ class Metrics:
     """The rows of a metrics.csv, column by column; the run may still be going on.
 
     Args:
-        path: the file that `utils.tracking.CsvLog` writes.
+        path: the file that `runs.tracking.CsvLog` writes.
 
     Raises:
         OSError: it cannot be read.

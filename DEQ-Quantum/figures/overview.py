@@ -15,10 +15,10 @@ from matplotlib.textpath import TextPath
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from circuits.circuit import build_circuit
 from deq import SolverSettings, solve
 from figures.circuit_drawing import PARTS, place_operations
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION, blank_canvas, tint
-from models.circuit import build_circuit
 from models.quantum_layer import QuantumLayer
 
 WIDTH, HEIGHT = 12.0, 6.7

@@ -24,7 +24,7 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
     """Loss, accuracy, residual and solver steps of a run against its epochs.
 
     Args:
-        metrics_csv: the file that `utils.tracking.CsvLog` writes, of a run that may still be going on. A
+        metrics_csv: the file that `runs.tracking.CsvLog` writes, of a run that may still be going on. A
             warm-up (rows of mode 0 before rows of mode 1) is shaded; the test split is a dashed line.
 
     Returns:

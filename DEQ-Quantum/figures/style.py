@@ -4,13 +4,14 @@ The colours are the palette of Okabe and Ito (Color Universal Design, 2008), cho
 kind of colour vision. Backgrounds are opaque white, so that pictures read on dark pages too.
 """
 
-import os
 from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+
+from utils.files import atomic_write
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 INK, GREY, PALE = "#1F2933", "#7B8794", "#E4E7EB"
@@ -58,11 +59,6 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     if suffix not in METADATA:
         raise ValueError(f"a figure is written as {', '.join(METADATA)}, got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # paths instead of text: an SVG looks the same where the font is not installed
-        with matplotlib.rc_context({"svg.hashsalt": "qdeq", "svg.fonttype": "path"}):
-            figure.savefig(aside, format=suffix[1:], dpi=DPI, metadata=METADATA[suffix])
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    # paths instead of text: an SVG looks the same where the font is not installed
+    with atomic_write(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "qdeq", "svg.fonttype": "path"}):
+        figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=METADATA[suffix])

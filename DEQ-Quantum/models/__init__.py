@@ -1,1 +1,1 @@
-"""The quantum layer: its circuit as data, two engines that evaluate it, and the classifier built on it."""
+"""Layers f(z; x) and the classifiers built on them."""

@@ -15,7 +15,7 @@ what depth adds where no head helps.
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from models.circuit import build_circuit
+from circuits.circuit import build_circuit
 from models.classical_layers import FeatureLayer, TanhLayer
 from models.qdeq_model import EquilibriumClassifier
 from models.quantum_layer import CompiledLayer, QuantumLayer

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from circuits.circuit import build_circuit
 from deq import SolverResult, SolverSettings, equilibrium, hutchinson_jacobian_loss, spectral_radius, unroll
-from models.circuit import build_circuit
 from models.layer import BoundLayer, CompiledLayer
 from models.quantum_layer import QuantumLayer
 

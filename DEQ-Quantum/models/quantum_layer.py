@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.circuit import Circuit
-from models.compiled_engine import CompiledEngine
+from circuits.circuit import Circuit
+from engines.compiled import CompiledEngine
 
 ENGINES = ("compiled", "torchquantum")
 TRAINABLE_GATES = ("all", "released")
@@ -22,7 +22,7 @@ def _make_engine(name: str, circuit: Circuit) -> nn.Module:
         return CompiledEngine(circuit)
     if name == "torchquantum":
         # imported where it is asked for: it takes seconds, and the compiled engine runs without it
-        from models.torchquantum_engine import TorchQuantumEngine
+        from engines.torchquantum import TorchQuantumEngine
 
         return TorchQuantumEngine(circuit)
     raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")

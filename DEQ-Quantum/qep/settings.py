@@ -3,9 +3,9 @@
 import argparse
 from dataclasses import dataclass
 
-from utils.cli import CommandLine, OneLineParser, add_settings
-from utils.cli import parse_command_line as parse
-from utils.settings import BaseSettings, SettingsError, setting
+from runs.command_line import CommandLine, OneLineParser, add_settings
+from runs.command_line import parse_command_line as parse
+from training.settings import BaseSettings, SettingsError, setting
 
 GROUPS = {
     "task": "what is learnt",

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 from reproduction.jobs import Job, same_run
-from utils.cli import parse_command_line
+from runs.command_line import parse_command_line
+from training.settings import SettingsError
 from utils.files import write_json, write_text
-from utils.settings import SettingsError
 
 CURVES = ("train_loss", "train_acc", "val_loss", "val_acc", "val_res", "val_res_rel", "val_spectral_radius")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from reproduction.rows import MODELS, TABLES
 from reproduction.sweep import DATA
-from utils.cli import OneLineParser
-from utils.settings import DATASETS, REPOSITORY
+from runs.command_line import OneLineParser
+from training.settings import DATASETS, REPOSITORY
 
 SEEDS = (0, 1, 2)
 TRIALS = 20

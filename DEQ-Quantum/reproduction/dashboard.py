@@ -1,6 +1,6 @@
 """The end of a table in Weights & Biases: one run of job type "summary" in its group, with the table and the figures.
 
-The runs themselves log as ever, grouped by table and with their row as job type; see utils/tracking.py.
+The runs themselves log as ever, grouped by table and with their row as job type; see runs/tracking.py.
 """
 
 from pathlib import Path

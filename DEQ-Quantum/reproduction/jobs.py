@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from reproduction.rows import Row, Table
-from utils.cli import parse_command_line
-from utils.settings import PATHS, REPOSITORY, SURROUNDINGS, Settings, SettingsError
+from runs.command_line import parse_command_line
+from training.settings import PATHS, REPOSITORY, SURROUNDINGS, Settings, SettingsError
 
 TRAIN = REPOSITORY / "DEQ-Quantum" / "train_qdeq.py"
 ATTEMPTS = 3  # of a process that is killed again and again

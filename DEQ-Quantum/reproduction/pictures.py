@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from circuits.circuit import build_circuit
 from dataset import CLASSES
 from figures import draw_circuit, draw_overview, save_figure
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
-from models.circuit import build_circuit
 from reproduction.rows import BASELINES, MODELS, TABLES, Row, Table
 
 SUFFIXES = (".svg", ".png")

@@ -13,9 +13,9 @@ from statistics import mean, stdev
 import torch
 
 from dataset import Splits
-from evaluate_qdeq import depth_of, evaluate
 from theory.subjects import train_for
-from utils.settings import Settings
+from training.evaluation import depth_of, evaluate
+from training.settings import Settings
 
 CAPS = (1, 2, 3, 5, 10, 20)
 SCALES = {"uniform ±π": math.pi, "uniform ±π/4": math.pi / 4, "uniform ±0.1": 0.1, "all zero": 0.0}

@@ -11,7 +11,7 @@ its L-th power is zero. Each f_l acts on registers of its own, so F is one circu
 U_1 x ... x U_L, whose readouts are wired to the encoding of the next register.
 
 F of quantum layers is built from the engine's layers (`BlockNetwork`), so comparing it with those same layers would
-only compare them with themselves. The untied network is therefore simulated gate by gate (`theory/registers.py`), and
+only compare them with themselves. The untied network is therefore simulated gate by gate (`engines/statevector.py`), and
 F once more, as that one circuit, where its state vector is small. F of tanh layers is a single layer with a block
 matrix, and the untied network their formula.
 """
@@ -21,11 +21,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from circuits.circuit import build_circuit
 from deq import SolverSettings, batch_jacobian, solve
-from models.circuit import build_circuit
+from engines import statevector
 from models.classical_layers import TanhLayer
 from models.quantum_layer import QuantumLayer
-from theory import registers
 
 MOST_QUBITS = 12  # of a state vector for every sample
 
@@ -56,7 +56,7 @@ def untied(layers: list[nn.Module], x: Tensor) -> Tensor:
         if isinstance(layer, TanhLayer):
             z = torch.tanh(z @ layer.w.T + x @ layer.u.T)
         else:
-            z = _lift(registers.readouts([layer.circuit], [layer.full_theta()], (z + x).unsqueeze(1)), layer)
+            z = _lift(statevector.readouts([layer.circuit], [layer.full_theta()], (z + x).unsqueeze(1)), layer)
         outputs.append(z)
     return torch.cat(outputs, dim=1)
 
@@ -66,7 +66,7 @@ def one_circuit(layers: list[QuantumLayer], x: Tensor, z: Tensor) -> Tensor:
     blocks = z.view(len(x), len(layers), -1)
     before = torch.cat([torch.zeros_like(blocks[:, :1]), blocks[:, :-1]], dim=1)
     circuits, thetas = [layer.circuit for layer in layers], [layer.full_theta() for layer in layers]
-    return _lift(registers.readouts(circuits, thetas, before + x.unsqueeze(1)), layers[0])
+    return _lift(statevector.readouts(circuits, thetas, before + x.unsqueeze(1)), layers[0])
 
 
 def _lift(readouts: Tensor, layer: QuantumLayer) -> Tensor:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from circuits.circuit import build_circuit
 from deq import SolverSettings, equilibrium, solve, unroll
-from models.circuit import build_circuit
 from models.quantum_layer import QuantumLayer
 from theory.subjects import TIGHT, Subject
 

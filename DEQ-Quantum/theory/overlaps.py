@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from models.circuit import ENCODING_AXES
+from circuits.circuit import ENCODING_AXES
 from theory import bounds
 
 DIMENSION = 4

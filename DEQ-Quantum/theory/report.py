@@ -129,7 +129,7 @@ def _construction(construction: list[dict]) -> str:
         "F(z; x) = (f_1(0; x), f_2(z_1; x), ..., f_L(z_{L-1}; x)), applied L times from z = 0, against "
         "f_L(... f_1(0)). The result is F's equilibrium, and J_F^L = 0.\n\n"
         "What is compared is computed independently. Amplitude and angle: F is built from the engine's layers; the "
-        "untied network is simulated gate by gate on state vectors (`theory/registers.py`), which share only the list "
+        "untied network is simulated gate by gate on state vectors (`engines/statevector.py`), which share only the list "
         "of gates with the engine, and so is, up to 12 qubits, F as one circuit of L n_wires qubits. Tanh: F is one "
         "layer with a block matrix, the untied network the formula tanh(W z + U x). The last four columns are of F "
         "alone; that F(z) - z and J^L are exactly 0 is the construction's shape, not round-off.\n\n"

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from dataset import Splits
 from deq import SolverSettings
-from evaluate_qdeq import build_model, load_splits
 from models.qdeq_model import Depth, EquilibriumClassifier
-from training import Training
-from utils import checkpoint
-from utils.run_folder import RunFolder
-from utils.settings import Settings, SettingsError
+from runs import checkpoint
+from runs.folder import RunFolder
+from training.evaluation import build_model, load_splits
+from training.loop import Training
+from training.settings import Settings, SettingsError
 
 CPU = torch.device("cpu")
 WITH_BOUNDS = ("qdeq", "wang2022", "classical", "classical_narrow")

@@ -1,1 +1,1 @@
-"""What a run needs besides mathematics: settings, command line, seeds, optimisers, checkpoints, tracking."""
+"""What every room may use and what knows none of them: seeds, files."""

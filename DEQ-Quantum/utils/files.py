@@ -1,4 +1,4 @@
-"""Text and JSON files, written aside and renamed, so that none is ever half there."""
+"""Atomic writes: a file appears whole under its name, or not at all; text and JSON written so."""
 
 import json
 import math
@@ -9,21 +9,29 @@ from pathlib import Path
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """A file to write in place of `path`, which it takes the place of at the end; nothing is left where that fails."""
-    aside = path.with_name(path.name + ".tmp")
+def atomic_write(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """A temporary path, renamed to `path` at the end of the block.
+
+    Where the block fails nothing is left, and what was at `path` stays.
+
+    Args:
+        path: the file.
+        folder: where the temporary one lies, on the same file system; None: beside it. Processes that may write the
+            same file at once need one each.
+    """
+    temporary = (folder or path.parent) / (path.name + ".tmp")
     try:
-        yield aside
-        os.replace(aside, path)
+        yield temporary
+        os.replace(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with written_aside(path) as aside:
-        aside.write_text(text)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
 
 
 def as_json(content: dict) -> str:

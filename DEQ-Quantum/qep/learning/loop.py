@@ -20,14 +20,15 @@ from qep.learning.tasks import Task
 from qep.measurement import Exact, Measurement, Shots
 from qep.settings import QEPSettings
 from qep.system import QuantumSystem
-from utils import checkpoint, seeds
-from utils.lifecycle import TrainingError
-from utils.meter import Meter
-from utils.optim import LearningRate
-from utils.progress import bar_size
-from utils.run_folder import RunFolder, beside_bar, peak_memory_mb
-from utils.signals import Stopped, StopRequest
-from utils.tracking import Tracker
+from runs import checkpoint
+from runs.folder import RunFolder, beside_bar, peak_memory_mb
+from runs.lifecycle import TrainingError
+from runs.meter import Meter
+from runs.optim import LearningRate
+from runs.progress import bar_size
+from runs.signals import Stopped, StopRequest
+from runs.tracking import Tracker
+from utils import seeds
 
 MEASURES = ("cost", "acc", "gap", "gap_min", "degenerate")
 COLUMNS = (

@@ -7,10 +7,10 @@ on it. wandb is initialised once, and a resumed run goes on under its old id.
 
 import csv
 import logging
-import os
 from pathlib import Path
 
-from utils.settings import BaseSettings
+from training.settings import BaseSettings
+from utils.files import atomic_write
 
 PASS_METRICS = ("loss", "acc", "res", "res_rel", "solver_steps", "converged", "jac_loss", "spectral_radius")
 COLUMNS = (
@@ -40,12 +40,10 @@ class CsvLog:
             with path.open(newline="") as file:
                 kept = [row for row in csv.DictReader(file) if _until(row, resume_step)]
         kept = [{name: row.get(name, "") for name in columns} for row in kept]
-        aside = path.with_name(path.name + ".tmp")
-        with aside.open("w", newline="") as file:
+        with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(kept)
-        os.replace(aside, path)
         self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, columns)
 

@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass, fields
 
-from utils.settings import BaseSettings, Settings, SettingsError, flag_of
+from training.settings import BaseSettings, Settings, SettingsError, flag_of
 
 GROUPS = {
     "data": "what is classified",

@@ -17,7 +17,7 @@ except ImportError as error:
         "Run `bash bash_scripts/setup.sh` with Python 3.10 to 3.12, or use --engine compiled."
     ) from error
 
-from models.circuit import Circuit
+from circuits.circuit import Circuit
 
 
 class TorchQuantumEngine(nn.Module):

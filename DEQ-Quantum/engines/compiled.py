@@ -7,17 +7,17 @@ After amplitude encoding the circuit does not depend on the data, so with v = z 
 U(theta) meets D basis columns once (`prepare`), and every later call is a small dense product. Since f repeats each
 readout n_wires times, z = E r, and in the space of the n_wires readouts numerator and denominator are quadratics
 in r with coefficients fixed at `reduced(x)`. Angle encoding: product states through the fused blocks, and for
-the Jacobian loss back through them. Values, first and second derivatives equal those of `torchquantum_engine` (tested);
+the Jacobian loss back through them. Values, first and second derivatives equal those of `engines.torchquantum` (tested);
 dtype follows theta.
 """
 
 import torch
 from torch import Tensor, nn
 
+from circuits.circuit import Circuit
 from deq.jacobian import fresh_variable
-from models.circuit import Circuit
-from models.fusion import FusedBlocks
-from models.propagation import BasisPropagation, ProductPropagation
+from engines.fusion import FusedBlocks
+from engines.propagation import BasisPropagation, ProductPropagation
 
 
 class CompiledEngine(nn.Module):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from utils.settings import Settings
+from training.settings import Settings
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:

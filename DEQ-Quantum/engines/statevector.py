@@ -1,7 +1,7 @@
 """Registers of qubits side by side on one dense state vector, gate by gate: what Theorem 3's construction is held to.
 
 Textbook matrices in complex128, one tensor axis of length two for each qubit. This shares the list of gates
-(`models/circuit.py`) with the engines and nothing else: no fused gates, no observables, no product states.
+(`circuits/circuit.py`) with the engines and nothing else: no fused gates, no observables, no product states.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from models.circuit import Circuit, Operation
+from circuits.circuit import Circuit, Operation
 
 X = torch.tensor([[0, 1], [1, 0]], dtype=torch.complex128)
 Y = torch.tensor([[0, -1j], [1j, 0]], dtype=torch.complex128)

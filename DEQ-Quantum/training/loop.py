@@ -16,16 +16,17 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from dataset import Split, Splits
-from evaluate_qdeq import Evaluation, build_model, depth_of, evaluate
-from utils import checkpoint, seeds
-from utils.lifecycle import TrainingError
-from utils.meter import Meter
-from utils.optim import LearningRate, make_optimizer
-from utils.progress import bar_size
-from utils.run_folder import RunFolder, beside_bar, peak_memory_mb
-from utils.settings import SettingsError
-from utils.signals import Stopped, StopRequest
-from utils.tracking import Tracker
+from runs import checkpoint
+from runs.folder import RunFolder, beside_bar, peak_memory_mb
+from runs.lifecycle import TrainingError
+from runs.meter import Meter
+from runs.optim import LearningRate, make_optimizer
+from runs.progress import bar_size
+from runs.signals import Stopped, StopRequest
+from runs.tracking import Tracker
+from training.evaluation import Evaluation, build_model, depth_of, evaluate
+from training.settings import SettingsError
+from utils import seeds
 
 JAC_INCREMENT, JAC_WEIGHT_LIMIT = 0.1, 2.0
 MOST_SKIPPED_STEPS = 100

@@ -1,4 +1,4 @@
-"""Checkpoints and JSON files: tensors and plain data only, written aside and renamed, so none is ever half there."""
+"""Checkpoints and JSON files: tensors and plain data only, each replaced atomically."""
 
 import pickle
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from utils.files import atomic_write
 from utils.files import write_json as write_json  # re-exported: all that a run folder is written with
-from utils.files import written_aside
 
 FORMAT = 1
 ANOTHER_RUN = "it is of another run or version of the code: use the one that belongs here, or train anew"
@@ -24,8 +24,8 @@ def save(path: Path, content: dict) -> None:
         CheckpointError: it cannot be written; the one that was there before still is.
     """
     try:
-        with written_aside(path) as aside:
-            torch.save({"format": FORMAT, **content}, aside)
+        with atomic_write(path) as temporary:
+            torch.save({"format": FORMAT, **content}, temporary)
     except (OSError, RuntimeError) as error:  # torch meets a full disk with a RuntimeError
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"cannot write {path} (is the disk full? {reason}); --restart goes on from the "

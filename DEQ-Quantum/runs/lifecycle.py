@@ -10,9 +10,9 @@ from typing import Protocol
 
 import torch
 
-from utils.run_folder import RunFolder, start_log
-from utils.signals import Stopped, StopRequest
-from utils.tracking import Tracker
+from runs.folder import RunFolder, start_log
+from runs.signals import Stopped, StopRequest
+from runs.tracking import Tracker
 
 log = logging.getLogger("qdeq")
 

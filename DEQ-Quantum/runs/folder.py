@@ -22,9 +22,9 @@ from typing import IO
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from utils import checkpoint
-from utils.cli import CommandLine
-from utils.settings import SURROUNDINGS, BaseSettings, SettingsError, flag_of
+from runs import checkpoint
+from runs.command_line import CommandLine
+from training.settings import SURROUNDINGS, BaseSettings, SettingsError, flag_of
 
 # what a resumed run may do differently: how long, where, and how it is watched
 CHANGEABLE = {*SURROUNDINGS, "max_step", "epochs"}

@@ -1,0 +1,1 @@
+"""Circuits as data: operations, encodings, ansätze, readouts. Nothing here simulates."""

@@ -1,0 +1,1 @@
+"""What evaluates a circuit: the compiled engine, TorchQuantum, and gate by gate on state vectors."""

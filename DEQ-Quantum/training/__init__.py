@@ -1,0 +1,1 @@
+"""Training of QDEQ classifiers: settings, the loop, evaluation."""
