@@ -11,7 +11,8 @@ import argparse
 import csv
 from pathlib import Path
 
-from circuits.circuit import ENCODINGS, build_circuit
+from circuits.circuit import build_circuit
+from circuits.encodings import ENCODINGS
 from figures import draw_circuit, draw_overview, draw_training_curves, save_figure
 from runs.command_line import OneLineParser, fail
 

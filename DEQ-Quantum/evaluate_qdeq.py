@@ -13,9 +13,11 @@ from pathlib import Path
 
 from dataset import DataError
 from figures import draw_confusion_matrix, save_figure
+from models.depth import Stack
+from models.table import build_model
 from runs import checkpoint
 from runs.folder import choose_device
-from training.evaluation import build_model, confusion_matrix, depth_of, evaluate, load_splits
+from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
 from training.settings import Settings, SettingsError
 from utils.files import as_json
 
@@ -72,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         "checkpoint": which,
         "split": split_name,
         "step": step,
-        "n_layer": depth.n_layer,
+        "n_layer": depth.n_layers if isinstance(depth, Stack) else 0,
         "engine": settings.engine,
         **{name: getattr(settings, name) for name in ("f_solver", "stop_mode", "f_thres", "f_tol")},
         "images": len(evaluation.predictions),

@@ -18,7 +18,9 @@ import tempfile
 import torch
 
 from dataset import DataError, test_images_sha256
+from engines import bytes_needed
 from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, save_figure
+from models.table import MODELS
 from runs import checkpoint
 from runs.folder import choose_device, environment, find_run, free_bytes, peak_memory_mb, start_log
 from runs.lifecycle import TrainingError, carry_out
@@ -26,7 +28,6 @@ from training.evaluation import confusion_matrix, load_splits
 from training.loop import Training
 from training.settings import Settings, SettingsError
 
-BYTES_OF_AN_AMPLITUDE = 8  # complex64
 # large, or shown already as wandb's config or history
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
 
@@ -76,8 +77,8 @@ def finish(run: Training) -> dict:
         "confusion_matrix": draw_confusion_matrix(counts.cpu().numpy(), run.splits.classes),
         "curves": draw_training_curves(run.folder.path / "metrics.csv"),
     }
-    if hasattr(run.model.layer, "circuit"):
-        figures["circuit"] = draw_circuit(run.model.layer.circuit, blocks_trained=s.trainable_gates == "all")
+    if MODELS[s.model].circuit is not None:
+        figures["circuit"] = draw_circuit(run.model.layer.circuit)
     for name, figure in figures.items():
         save_figure(figure, run.folder.path / f"{name}.png")
     run.tracker.finish(run.step, {k: v for k, v in results.items() if k not in NOT_IN_SUMMARY}, figures)
@@ -108,15 +109,16 @@ def _refuse_what_cannot_fit(s: Settings, device: torch.device) -> None:
     Raises:
         SettingsError: these alone take more memory than is free.
     """
-    if s.encoding == "none":
+    describe = MODELS[s.model].circuit
+    if describe is None:
         return
-    once = s.encoding == "amplitude" and s.engine == "compiled"  # met by basis states, not by every sample
-    n_states = s.n_wires**2 if once else s.batch_size // s.batch_chunk
-    needed, free = 3 * n_states * 2**s.n_wires * BYTES_OF_AN_AMPLITUDE, free_bytes(device)
+    circuit, size = describe(s), s.batch_size // s.batch_chunk
+    needed, free = bytes_needed(s.engine, circuit, size), free_bytes(device)
     if needed > free:
+        helps = bytes_needed(s.engine, circuit, 1) < needed
         raise SettingsError(
             f"--n_wires {s.n_wires}: state vectors alone take {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free; "
-            "use fewer wires" + ("" if once else " or a smaller --batch_size")
+            "use fewer wires" + (" or a smaller --batch_size" if helps else "")
         )
 
 

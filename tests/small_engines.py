@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+import engines
 import reference
-from circuits.circuit import ENCODINGS, build_circuit
+from circuits.circuit import build_circuit
 from engines.compiled import CompiledEngine
 
-ENGINES = ("compiled", "torchquantum")
+ENCODINGS = ("amplitude", "angle")  # of n_wires^2 inputs
+ENGINES = ("compiled", "torchquantum", "statevector")
 WIRES = (4, 6, 10)
 PAIRS = [(n, encoding) for n in WIRES for encoding in ENCODINGS]
 
@@ -20,12 +22,9 @@ def compiled_float64(n_wires: int, encoding: str) -> CompiledEngine:
 
 
 def make_engine(name: str, n_wires: int, encoding: str):
-    if name == "compiled":
-        return CompiledEngine(build_circuit(n_wires, encoding))
-    pytest.importorskip("torchquantum")
-    from engines.torchquantum import TorchQuantumEngine  # seconds: only where it is tested
-
-    return TorchQuantumEngine(build_circuit(n_wires, encoding))
+    if name == "torchquantum":
+        pytest.importorskip("torchquantum")
+    return engines.make_engine(name, build_circuit(n_wires, encoding))
 
 
 def draw(n_wires: int, batch: int = 2, dtype=torch.float64, seed: int = 0) -> tuple[torch.Tensor, ...]:

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from circuits.circuit import ENCODINGS, build_circuit
+from circuits.circuit import build_circuit
 from models.quantum_layer import QuantumLayer
 
-ENGINES = ("compiled", "torchquantum")
+ENCODINGS = ("amplitude", "angle")  # of n_wires^2 inputs
+ENGINES = ("compiled", "torchquantum", "statevector")
 FACES = [(engine, encoding) for engine in ENGINES for encoding in ENCODINGS]
 
 
@@ -14,7 +15,7 @@ def make_layer(n_wires=4, engine="compiled", encoding="amplitude", trainable_gat
     if engine == "torchquantum":
         pytest.importorskip("torchquantum")
     torch.manual_seed(seed)
-    return QuantumLayer(build_circuit(n_wires, encoding), engine, trainable_gates)
+    return QuantumLayer(build_circuit(n_wires, encoding, trainable_gates=trainable_gates), engine)
 
 
 def draw(n_wires=4, batch=3, dtype=torch.float32, seed=0) -> tuple[torch.Tensor, torch.Tensor]:

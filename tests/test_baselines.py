@@ -11,18 +11,19 @@ from torch.nn.functional import cross_entropy
 
 import evaluate_qdeq
 import reference
+from circuits.circuit import build_circuit
 from conftest import train_here
 from deq import SolverSettings, solve
-from models.baselines import ComponentLayer, ReadoutClassifier
+from models.baselines import ReadoutClassifier
 from models.classical_layers import FeatureLayer, TanhLayer
-from models.qdeq_model import Depth
+from models.depth import Equilibrium, Stack
+from models.quantum_layer import QuantumLayer
+from models.table import MODELS, build_model
 from runs import checkpoint
 from runs.command_line import parse_command_line
-from training.evaluation import build_model
-from training.settings import MODELS
 
 BASELINES = [name for name in MODELS if name != "qdeq"]
-TIGHT = Depth(0, SolverSettings("newton", 40, 1e-13), SolverSettings("exact", 1))
+TIGHT = Equilibrium(SolverSettings("newton", 40, 1e-13), SolverSettings("exact", 1))
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
           "--tensorboard", "False")  # fmt: skip
 
@@ -99,7 +100,7 @@ def test_number_of_parameters(name, count):
 def test_linear_classifier_is_the_same_at_every_depth():
     model, x = build("linear"), draw(6)
     expected = x @ model.head.weight.T + model.head.bias
-    for depth in (Depth(0), TIGHT, Depth(1), Depth(5)):
+    for depth in (Equilibrium(), TIGHT, Stack(1), Stack(5)):
         for training in (False, True):
             p = model.train(training)(x, depth, with_jac_loss=True)
             assert torch.equal(p.logits, expected)
@@ -110,7 +111,7 @@ def test_linear_classifier_is_the_same_at_every_depth():
 def test_linear_classifiers_gradient_is_that_of_multinomial_regression():
     model, x = build("linear"), draw(6)
     y = torch.tensor([0, 1, 2, 3, 0, 1])
-    cross_entropy(model(x, Depth(0)).logits, y).backward()
+    cross_entropy(model(x, Equilibrium()).logits, y).backward()
     with torch.no_grad():
         error = torch.softmax(x @ model.head.weight.T + model.head.bias, 1)
     error[torch.arange(6), y] -= 1
@@ -124,12 +125,12 @@ def test_linear_classifiers_gradient_is_that_of_multinomial_regression():
 @pytest.mark.parametrize("n_classes", [4, 2])
 def test_readouts_are_the_logits(encoding, n_classes):
     torch.manual_seed(0)
-    model = ReadoutClassifier(4, n_classes, encoding, "compiled", "all").double()
+    model = ReadoutClassifier(QuantumLayer(build_circuit(4, encoding)), n_classes).double()
     x, theta = draw(5), model.layer.full_theta().detach().numpy()
     expected = reference.readouts(x.numpy(), theta, 4, encoding)
     if n_classes == 2:
         expected = np.stack([expected[:, 0] + expected[:, 1], expected[:, 2] + expected[:, 3]], axis=1)
-    np.testing.assert_allclose(model(x, Depth(1)).logits.detach().numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(model(x, Stack(1)).logits.detach().numpy(), expected, atol=1e-12)
     p = model(x, TIGHT)
     at_equilibrium = reference.readouts(p.z.detach().numpy() + x.numpy(), theta, 4, encoding)
     sums = p.z.detach().numpy()[:, ::4].reshape(5, n_classes, -1).sum(2)
@@ -139,19 +140,23 @@ def test_readouts_are_the_logits(encoding, n_classes):
 
 def test_readouts_that_cannot_be_shared_out():
     with pytest.raises(ValueError, match="10 readouts cannot be shared out among 4 classes"):
-        ReadoutClassifier(10, 4, "amplitude", "compiled", "all")
+        ReadoutClassifier(QuantumLayer(build_circuit(10)), 4)
 
 
 # Alam et al.
 
 
+def component_layer(n_wires: int, engine: str = "compiled") -> QuantumLayer:
+    return QuantumLayer(build_circuit(n_wires, "components"), engine)
+
+
 @pytest.mark.parametrize("n_wires", [4, 10])
-@pytest.mark.parametrize("engine", ["compiled", "torchquantum"])
+@pytest.mark.parametrize("engine", ["compiled", "torchquantum", "statevector"])
 def test_components_turn_each_wire_about_y(n_wires, engine):
     if engine == "torchquantum":
         pytest.importorskip("torchquantum")
     torch.manual_seed(0)
-    layer = ComponentLayer(n_wires, engine, "all")
+    layer = component_layer(n_wires, engine)
     z, x = draw(3, n_wires).tanh().float(), draw(3, n_wires, seed=2).float()
     columns = [
         reference.kron([np.array([math.cos(angle / 2), math.sin(angle / 2)], dtype=complex) for angle in sample])
@@ -163,12 +168,12 @@ def test_components_turn_each_wire_about_y(n_wires, engine):
     f = layer.bind(x)
     np.testing.assert_allclose(f(z).detach().numpy(), expected, atol=1e-5)
     torch.testing.assert_close(f.reduced()(z), f(z))
-    assert [(o.gate, o.wires) for o in layer.circuit.encoder] == [("ry", (wire,)) for wire in range(n_wires)]
+    assert [(o.gate, o.wires) for o in layer.circuit.encoding.operations] == [("ry", (wire,)) for wire in range(n_wires)]
 
 
 def test_components_jacobian_is_that_of_parameter_shifts():
     """For RY, dr/dt = (r(t + pi/2) - r(t - pi/2)) / 2 exactly (Mitarai et al., arXiv 1803.00745)."""
-    layer = ComponentLayer(4, "compiled", "all").double()
+    layer = component_layer(4).double()
     z, x, v = draw(3, 4).tanh(), draw(3, 4, seed=2), draw(3, 4, seed=3)
     f = layer.bind(x)
     with torch.no_grad():
@@ -181,7 +186,7 @@ def test_components_jacobian_is_that_of_parameter_shifts():
 
 @pytest.mark.parametrize("columns", [3, 16])
 def test_features_of_another_width_are_refused(columns):
-    for layer in (ComponentLayer(4, "compiled", "all"), TanhLayer(5, 4), FeatureLayer(5)):
+    for layer in (component_layer(4), TanhLayer(5, 4), FeatureLayer(5)):
         with pytest.raises(ValueError, match=r"x must have shape \(B, [45]\)"):
             layer.compile().bind(torch.zeros(2, columns))
 
@@ -190,7 +195,7 @@ def test_features_of_another_width_are_refused(columns):
 
 
 @pytest.mark.parametrize("name", BASELINES)
-@pytest.mark.parametrize("depth", [TIGHT, Depth(2)], ids=["implicit", "direct"])
+@pytest.mark.parametrize("depth", [TIGHT, Stack(2)], ids=["implicit", "direct"])
 def test_gradients_against_finite_differences(name, depth):
     model = build(name)
     x, y = draw(3, features_of(name)), torch.tensor([0, 3, 1])

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import reference
-from circuits.circuit import Operation, build_circuit, random_operations
+from circuits.ansatz import random_operations
+from circuits.circuit import build_circuit
+from circuits.operations import Operation
 
 WIRES = (4, 6, 10)
 
@@ -55,7 +57,7 @@ def test_random_operations_follow_the_seed_and_the_length(tq, seed):
     layer = tq.RandomLayer(n_ops=20, wires=list(range(8)), seed=seed)
     np.random.set_state(saved)
 
-    ours = build_circuit(8, n_random_operations=20, seed=seed).ansatz[:20]
+    ours = build_circuit(8, n_random_operations=20, seed=seed).ansatz.operations[:20]
 
     assert [(o.gate, o.wires) for o in ours] == [(op.name.lower(), tuple(op.wires)) for op in layer.op_list]
 
@@ -76,11 +78,11 @@ def test_building_leaves_numpys_global_generator_alone():
 @pytest.mark.parametrize("encoding", ("amplitude", "angle"))
 @pytest.mark.parametrize("n_wires", (*WIRES, 8, 12))
 def test_ansatz_is_that_of_the_reference(n_wires, encoding):
-    assert as_tuples(build_circuit(n_wires, encoding).ansatz) == reference.circuit(n_wires)
+    assert as_tuples(build_circuit(n_wires, encoding).ansatz.operations) == reference.circuit(n_wires)
 
 
 def test_block_on_four_wires_is_that_of_figure_2():
-    block = [(o.gate, o.wires) for o in build_circuit(4).ansatz[50:]]
+    block = [(o.gate, o.wires) for o in build_circuit(4).ansatz.operations[50:]]
 
     trainable = [("rx", (0,)), ("ry", (1,)), ("rz", (3,)), ("crx", (0, 2))]
     fixed = [("h", (3,)), ("sx", (2,)), ("cnot", (3, 0))]
@@ -88,7 +90,7 @@ def test_block_on_four_wires_is_that_of_figure_2():
 
 
 def test_staircase_on_six_wires():
-    staircase = [(o.gate, o.wires) for o in build_circuit(6).ansatz[50:]]
+    staircase = [(o.gate, o.wires) for o in build_circuit(6).ansatz.operations[50:]]
 
     assert staircase == [
         ("rx", (0,)), ("ry", (1,)), ("rz", (3,)), ("crx", (0, 2)),
@@ -99,7 +101,7 @@ def test_staircase_on_six_wires():
 
 
 def test_staircase_on_ten_wires_is_that_of_figure_3():
-    staircase = [(o.gate, o.wires) for o in build_circuit(10).ansatz[50:]]
+    staircase = [(o.gate, o.wires) for o in build_circuit(10).ansatz.operations[50:]]
 
     assert staircase == [
         ("rx", (0,)), ("ry", (1,)), ("rz", (3,)), ("crx", (0, 2)),
@@ -139,10 +141,10 @@ def test_parameter_names_on_ten_wires():
 @pytest.mark.parametrize("n_wires", WIRES)
 def test_every_gate_with_an_angle_has_a_parameter_of_its_own(n_wires):
     circuit = build_circuit(n_wires)
-    with_angle = [o for o in circuit.ansatz if o.gate in ("rx", "ry", "rz", "crx")]
+    with_angle = [o for o in circuit.ansatz.operations if o.gate in ("rx", "ry", "rz", "crx")]
 
     assert [o.parameter for o in with_angle] == list(range(circuit.n_parameters))
-    assert all(o.parameter is None for o in circuit.ansatz if o not in with_angle)
+    assert all(o.parameter is None for o in circuit.ansatz.operations if o not in with_angle)
     assert len(set(circuit.parameter_names)) == circuit.n_parameters
 
 
@@ -150,7 +152,9 @@ def test_every_gate_with_an_angle_has_a_parameter_of_its_own(n_wires):
 def test_block_parameters_are_the_last_ones(n_wires, count):
     circuit = build_circuit(n_wires)
 
-    assert circuit.block_parameters == tuple(range(circuit.n_parameters - count, circuit.n_parameters))
+    blocks = tuple(range(circuit.n_parameters - count, circuit.n_parameters))
+    assert circuit.ansatz.parameters_of("block") == build_circuit(n_wires, trainable_gates="released").frozen == blocks
+    assert circuit.frozen == () and circuit.trained == tuple(range(circuit.n_parameters))
 
 
 # ------------------------------------------------------------------------------------------------- encoding
@@ -160,20 +164,20 @@ def test_block_parameters_are_the_last_ones(n_wires, count):
 def test_amplitude_encoding_has_no_gates(n_wires):
     circuit = build_circuit(n_wires)
 
-    assert circuit.encoding == "amplitude"
-    assert circuit.encoder == ()
+    assert circuit.encoding.name == "amplitude"
+    assert circuit.encoding.operations == ()
     assert circuit.n_inputs == n_wires**2
 
 
 def test_angle_encoding_on_four_wires():
-    encoder = build_circuit(4, "angle").encoder
+    encoder = build_circuit(4, "angle").encoding.operations
 
     axes = ("ry", "rz", "rx", "ry")
     assert as_tuples(encoder) == tuple((axes[i // 4], (i % 4,), i) for i in range(16))
 
 
 def test_angle_encoding_on_ten_wires_cycles_the_axes():
-    encoder = build_circuit(10, "angle").encoder
+    encoder = build_circuit(10, "angle").encoding.operations
 
     axes = ("ry", "rz", "rx", "ry", "rz", "rx", "ry", "rz", "rx", "ry")
     assert as_tuples(encoder) == tuple((axes[i // 10], (i % 10,), i) for i in range(100))
@@ -188,7 +192,7 @@ def test_a_circuit_is_a_value():
     assert circuit == build_circuit(4)
     assert circuit != build_circuit(4, "angle")
     with pytest.raises(FrozenInstanceError):
-        circuit.n_wires = 6
+        circuit.trained = ()
 
 
 @pytest.mark.parametrize("n_wires", (-4, 0, 2, 3, 5, 11))
@@ -199,5 +203,5 @@ def test_odd_or_too_few_wires_are_refused(n_wires):
 
 @pytest.mark.parametrize("encoding", ("", "Amplitude", "phase"))
 def test_unknown_encoding_is_refused(encoding):
-    with pytest.raises(ValueError, match="encoding must be one of amplitude, angle, got"):
+    with pytest.raises(ValueError, match="encoding must be one of amplitude, angle, components, got"):
         build_circuit(4, encoding)

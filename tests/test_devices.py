@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from models.table import MODELS, build_model
 from runs.command_line import parse_command_line
 from runs.meter import Meter
-from training.evaluation import build_model, depth_of
-from training.settings import MODELS
+from training.evaluation import depth_of
 
 ANGLE = "--amplitude_encoder False"
 WAYS = [

@@ -10,8 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.functional import jacobian, jvp
 
 import reference
-from circuits.circuit import ENCODINGS
-from small_engines import ENGINES, PAIRS, compiled_float64, draw, make_engine, reference_readouts
+from small_engines import ENCODINGS, ENGINES, PAIRS, compiled_float64, draw, make_engine, reference_readouts
 
 
 def unit(shape: tuple[int, ...], seed: int, dtype=torch.float64) -> torch.Tensor:
@@ -21,7 +20,7 @@ def unit(shape: tuple[int, ...], seed: int, dtype=torch.float64) -> torch.Tensor
 
 def as_function(engine):
     """The readouts as a function of all three arguments."""
-    return lambda z, x, theta: engine.prepare(theta).readouts(z + x)
+    return lambda z, x, theta: engine.compile(theta).readouts(z + x)
 
 
 # ---------------------------------------------------------------------------------------- first derivatives
@@ -122,7 +121,7 @@ def test_slope_of_the_jacobian_loss_in_float64(encoding):
 
     engine = compiled_float64(4, encoding)
     leaf = theta.clone().requires_grad_()
-    ours = jacobian_loss(lambda z: engine.prepare(leaf).readouts(z + x), z, e)
+    ours = jacobian_loss(lambda z: engine.compile(leaf).readouts(z + x), z, e)
     (gradient,) = torch.autograd.grad(ours, leaf)
 
     np.testing.assert_allclose(ours.item(), loss(0.0), rtol=1e-8)
@@ -139,11 +138,12 @@ def test_engines_agree_on_first_and_second_derivatives(n_wires, encoding):
         leaves = [v.clone().requires_grad_() for v in (z, x, theta)]
         first = torch.autograd.grad((as_function(engine)(*leaves) * u).sum(), leaves)
         x_leaf, theta_leaf = leaves[1:]
-        loss = jacobian_loss(lambda z: engine.prepare(theta_leaf).readouts(z + x_leaf), z, u)
+        loss = jacobian_loss(lambda z: engine.compile(theta_leaf).readouts(z + x_leaf), z, u)
         second = torch.autograd.grad(loss, (x_leaf, theta_leaf))
         results.append((*first, loss, *second))
 
-    for compiled, simulated in zip(*results):
-        scale = simulated.abs().max()
-        assert scale > 1e-6
-        torch.testing.assert_close(compiled / scale, simulated / scale, rtol=0, atol=1e-4)
+    for compiled, *others in zip(*results):
+        for simulated in others:
+            scale = simulated.abs().max()
+            assert scale > 1e-6
+            torch.testing.assert_close(compiled / scale, simulated / scale, rtol=0, atol=1e-4)

@@ -11,8 +11,7 @@ import torch
 from torch.autograd.functional import jacobian
 
 import reference
-from circuits.circuit import ENCODINGS
-from small_engines import ENGINES, PAIRS, WIRES, compiled_float64, draw, make_engine, reference_readouts
+from small_engines import ENCODINGS, ENGINES, PAIRS, WIRES, compiled_float64, draw, make_engine, reference_readouts
 
 # ------------------------------------------------------------------------------- the reference holds itself
 
@@ -48,7 +47,7 @@ def test_reference_conventions():
 def test_compiled_values_in_float64(n_wires, encoding):
     z, x, theta = draw(n_wires, batch=4)
 
-    readouts = compiled_float64(n_wires, encoding).prepare(theta).readouts(z + x)
+    readouts = compiled_float64(n_wires, encoding).compile(theta).readouts(z + x)
 
     expected = reference_readouts(z, x, theta, n_wires, encoding)
     np.testing.assert_allclose(readouts.numpy(), expected, rtol=0, atol=1e-12)
@@ -59,7 +58,7 @@ def test_compiled_values_in_float64(n_wires, encoding):
 def test_values_in_float32(name, n_wires, encoding):
     z, x, theta = draw(n_wires, batch=4, dtype=torch.float32)
 
-    readouts = make_engine(name, n_wires, encoding).prepare(theta).readouts(z + x)
+    readouts = make_engine(name, n_wires, encoding).compile(theta).readouts(z + x)
 
     assert readouts.dtype == torch.float32
     expected = reference_readouts(z.double(), x.double(), theta.double(), n_wires, encoding)
@@ -102,7 +101,7 @@ def test_engines_equal_torchquantums_own_layers(n_wires, encoding):
         theta = torch.cat([p.flatten() for module in (random_layer, *trainable) for p in module.parameters()])
 
         for name in ENGINES:
-            readouts = make_engine(name, n_wires, encoding).prepare(theta).readouts(v)
+            readouts = make_engine(name, n_wires, encoding).compile(theta).readouts(v)
             torch.testing.assert_close(readouts, expected, rtol=0, atol=5e-6, msg=name)
 
 
@@ -110,7 +109,7 @@ def test_engines_equal_torchquantums_own_layers(n_wires, encoding):
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_readout_does_not_depend_on_batch_mates(name, encoding):
     z, x, theta = draw(4, batch=5, dtype=torch.float32)
-    readout = make_engine(name, 4, encoding).prepare(theta)
+    readout = make_engine(name, 4, encoding).compile(theta)
 
     together = readout.readouts(z + x)
 
@@ -127,7 +126,7 @@ def test_a_readout_does_not_depend_on_batch_mates(name, encoding):
 @pytest.mark.parametrize("n_wires", WIRES)
 def test_observables_are_those_of_the_dense_unitary(n_wires):
     z, x, theta = draw(n_wires, batch=5)
-    observables = compiled_float64(n_wires, "amplitude").prepare(theta).observables
+    observables = compiled_float64(n_wires, "amplitude").compile(theta).observables
 
     assert observables.shape == (n_wires, n_wires**2, n_wires**2)
     np.testing.assert_allclose(
@@ -150,7 +149,7 @@ def test_observables_are_those_of_the_dense_unitary(n_wires):
 @pytest.mark.parametrize("name", ENGINES)
 def test_amplitude_readouts_see_the_direction_only(name, c):
     z, x, theta = draw(4, dtype=torch.float32)
-    readout = make_engine(name, 4, "amplitude").prepare(theta)
+    readout = make_engine(name, 4, "amplitude").compile(theta)
 
     torch.testing.assert_close(readout.readouts(c * (z + x)), readout.readouts(z + x), rtol=0, atol=2e-6)
 
@@ -159,7 +158,7 @@ def test_amplitude_readouts_see_the_direction_only(name, c):
 def test_jacobian_has_no_slope_along_the_vector_itself(name):
     """f(c v) = f(v) for every c, so J_f (z + x) = 0."""
     z, x, theta = draw(4, batch=1, dtype=torch.float32)
-    readout = make_engine(name, 4, "amplitude").prepare(theta)
+    readout = make_engine(name, 4, "amplitude").compile(theta)
 
     slopes = jacobian(lambda z: readout.readouts(z + x), z)[0, :, 0]
 
@@ -170,7 +169,7 @@ def test_jacobian_has_no_slope_along_the_vector_itself(name):
 @pytest.mark.parametrize("name", ENGINES)
 def test_angle_readouts_repeat_every_full_turn(name):
     z, x, theta = draw(4, dtype=torch.float32)
-    readout = make_engine(name, 4, "angle").prepare(theta)
+    readout = make_engine(name, 4, "angle").compile(theta)
 
     turned = readout.readouts(z + x + 2 * math.pi)
 
@@ -186,7 +185,7 @@ def test_a_zero_vector_reads_zero_with_zero_slope(name):
     v.requires_grad_()
     theta.requires_grad_()
 
-    readouts = engine.prepare(theta).readouts(v)
+    readouts = engine.compile(theta).readouts(v)
     slope_v, slope_theta = torch.autograd.grad(readouts.sum(), (v, theta), create_graph=True)
     bend_v, bend_theta = torch.autograd.grad(slope_v.square().sum(), (v, theta))
 
@@ -196,7 +195,7 @@ def test_a_zero_vector_reads_zero_with_zero_slope(name):
         assert tensor.isfinite().all()
     # its batch mates are as they are without it
     mates = v.detach()[[0, 2]].requires_grad_()
-    alone = engine.prepare(theta).readouts(mates)
+    alone = engine.compile(theta).readouts(mates)
     slope_mates, slope_theta_mates = torch.autograd.grad(alone.sum(), (mates, theta))
     torch.testing.assert_close(readouts[[0, 2]], alone, rtol=0, atol=2e-6)
     torch.testing.assert_close(slope_v[[0, 2]], slope_mates, rtol=0, atol=2e-6)
@@ -208,7 +207,7 @@ def test_a_batch_of_zero_vectors_is_finite(name):
     _, _, theta = draw(4, dtype=torch.float32)
     v = torch.zeros(2, 16, requires_grad=True)
 
-    readouts = make_engine(name, 4, "amplitude").prepare(theta).readouts(v)
+    readouts = make_engine(name, 4, "amplitude").compile(theta).readouts(v)
     (slope,) = torch.autograd.grad(readouts.sum(), v)
 
     assert (readouts == 0).all() and (slope == 0).all()
@@ -221,7 +220,7 @@ def test_a_nan_shows_in_its_own_sample_only(name, encoding):
     z, x, theta = draw(4, batch=3, dtype=torch.float32)
     z[1, 6] = float("nan")
 
-    readouts = make_engine(name, 4, encoding).prepare(theta).readouts(z + x)
+    readouts = make_engine(name, 4, encoding).compile(theta).readouts(z + x)
 
     assert readouts[1].isnan().any()
     assert readouts[[0, 2]].isfinite().all()
@@ -232,4 +231,4 @@ def test_a_nan_shows_in_its_own_sample_only(name, encoding):
 def test_dtype_follows_the_input(name, encoding):
     z, x, theta = draw(4)
 
-    assert make_engine(name, 4, encoding).double().prepare(theta).readouts(z + x).dtype == torch.float64
+    assert make_engine(name, 4, encoding).double().compile(theta).readouts(z + x).dtype == torch.float64

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 import figures
-from circuits.circuit import build_circuit
+from circuits import Circuit, PauliReadout, build_circuit, from_gates, rotation_layers
 from draw_figures import main
 from figures import draw_circuit, draw_confusion_matrix, draw_overview, draw_training_curves, save_figure
 from figures.circuit_drawing import COLUMNS_PER_ROW, place_operations
@@ -42,21 +42,21 @@ def texts(figure: Figure) -> list[str]:
 # circuits
 
 
-@pytest.mark.parametrize("circuit", CIRCUITS, ids=lambda c: f"{c.n_wires}-{c.encoding}-{len(c.ansatz)}")
+@pytest.mark.parametrize("circuit", CIRCUITS, ids=lambda c: f"{c.n_wires}-{c.encoding.name}-{len(c.ansatz.operations)}")
 def test_every_operation_is_drawn_once(circuit):
     figure = draw_circuit(circuit)
-    n_operations = len(circuit.encoder) + len(circuit.ansatz)
+    n_operations = len(circuit.encoding.operations) + len(circuit.ansatz.operations)
     assert set(with_gid(figure, "gate-")) == {f"gate-{i}" for i in range(n_operations)}
-    assert len(with_gid(figure, "amplitude-encoding")) == (circuit.encoding == "amplitude")
+    assert len(with_gid(figure, "amplitude-encoding")) == (circuit.encoding.name == "amplitude")
     written = texts(figure)
     assert [f"$\\theta_{{{i}}}$" in written for i in range(circuit.n_parameters)] == [
         True
     ] * circuit.n_parameters
-    assert written.count("H") == sum(operation.gate == "h" for operation in circuit.ansatz)
+    assert written.count("H") == sum(operation.gate == "h" for operation in circuit.ansatz.operations)
     assert sum("langle Z" in text for text in written) == circuit.n_wires
 
 
-@pytest.mark.parametrize("circuit", CIRCUITS, ids=lambda c: f"{c.n_wires}-{c.encoding}-{len(c.ansatz)}")
+@pytest.mark.parametrize("circuit", CIRCUITS, ids=lambda c: f"{c.n_wires}-{c.encoding.name}-{len(c.ansatz.operations)}")
 def test_every_row_has_every_wire(circuit):
     figure = draw_circuit(circuit)
     n_rows = -(-(place_operations(circuit)[1] + 1) // COLUMNS_PER_ROW)
@@ -69,10 +69,10 @@ def test_every_row_has_every_wire(circuit):
     assert all(0 <= x <= width for line in lines for x in line.get_xdata())
 
 
-@pytest.mark.parametrize("circuit", CIRCUITS, ids=lambda c: f"{c.n_wires}-{c.encoding}-{len(c.ansatz)}")
+@pytest.mark.parametrize("circuit", CIRCUITS, ids=lambda c: f"{c.n_wires}-{c.encoding.name}-{len(c.ansatz.operations)}")
 def test_columns_keep_the_order_and_nothing_overlaps(circuit):
     placed, n_columns = place_operations(circuit)
-    assert [gate.operation for gate in placed] == [*circuit.encoder, *circuit.ansatz]
+    assert [gate.operation for gate in placed] == [*circuit.encoding.operations, *circuit.ansatz.operations]
     taken, last = set(), [-1] * circuit.n_wires
     for gate in placed:
         wires = gate.operation.wires
@@ -90,7 +90,7 @@ def test_the_blocks_gates_are_told_apart():
     placed, _ = place_operations(circuit)
     parts = [gate.part for gate in placed]
     assert parts == ["random"] * 50 + ["trainable"] * 16 + ["fixed"] * 12
-    assert {g.operation.parameter for g in placed if g.part == "trainable"} == set(circuit.block_parameters)
+    assert {g.operation.parameter for g in placed if g.part == "trainable"} == set(circuit.ansatz.parameters_of("block"))
     patches = with_gid(draw_circuit(circuit), "gate-")
     colours = [patches[f"gate-{i}"].get_edgecolor() for i in (0, 50, 66)]
     assert len(set(colours)) == 3
@@ -117,12 +117,20 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_blocks_that_are_not_trained_are_told_from_those_that_are():
-    trained, frozen = draw_circuit(build_circuit(10)), draw_circuit(build_circuit(10), blocks_trained=False)
+    trained, frozen = draw_circuit(build_circuit(10)), draw_circuit(build_circuit(10, trainable_gates="released"))
     assert legend(trained) == ["random, rotations trainable (50)", "blocks, trainable (16)", "blocks, fixed (12)"]
     assert legend(frozen) == ["random, rotations trainable (50)", "blocks, not trained (16)", "blocks, fixed (12)"]
     assert next(text for text in texts(frozen) if "qubits" in text).endswith("56 parameters, 40 of them trained")
     colours = [with_gid(figure, "gate-")["gate-50"].get_edgecolor() for figure in (trained, frozen)]
     assert colours[0] != colours[1]
+
+
+def test_a_circuit_of_ones_own_is_drawn_with_what_it_reads():
+    ansatz = from_gates(3, [("ry", (0,)), ("cnot", (0, 1))])
+    circuit = Circuit(rotation_layers(3, 1), ansatz, PauliReadout(("ZXI", "ZII")))
+    figure = draw_circuit(circuit)
+    assert legend(figure) == ["encoding of v = z + x (3)", "ansatz (2)"]
+    assert [text for text in texts(figure) if "langle" in text] == [r"$\langle Z \rangle$", r"$\langle X \rangle$"]
 
 
 # training curves

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 import reference
-from circuits.circuit import Operation, build_circuit
+from circuits import Operation, build_circuit
 from engines.compiled import CompiledEngine
 from engines.fusion import GROUP, FusedBlocks, partition
 from engines.propagation import KEPT, BasisPropagation, ProductPropagation, Propagation
@@ -83,13 +83,13 @@ def test_a_parameter_may_serve_several_gates():
 def test_a_long_circuit_is_built_in_groups_with_the_same_gradient():
     """More blocks than a group: values against the reference, the rebuilt gradient against finite differences."""
     circuit = build_circuit(8, n_random_operations=300)
-    blocks = FusedBlocks(circuit.ansatz, 8).double()
+    blocks = FusedBlocks(circuit.ansatz.operations, 8).double()
     assert len(blocks.wires) > GROUP
     draw = torch.Generator().manual_seed(0)
     theta = torch.empty(circuit.n_parameters, dtype=torch.float64).uniform_(-3, 3, generator=draw)
-    as_tuples = tuple((o.gate, o.wires, o.parameter) for o in circuit.ansatz)
+    as_tuples = tuple((o.gate, o.wires, o.parameter) for o in circuit.ansatz.operations)
     expected = reference.unitary(as_tuples, theta.numpy(), 8)
-    np.testing.assert_allclose(fused_unitary(circuit.ansatz, theta, 8), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fused_unitary(circuit.ansatz.operations, theta, 8), expected, rtol=0, atol=1e-12)
 
     propagation = Propagation(blocks.wires, 8)
     columns = identity_columns(8)[..., :3]
@@ -126,8 +126,8 @@ def test_partition_keeps_the_order_on_every_wire_and_the_width(case, width):
 
 
 def test_partition_needs_few_blocks_for_the_papers_circuits():
-    assert len(partition(build_circuit(4).ansatz, 4, range(4))) == 1
-    assert len(partition(build_circuit(10).ansatz, 5, range(10))) == 5
+    assert len(partition(build_circuit(4).ansatz.operations, 4, range(4))) == 1
+    assert len(partition(build_circuit(10).ansatz.operations, 5, range(10))) == 5
 
 
 def test_an_unknown_gate_is_refused():
@@ -227,7 +227,7 @@ def test_observables_have_right_first_and_second_derivatives():
     left, right = torch.randn(2, 16, generator=draw, dtype=torch.float64)
 
     def entries(theta):  # neither symmetric nor a quadratic form: every part of M_k's gradient shows
-        return engine.prepare(theta).observables @ left @ right
+        return engine.compile(theta).observables @ left @ right
 
     assert gradcheck(entries, (theta,)) and gradgradcheck(entries, (theta,))
 
@@ -236,7 +236,7 @@ def test_observables_have_right_first_and_second_derivatives():
 def test_the_backward_pass_keeps_a_fixed_number_of_states(n_random_operations):
     """What autograd holds for the columns: matrices, the states that went in, a few on the way, nothing per block."""
     circuit = build_circuit(8, n_random_operations=n_random_operations)
-    blocks = FusedBlocks(circuit.ansatz, 8)
+    blocks = FusedBlocks(circuit.ansatz.operations, 8)
     propagation = Propagation(blocks.wires, 8)
     matrices = blocks(torch.zeros(circuit.n_parameters)).detach().requires_grad_()
     columns = torch.randn(2, 256, 64)

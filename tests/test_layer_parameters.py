@@ -3,6 +3,7 @@
 import importlib
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,10 +98,10 @@ def test_names_of_the_frozen_gates():
     layer.full_theta().sum().backward()  # reaches the trained ones
     assert layer.theta.grad.shape == (35,)
 
-    frozen = [layer.parameter_names[i] for i in layer.circuit.block_parameters]
+    frozen = [layer.parameter_names[i] for i in layer.circuit.frozen]
 
     assert frozen == ["block.0.rx[0]", "block.0.ry[1]", "block.0.rz[3]", "block.0.crx[0,2]"]
-    torch.testing.assert_close(layer.full_theta()[list(layer.circuit.block_parameters)], layer.frozen_theta)
+    torch.testing.assert_close(layer.full_theta()[list(layer.circuit.frozen)], layer.frozen_theta)
 
 
 @pytest.mark.parametrize("engine, encoding", FACES)
@@ -133,12 +134,40 @@ def test_released_gradient_is_that_of_all_gates_less_the_frozen_ones():
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"engine": "qiskit"}, "engine must be one of compiled, torchquantum, got 'qiskit'"),
-    ({"trainable_gates": "some"}, "trainable_gates must be one of all, released, got 'some'"),
+    ({"engine": "qiskit"}, "engine must be one of compiled, torchquantum, statevector, got 'qiskit'"),
+    ({"theta": torch.zeros(38)}, r"theta must have shape \(39,\), got \(38,\)"),
 ])  # fmt: skip
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         QuantumLayer(build_circuit(4), **options)
+
+
+def test_starting_parameters_are_an_argument():
+    theta = torch.linspace(-1, 1, 39)
+    before = torch.get_rng_state()
+
+    layer = QuantumLayer(build_circuit(4, trainable_gates="released"), theta=theta)
+
+    assert torch.equal(layer.full_theta(), theta) and torch.equal(layer.theta, theta[:35])
+    assert torch.equal(torch.get_rng_state(), before)  # nothing is drawn
+    layer.full_theta().sum().backward()
+    assert theta.grad is None
+
+
+def test_any_parameters_can_be_frozen():
+    """Trained ones in rising order, the others where they stand: full_theta is in the circuit's order."""
+    circuit = build_circuit(4)
+    chosen = replace(circuit, trained=(0, 3, 38))
+    theta = torch.randn(39, generator=torch.Generator().manual_seed(0))
+    layer = QuantumLayer(chosen, theta=theta)
+    z, x = draw()
+
+    assert layer.theta.tolist() == theta[[0, 3, 38]].tolist() and layer.frozen_theta.shape == (36,)
+    assert torch.equal(layer.full_theta(), theta)
+    layer(z, x).square().sum().backward()
+    everything = QuantumLayer(circuit, theta=theta)
+    everything(z, x).square().sum().backward()
+    torch.testing.assert_close(layer.theta.grad, everything.theta.grad[[0, 3, 38]])
 
 
 @pytest.fixture

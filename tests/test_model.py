@@ -6,17 +6,20 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from circuits.circuit import build_circuit
 from deq import SolverSettings, solve
-from models.qdeq_model import Depth, QDEQModel, residuals
+from models.depth import Equilibrium, Stack
+from models.qdeq_model import QDEQModel, residuals
+from models.quantum_layer import QuantumLayer
 from runs.meter import Meter
 from utils.seeds import generator
 
-TIGHT = Depth(0, SolverSettings("newton", 30, 1e-12), SolverSettings("exact", 1))
+TIGHT = Equilibrium(SolverSettings("newton", 30, 1e-12), SolverSettings("exact", 1))
 
 
-def make_model(n_wires: int = 4, n_classes: int = 4, **options) -> QDEQModel:
+def make_model(n_wires: int = 4, n_classes: int = 4, encoding: str = "amplitude", **options) -> QDEQModel:
     torch.manual_seed(3)
-    return QDEQModel(n_wires, n_classes, **options).double()
+    return QDEQModel(QuantumLayer(build_circuit(n_wires, encoding)), n_classes, **options).double()
 
 
 def make_batch(n_wires: int = 4, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +36,7 @@ def flat_gradient(loss: torch.Tensor, model: QDEQModel) -> torch.Tensor:
 def test_logits_are_the_head_of_the_equilibrium(encoding):
     model = make_model(encoding=encoding).eval()
     x, _ = make_batch()
-    depth = Depth(0, SolverSettings("broyden", 100, 1e-12), SolverSettings("broyden", 100, 1e-12))
+    depth = Equilibrium(SolverSettings("broyden", 100, 1e-12), SolverSettings("broyden", 100, 1e-12))
     p = model(x, depth)
     f = model.layer.bind(x)
     assert torch.allclose(f(p.z), p.z, atol=1e-10)
@@ -48,7 +51,7 @@ def test_direct_is_the_layer_applied_again_and_again():
     z = torch.zeros_like(x)
     for n_layer in range(1, 4):
         z = f(z)
-        p = model(x, Depth(n_layer))
+        p = model(x, Stack(n_layer))
         assert torch.allclose(p.z, z) and p.solver is None
         assert torch.allclose(p.res_rel, (f(z) - z).norm(dim=1) / z.norm(dim=1))
         assert torch.allclose(p.res, ((f(z) - z) / z).abs().mean(1))
@@ -62,7 +65,7 @@ def test_solving_for_readouts_takes_the_iterates_of_solving_for_z(name, stop_mod
     # a window of more differences than there are readouts leaves Anderson's combination undetermined
     options = {"memory": 3} if name == "anderson" else {}
     settings = SolverSettings(name, 8, 1e-4, stop_mode, options)
-    p = model(x, Depth(0, settings, settings))
+    p = model(x, Equilibrium(settings, settings))
     direct = solve(model.layer.bind(x), torch.zeros_like(x), settings)
     assert torch.allclose(p.z, direct.z, atol=1e-9)
     assert torch.equal(p.solver.steps, direct.steps)
@@ -74,7 +77,7 @@ def test_parameter_gradients_against_finite_differences(encoding, backward):
     """The whole loss, equilibrium included, differentiated by moving every parameter."""
     model = make_model(encoding=encoding).eval()
     x, y = make_batch(size=3)
-    depth = Depth(0, TIGHT.forward, SolverSettings(backward, 1 if backward == "exact" else 100, 1e-12))
+    depth = Equilibrium(TIGHT.forward, SolverSettings(backward, 1 if backward == "exact" else 100, 1e-12))
     gradient = flat_gradient(cross_entropy(model(x, depth).logits, y), model)
     parameters = list(model.parameters())
     draw = torch.Generator().manual_seed(0)
@@ -96,7 +99,7 @@ def test_many_layers_have_the_equilibriums_gradient():
     model = make_model().eval()
     x, y = make_batch()
     implicit = flat_gradient(cross_entropy(model(x, TIGHT).logits, y), model)
-    unrolled = flat_gradient(cross_entropy(model(x, Depth(60)).logits, y), model)
+    unrolled = flat_gradient(cross_entropy(model(x, Stack(60)).logits, y), model)
     assert torch.allclose(implicit, unrolled, atol=1e-8)
 
 
@@ -159,7 +162,7 @@ def test_a_nan_image_leaves_the_others_alone():
     x, _ = make_batch()
     poisoned = x.clone()
     poisoned[2] = math.nan
-    depth = Depth(0, SolverSettings("broyden", 20, 1e-8), SolverSettings("broyden", 20, 1e-8))
+    depth = Equilibrium(SolverSettings("broyden", 20, 1e-8), SolverSettings("broyden", 20, 1e-8))
     clean, spoilt = model(x, depth), model(poisoned, depth)
     others = [i for i in range(len(x)) if i != 2]
     assert torch.allclose(clean.logits[others], spoilt.logits[others], atol=1e-12)
@@ -169,7 +172,7 @@ def test_a_nan_image_leaves_the_others_alone():
 def test_answers_do_not_depend_on_batch_mates():
     model = make_model().eval()
     x, _ = make_batch(size=9)
-    depth = Depth(0, SolverSettings("broyden", 10, 1e-3), SolverSettings("broyden", 10, 1e-3))
+    depth = Equilibrium(SolverSettings("broyden", 10, 1e-3), SolverSettings("broyden", 10, 1e-3))
     together = model(x, depth).logits
     alone = torch.cat([model(row.unsqueeze(0), depth).logits for row in x])
     assert torch.allclose(together, alone, atol=1e-12)
@@ -194,7 +197,7 @@ def test_meter_gives_means_and_survives_a_checkpoint():
 def test_equilibrium_reports_its_backward_solve():
     model = make_model().eval()
     x, y = make_batch()
-    p = model(x, Depth(0, SolverSettings("broyden", 30, 1e-8), SolverSettings("broyden", 30, 1e-8)))
+    p = model(x, Equilibrium(SolverSettings("broyden", 30, 1e-8), SolverSettings("broyden", 30, 1e-8)))
     assert p.solver.backward is None
     cross_entropy(p.logits, y).backward()
     assert p.solver.backward.converged.all()

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import reference
-from circuits.circuit import ENCODINGS
-from small_layers import ENGINES, FACES, draw, make_layer
+from small_layers import ENCODINGS, ENGINES, FACES, draw, make_layer
 
 
 @pytest.mark.parametrize("engine, encoding", FACES)
@@ -44,7 +43,7 @@ def test_f_in_float64(n_wires, encoding, trainable_gates):
 def test_each_readout_is_repeated_n_wires_times_in_a_row(engine, encoding):
     layer = make_layer(engine=engine, encoding=encoding)
     z, x = draw()
-    readouts = layer.engine.prepare(layer.full_theta()).readouts(z + x)
+    readouts = layer.engine.compile(layer.full_theta()).readouts(z + x)
 
     value = layer.bind(x)(z)
 

@@ -6,9 +6,10 @@ import torch
 
 import reference
 from circuits.circuit import build_circuit
-from engines import statevector
+from engines.statevector import StatevectorEngine
 from models.classical_layers import BoundTanh, TanhLayer
-from models.quantum_layer import BoundLayer, QuantumLayer
+from models.layer import BoundCircuit
+from models.quantum_layer import QuantumLayer
 from theory import construction
 
 
@@ -57,7 +58,7 @@ def test_block_network_equals_the_untied_one_to_round_off(kind, n_layers):
 @pytest.mark.parametrize("kind", ["amplitude", "angle", "tanh"])
 def test_a_wrong_block_network_is_told(kind, monkeypatch):
     """An engine, or a formula, that is off by 1e-6 differs from what is computed independently of it."""
-    bound = BoundTanh if kind == "tanh" else BoundLayer
+    bound = BoundTanh if kind == "tanh" else BoundCircuit
     right = bound.__call__
     monkeypatch.setattr(bound, "__call__", lambda f, z: right(f, z) + 1e-6)
     found = construction.measure(2, kind, 4, 5, torch.Generator().manual_seed(0))
@@ -69,7 +70,7 @@ def test_ten_qubits_are_those_of_the_reference():
     layer = QuantumLayer(build_circuit(10, "amplitude")).double()
     x, theta = draw(2, 100), layer.full_theta().detach()
     expected = reference.readouts(x.numpy(), theta.numpy(), 10, "amplitude")
-    found = statevector.readouts([layer.circuit], [theta], x.unsqueeze(1))
+    found = StatevectorEngine(layer.circuit).compile(theta).readouts(x)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 

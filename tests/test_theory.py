@@ -9,6 +9,7 @@ from torch.autograd.functional import jacobian
 
 import reference
 from dataset import load_features
+from models.table import build_model
 from runs.command_line import parse_command_line
 from theory import ablations, bounds, contraction, first_experiments, overlaps, subjects
 
@@ -21,7 +22,7 @@ def subject(*flags: str, n_images: int = 5, seed: int = 0) -> subjects.Subject:
     """A four-qubit model, or another that the flags name, with normal features."""
     torch.manual_seed(seed)
     settings = parse_command_line(["--n_wires", "4", "--num_classes", "4", *flags]).settings
-    model = subjects.build_model(settings).double().eval()
+    model = build_model(settings).double().eval()
     return subjects.Subject("model", "untrained", settings, model, draw(n_images, 16), 0.0)
 
 
@@ -73,7 +74,7 @@ def test_the_papers_bound_follows_from_ours():
 @pytest.mark.parametrize("encoding", ["amplitude", "angle"])
 def test_gradients_are_no_longer_than_their_bounds(encoding):
     s = subject("--amplitude_encoder", str(encoding == "amplitude"))
-    readouts = s.model.layer.bind(torch.zeros_like(s.x)).readout.readouts
+    readouts = s.model.layer.bind(torch.zeros_like(s.x)).circuit.readouts
     gradients = jacobian(lambda v: readouts(v).sum(0), s.x).permute(1, 0, 2)
     bound = bounds.slope_bounds(encoding, s.x, readouts(s.x))
     assert (gradients.norm(dim=-1) <= bound + 1e-12).all()

@@ -7,7 +7,10 @@ import pennylane
 import torch
 from torch import Tensor
 
-from circuits.circuit import Circuit, Operation
+from circuits.circuit import Circuit
+from circuits.encodings import AmplitudeEncoding
+from circuits.operations import Operation
+from models.lift import Repeat
 
 GATES = {
     "rx": pennylane.RX,
@@ -31,6 +34,7 @@ class PennyLaneLayer:
 
     def __init__(self, circuit: Circuit, theta: Tensor):
         self.circuit = circuit
+        self.lift = Repeat(circuit.n_readouts, circuit.n_inputs // circuit.n_readouts)
         self.theta = theta
         device = pennylane.device("default.qubit", wires=circuit.n_wires)
         self._readouts = pennylane.QNode(self._program, device, interface="torch", diff_method="backprop")
@@ -38,18 +42,18 @@ class PennyLaneLayer:
     def __call__(self, z: Tensor, x: Tensor) -> Tensor:
         """(B, n_wires^2) and (B, n_wires^2) to (B, n_wires^2), in z's dtype."""
         readouts = torch.stack(tuple(self._readouts(z + x)), dim=-1).to(z.dtype)
-        return readouts.repeat_interleave(self.circuit.n_wires, dim=-1)
+        return self.lift(readouts)
 
     def _program(self, v: Tensor) -> list:
-        """The quantum function: encoder, ansatz, Z on every wire; v: (B, n_wires^2)."""
+        """The quantum function: encoding, ansatz, readouts; v: (B, n_wires^2)."""
         wires = range(self.circuit.n_wires)
-        if self.circuit.encoding == "amplitude":
+        if isinstance(self.circuit.encoding, AmplitudeEncoding):
             pennylane.AmplitudeEmbedding(v, wires=wires, pad_with=0.0, normalize=True)
-        for operation in self.circuit.encoder:
+        for operation in self.circuit.encoding.operations:
             _apply(operation, v.T)
-        for operation in self.circuit.ansatz:
+        for operation in self.circuit.ansatz.operations:
             _apply(operation, self.theta)
-        return [pennylane.expval(pennylane.PauliZ(wire)) for wire in wires]
+        return [pennylane.expval(pennylane.pauli.string_to_pauli_word(string)) for string in self.circuit.readout.strings]
 
 
 def _apply(operation: Operation, parameters: Tensor) -> None:

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from circuits.circuit import N_RANDOM_OPERATIONS, build_circuit
+from circuits.ansatz import N_RANDOM_OPERATIONS
+from circuits.circuit import build_circuit
 from deq import SolverResult, SolverSettings, equilibrium, hutchinson_jacobian_loss
 from features import MEAN, STD
-from models.qdeq_model import Depth, QDEQModel, residuals
+from models.depth import Equilibrium
+from models.qdeq_model import QDEQModel, residuals
 from models.quantum_layer import QuantumLayer
 from utils import seeds
 
@@ -23,8 +25,8 @@ N_CLASSES = 10
 DROPOUT, JAC_LOSS_WEIGHT, CLIP = 0.05, 0.8, 0.25
 # the flags' defaults, and `--f_solver newton --b_solver exact`
 SETTINGS = {
-    "broyden": Depth(0, SolverSettings("broyden", 10, 1e-3), SolverSettings("broyden", 10, 1e-3)),
-    "newton+exact": Depth(0, SolverSettings("newton", 10, 1e-3), SolverSettings("exact", 10, 1e-3)),
+    "broyden": Equilibrium(SolverSettings("broyden", 10, 1e-3), SolverSettings("broyden", 10, 1e-3)),
+    "newton+exact": Equilibrium(SolverSettings("newton", 10, 1e-3), SolverSettings("exact", 10, 1e-3)),
 }
 
 
@@ -88,10 +90,7 @@ class Problem:
 
     def model(self, engine: str, dropout: float) -> QDEQModel:
         """The classifier on that layer; the same parameters for every engine."""
-        seeds.seed_everything(self.seed)
-        model = QDEQModel(self.n_wires, N_CLASSES, engine=engine, dropout=dropout).to(self.device)
-        model.layer = self.layer(engine)
-        return model
+        return QDEQModel(self.layer(engine), N_CLASSES, dropout).to(self.device)
 
 
 class Step:

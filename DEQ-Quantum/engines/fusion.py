@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from circuits.circuit import Operation
+from circuits.operations import Operation
 
 ATOM_WIRES, BLOCK_WIRES = 2, 5
 GROUP = 8  # blocks built at a time

@@ -1,7 +1,8 @@
-"""Registers of qubits side by side on one dense state vector, gate by gate: what Theorem 3's construction is held to.
+"""Gate by gate on dense state vectors, in float64: any circuit, any Pauli string, nothing fused.
 
-Textbook matrices in complex128, one tensor axis of length two for each qubit. This shares the list of gates
-(`circuits/circuit.py`) with the engines and nothing else: no fused gates, no observables, no product states.
+Textbook matrices in complex128, one tensor axis of length two for each qubit, plain autograd. It shares the list of
+gates (`circuits/`) with the other engines and nothing else, so it is what they are held to where TorchQuantum cannot be;
+its functions also simulate several registers side by side (Theorem 3 of arXiv 2410.23940, `theory/construction.py`).
 """
 
 from collections.abc import Sequence
@@ -10,12 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from circuits.circuit import Circuit, Operation
+from circuits.circuit import Circuit
+from circuits.encodings import AmplitudeEncoding
+from circuits.operations import Operation
+from engines.protocol import CompiledCircuit, Engine
 
 X = torch.tensor([[0, 1], [1, 0]], dtype=torch.complex128)
 Y = torch.tensor([[0, -1j], [1j, 0]], dtype=torch.complex128)
 Z = torch.tensor([[1, 0], [0, -1]], dtype=torch.complex128)
 ZERO, ONE = (torch.diag(torch.tensor(d, dtype=torch.complex128)) for d in ([1, 0], [0, 1]))
+PAULIS = {"X": X, "Y": Y, "Z": Z}
 # exp(-i t G / 2) is the gate at angle t; the first wire of two is the control
 GENERATORS = {"rx": X, "ry": Y, "rz": Z, "crx": torch.kron(ONE, X)}
 FIXED = {
@@ -25,53 +30,81 @@ FIXED = {
 }
 
 
-def readouts(circuits: Sequence[Circuit], thetas: Sequence[Tensor], inputs: Tensor) -> Tensor:
-    """<Z> of every qubit after U_1 x ... x U_L on the product of the encoded registers.
+class StatevectorEngine(Engine):
+    """Simulates the whole circuit at every call, whatever it is."""
+
+    def compile(self, theta: Tensor) -> "CompiledStatevector":
+        """The circuit at the parameters theta (n_parameters,)."""
+        return CompiledStatevector(self.circuit, theta)
+
+
+class CompiledStatevector(CompiledCircuit):
+    """Readouts for one set of parameters, one simulation per call."""
+
+    def __init__(self, circuit: Circuit, theta: Tensor):
+        self.circuit = circuit
+        self.theta = theta.clone()  # as it is now: an optimiser changes parameters in place
+
+    def readouts(self, v: Tensor) -> Tensor:
+        """(B, n_inputs) to (B, K) in v's dtype; a zero vector in amplitudes has no direction and reads 0."""
+        circuit, inputs = self.circuit, v.double()
+        has_direction = None
+        if isinstance(circuit.encoding, AmplitudeEncoding):
+            squared_norm = inputs.square().sum(-1, keepdim=True)
+            has_direction = ~(squared_norm <= torch.finfo(inputs.dtype).tiny)
+            inputs = torch.where(has_direction, inputs, torch.eye(1, inputs.shape[1]).to(inputs))
+        state = encoded(circuit, inputs)
+        state = applied(circuit.ansatz.operations, self.theta.double(), state)
+        readouts = torch.stack([expectation(string, state) for string in circuit.readout.strings], dim=1)
+        if has_direction is not None:
+            readouts = torch.where(has_direction, readouts, 0.0 * readouts)
+        return readouts.to(v.dtype)
+
+
+def encoded(circuit: Circuit, v: Tensor) -> Tensor:
+    """The encoded states: (B, n_inputs) in float64, no zero vectors, to (B, 2, ..., 2), an axis a wire."""
+    n, size = circuit.n_wires, 2**circuit.n_wires
+    if isinstance(circuit.encoding, AmplitudeEncoding):
+        amplitudes = pad(v / v.norm(dim=1, keepdim=True), (0, size - v.shape[1])).to(torch.complex128)
+        return amplitudes.view(len(v), *(2,) * n)
+    state = torch.zeros(len(v), size, dtype=torch.complex128, device=v.device)
+    state[:, 0] = 1
+    return applied(circuit.encoding.operations, v.T.unsqueeze(-1).unsqueeze(-1), state.view(len(v), *(2,) * n))
+
+
+def applied(operations: Sequence[Operation], angles: Tensor, state: Tensor, first_wire: int = 0) -> Tensor:
+    """Operations in order on the wires of a register that begins at `first_wire`.
 
     Args:
-        circuits: one for each register, L of n_wires qubits each.
-        thetas: (n_parameters,) of each, float64.
-        inputs: (B, L, n_wires^2) what each register encodes, float64, no zero vectors.
-
-    Returns:
-        (B, L n_wires), register by register. The state takes B 2^(L n_wires) complex numbers.
+        operations: of an encoding or an ansatz.
+        angles: what their parameters index: (P,) for all samples, or (P, B, 1, 1).
+        state: (B, 2, ..., 2).
+        first_wire: axis of the register's wire 0.
     """
-    n_wires = circuits[0].n_wires
-    n_qubits = len(circuits) * n_wires
-    state = torch.ones(len(inputs), 1, dtype=torch.complex128)
-    for circuit, v in zip(circuits, inputs.unbind(1)):
-        state = (state.unsqueeze(2) * _encoded(circuit, v).unsqueeze(1)).flatten(1)
-    state = state.view(len(inputs), *(2,) * n_qubits)
-    for number, (circuit, theta) in enumerate(zip(circuits, thetas)):
-        for operation in circuit.ansatz:
-            angle = None if operation.parameter is None else theta[operation.parameter]
-            state = _apply(operation, angle, state, first_qubit=number * n_wires)
-    probabilities = state.abs().square()
-    halves = [probabilities.movedim(1 + qubit, 1).flatten(2).sum(2) for qubit in range(n_qubits)]
-    return torch.stack([half[:, 0] - half[:, 1] for half in halves], dim=1)
+    for operation in operations:
+        if operation.parameter is None:
+            matrix = FIXED[operation.gate].to(state.device)
+        else:
+            generator = GENERATORS[operation.gate].to(state.device)
+            matrix = torch.linalg.matrix_exp(-0.5j * angles[operation.parameter] * generator)
+        state = _multiplied(matrix, [first_wire + wire for wire in operation.wires], state)
+    return state
 
 
-def _encoded(circuit: Circuit, v: Tensor) -> Tensor:
-    """One register's state: (B, n_wires^2) to (B, 2^n_wires)."""
-    size = 2**circuit.n_wires
-    if circuit.encoding == "amplitude":
-        return pad(v / v.norm(dim=1, keepdim=True), (0, size - v.shape[1])).to(torch.complex128)
-    state = torch.zeros(len(v), size, dtype=torch.complex128)
-    state[:, 0] = 1
-    state = state.view(len(v), *(2,) * circuit.n_wires)
-    for operation in circuit.encoder:
-        state = _apply(operation, v[:, operation.parameter].view(-1, 1, 1), state, first_qubit=0)
-    return state.flatten(1)
+def expectation(string: str, state: Tensor) -> Tensor:
+    """<psi| P |psi> of a Pauli string, one letter a wire: (B, 2, ..., 2) to (B,)."""
+    changed = state
+    for wire, letter in enumerate(string):
+        if letter != "I":
+            changed = _multiplied(PAULIS[letter].to(state.device), [wire], changed)
+    return (state.conj() * changed).flatten(1).sum(1).real
 
 
-def _apply(operation: Operation, angle: Tensor | None, state: Tensor, first_qubit: int) -> Tensor:
-    """A gate on a register that begins at `first_qubit`; angle: one for all samples, or (B, 1, 1)."""
-    if angle is None:
-        matrix = FIXED[operation.gate]
-    else:
-        matrix = torch.linalg.matrix_exp(-0.5j * angle * GENERATORS[operation.gate])
-    axes = [1 + first_qubit + wire for wire in operation.wires]
+def _multiplied(matrix: Tensor, wires: Sequence[int], state: Tensor) -> Tensor:
+    """A matrix (d, d), or (B, d, d), on some wires of (B, 2, ..., 2)."""
+    axes = [1 + wire for wire in wires]
     front = list(range(1, 1 + len(axes)))
     moved = state.movedim(axes, front)
-    rows = moved.reshape(len(state), 2 ** len(axes), -1)
+    size = 2 ** len(axes)
+    rows = moved.reshape(len(state), size, state.shape[1:].numel() // size)
     return (matrix @ rows).view(moved.shape).movedim(front, axes)

@@ -1,16 +1,17 @@
 """The reference: TorchQuantum simulates the whole circuit at every call of f, as the released code does.
 
-Builds TorchQuantum's own encoders, gates and measurement from `circuit.Circuit`. Parameters come in as a tensor
+Builds TorchQuantum's own encoders, gates and measurement from `circuits.Circuit`. Parameters come in as a tensor
 (the gates hold none), the state device is made per call: nothing here has a batch size. complex64 throughout, as
 TorchQuantum is. This is the only module that imports torchquantum, which takes seconds.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 try:
     import torchquantum as tq
     from torchquantum.functional import func_name_dict
+    from torchquantum.measurement import expval_joint_analytical
 except ImportError as error:
     raise ImportError(
         f"--engine torchquantum needs the torchquantum package, which failed to import ({error}). "
@@ -18,32 +19,45 @@ except ImportError as error:
     ) from error
 
 from circuits.circuit import Circuit
+from circuits.encodings import AmplitudeEncoding
+from circuits.readout import z_on
+from engines.protocol import CompiledCircuit, Engine
 
 
-class TorchQuantumEngine(nn.Module):
-    """Evaluates a circuit with TorchQuantum.
+class TorchQuantumEngine(Engine):
+    """Evaluates a circuit with TorchQuantum: every encoding, ansatz and Pauli string.
 
     Args:
         circuit: what to evaluate.
     """
 
     def __init__(self, circuit: Circuit):
-        super().__init__()
-        self.circuit = circuit
-        if circuit.encoding == "amplitude":
+        super().__init__(circuit)
+        if isinstance(circuit.encoding, AmplitudeEncoding):
             self.encoder = tq.StateEncoder()
         else:
             self.encoder = tq.GeneralEncoder(
-                [{"input_idx": [o.parameter], "func": o.gate, "wires": list(o.wires)} for o in circuit.encoder]
+                [
+                    {"input_idx": None if o.parameter is None else [o.parameter], "func": o.gate, "wires": list(o.wires)}
+                    for o in circuit.encoding.operations
+                ]
             )
-        self.measure = tq.MeasureAll(tq.PauliZ)
+        self.measures_all = circuit.readout == z_on(circuit.n_wires, range(circuit.n_wires))
+        self.measure_all = tq.MeasureAll(tq.PauliZ)
 
-    def prepare(self, theta: Tensor) -> "SimulatedReadout":
-        """An object whose `readouts(v)` maps (B, D) to (B, n_wires); theta: (n_parameters,)."""
-        return SimulatedReadout(self, theta)
+    def compile(self, theta: Tensor) -> "SimulatedCircuit":
+        """The circuit at the parameters theta (n_parameters,)."""
+        return SimulatedCircuit(self, theta)
+
+    def measure(self, device: tq.QuantumDevice) -> Tensor:
+        """Expectation values of the readout's strings, (B, K)."""
+        if self.measures_all:
+            return self.measure_all(device)
+        strings = self.circuit.readout.strings
+        return torch.stack([expval_joint_analytical(device, string).view(-1) for string in strings], dim=1)
 
 
-class SimulatedReadout:
+class SimulatedCircuit(CompiledCircuit):
     """Readouts for fixed parameters, one simulation per call."""
 
     def __init__(self, engine: TorchQuantumEngine, theta: Tensor):
@@ -51,12 +65,12 @@ class SimulatedReadout:
         self.theta = theta.clone()
 
     def readouts(self, v: Tensor) -> Tensor:
-        """(B, D) vectors to (B, n_wires) expectation values of Z; a zero vector has no direction and reads 0."""
+        """(B, n_inputs) to (B, K) expectation values; a zero vector has no direction and reads 0."""
         circuit = self.engine.circuit
         if not len(v):
-            return v.new_zeros(0, circuit.n_wires)
+            return v.new_zeros(0, circuit.n_readouts)
         device = tq.QuantumDevice(n_wires=circuit.n_wires, bsz=v.shape[0], device=v.device)
-        if circuit.encoding == "amplitude":
+        if isinstance(circuit.encoding, AmplitudeEncoding):
             squared_norm = v.square().sum(-1, keepdim=True)
             has_direction = ~(squared_norm <= torch.finfo(v.dtype).tiny)
             # TorchQuantum's encoder divides by the norm: give it a unit vector where there is no direction
@@ -64,7 +78,7 @@ class SimulatedReadout:
         else:
             has_direction = None
             self.engine.encoder(device, v)
-        for operation in circuit.ansatz:
+        for operation in circuit.ansatz.operations:
             params = None if operation.parameter is None else self.theta[operation.parameter].view(1, 1)
             func_name_dict[operation.gate](device, wires=list(operation.wires), params=params)
         readouts = self.engine.measure(device).to(v.dtype)

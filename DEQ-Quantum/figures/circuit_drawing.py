@@ -12,7 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Patch
 
-from circuits.circuit import Circuit, Operation
+from circuits.ansatz import BLOCK, RANDOM
+from circuits.circuit import Circuit
+from circuits.encodings import AmplitudeEncoding
+from circuits.operations import Operation
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, blank_canvas, tint
 
 PARTS = {
@@ -21,6 +24,7 @@ PARTS = {
     "trainable": (ORANGE, "blocks, trainable"),
     "frozen": (VERMILION, "blocks, not trained"),
     "fixed": (GREEN, "blocks, fixed"),
+    "ansatz": (BLUE, "ansatz"),
 }
 COLUMNS_PER_ROW = 26
 INCHES_PER_COLUMN = 0.5
@@ -45,36 +49,31 @@ class Placed:
     column: int
 
 
-def _parts(circuit: Circuit, blocks_trained: bool) -> list[str]:
-    """The part that each operation belongs to, encoder first."""
-    with_parameter = "trainable" if blocks_trained else "frozen"
-    in_block = set(circuit.block_parameters)
-    first_block = next(
-        (i for i, operation in enumerate(circuit.ansatz) if operation.parameter in in_block),
-        len(circuit.ansatz),
-    )
-    parts = ["encoder"] * len(circuit.encoder)
-    for i, operation in enumerate(circuit.ansatz):
-        if i < first_block:
-            parts.append("random")
-        else:
-            parts.append("fixed" if operation.parameter is None else with_parameter)
-    return parts
+def _part(circuit: Circuit, operation: Operation) -> str:
+    """The part of the ansatz that an operation belongs to."""
+    if operation.part == RANDOM:
+        return "random"
+    if operation.part != BLOCK:
+        return "ansatz"
+    if operation.parameter is None:
+        return "fixed"
+    return "trainable" if operation.parameter in circuit.trained else "frozen"
 
 
-def place_operations(circuit: Circuit, blocks_trained: bool = True) -> tuple[list[Placed], int]:
+def place_operations(circuit: Circuit) -> tuple[list[Placed], int]:
     """Columns for a circuit's operations: as far left as order allows, parts one after the other.
 
     Args:
         circuit: any circuit. An amplitude encoding takes column 0 whole.
-        blocks_trained: whether the blocks' gates with a parameter are trained.
 
     Returns:
         The placed operations in order, and the number of columns they take, that of the encoding included.
     """
     placed: list[Placed] = []
-    n_columns = int(circuit.encoding == "amplitude")
-    numbered = zip(_parts(circuit, blocks_trained), enumerate(circuit.encoder + circuit.ansatz))
+    n_columns = int(isinstance(circuit.encoding, AmplitudeEncoding))
+    encoder, ansatz = circuit.encoding.operations, circuit.ansatz.operations
+    parts = ["encoder"] * len(encoder) + [_part(circuit, operation) for operation in ansatz]
+    numbered = zip(parts, enumerate(encoder + ansatz))
     for part, group in groupby(numbered, key=lambda item: item[0]):
         free = [n_columns] * circuit.n_wires
         for _, (number, operation) in group:
@@ -108,26 +107,27 @@ class _Paper:
         return self.height - TOP - row * (self.n_wires + ROW_GAP) - wire - 0.5
 
 
-def draw_circuit(circuit: Circuit, blocks_trained: bool = True) -> Figure:
+def draw_circuit(circuit: Circuit) -> Figure:
     """The circuit, gate by gate; theta_i under a gate's name is entry i of the layer's parameters.
 
     Args:
         circuit: any number of wires and operations.
-        blocks_trained: False for a layer that freezes the gates of the four-qubit blocks.
 
     Returns:
         A figure as large as the circuit needs. Every gate's box or target carries the gid "gate-<number>" and
         every wire of every row "wire-<wire>", which become the ids of an SVG's elements.
     """
-    placed, n_columns = place_operations(circuit, blocks_trained)
+    placed, n_columns = place_operations(circuit)
     paper = _Paper(circuit, n_columns + 1)
     _draw_wires(paper, circuit)
-    if circuit.encoding == "amplitude":
+    if isinstance(circuit.encoding, AmplitudeEncoding):
         _draw_amplitude_encoding(paper)
     for gate in placed:
         _draw_operation(paper, gate)
-    for wire in range(circuit.n_wires):
-        _draw_measurement(paper.axes, paper.x(n_columns), paper.y(n_columns, wire))
+    for wire, letters in enumerate(zip(*circuit.readout.strings)):
+        read = ", ".join(sorted(set(letters) - {"I"}))
+        if read:
+            _draw_measurement(paper.axes, paper.x(n_columns), paper.y(n_columns, wire), read)
     _draw_heading(paper, circuit, placed)
     return paper.figure
 
@@ -204,16 +204,16 @@ def _draw_operation(paper: _Paper, gate: Placed) -> None:
     axes.text(x, target - 0.2, label, ha="center", va="center", fontsize=7, color=INK, zorder=4)
 
 
-def _draw_measurement(axes: Axes, x: float, y: float) -> None:
+def _draw_measurement(axes: Axes, x: float, y: float, letters: str) -> None:
     _draw_box(axes, x, y, GATE_HALF_WIDTH, GATE_HALF_HEIGHT, GREY)
-    axes.text(x, y, r"$\langle Z \rangle$", ha="center", va="center", fontsize=9, color=INK, zorder=4)
+    axes.text(x, y, rf"$\langle {letters} \rangle$", ha="center", va="center", fontsize=9, color=INK, zorder=4)
 
 
 def _draw_heading(paper: _Paper, circuit: Circuit, placed: list[Placed]) -> None:
-    n_cnots = sum(operation.gate == "cnot" for operation in circuit.ansatz)
-    n_frozen = sum(gate.part == "frozen" for gate in placed)
+    n_cnots = sum(operation.gate == "cnot" for operation in circuit.ansatz.operations)
+    n_frozen = len(circuit.frozen)
     title = (
-        f"{circuit.n_wires} qubits, {circuit.encoding} encoding: {len(circuit.ansatz)} operations, "
+        f"{circuit.n_wires} qubits, {circuit.encoding.name} encoding: {len(circuit.ansatz.operations)} operations, "
         f"{n_cnots} CNOTs, {circuit.n_parameters} parameters"
         + (f", {circuit.n_parameters - n_frozen} of them trained" if n_frozen else "")
     )

@@ -1,36 +1,37 @@
 """Layers without a circuit, with the same face as the quantum one: what the quantum layer is compared with.
 
 `TanhLayer` is the textbook deep equilibrium layer. `FeatureLayer` gives the features themselves, whatever z is, so
-that a linear classifier goes through the same loop. Both state their Jacobians in closed form.
+that a linear classifier goes through the same loop. Their values do not repeat (r = z), they need no compiling, and both
+state their Jacobians in closed form: bound to a batch, one object is f and h alike.
 """
 
 import torch
 from torch import Tensor, nn
 
+from engines.protocol import ReadoutMap
+from models.layer import Layer
+from models.lift import Repeat
+
 START_NORM = 0.5  # spectral norm of W at the start; any below 1 makes f a contraction, since tanh's slope is at most 1
 
 
-class _DenseLayer(nn.Module):
-    """A layer whose values do not repeat (r = z) and that needs no compiling."""
-
-    copies = 1
+class _DenseLayer(Layer):
+    """A layer that binds batches itself."""
 
     def __init__(self, n_inputs: int, n_units: int):
-        super().__init__()
-        self.n_inputs = n_inputs
-        self.n_units = n_units
-
-    def lift(self, r: Tensor) -> Tensor:
-        """The state itself: (B, n_units)."""
-        return r
+        super().__init__(n_inputs, Repeat(n_units, 1))
 
     def compile(self) -> "_DenseLayer":
-        """Nothing to prepare: the layer binds batches itself."""
+        """Nothing to prepare."""
         return self
 
-    def _check(self, x: Tensor) -> None:
-        if x.dim() != 2 or x.shape[1] != self.n_inputs:
-            raise ValueError(f"x must have shape (B, {self.n_inputs}), got {tuple(x.shape)}")
+
+class _BoundDense(ReadoutMap):
+    """f and h of a dense layer."""
+
+    def reduced(self) -> "_BoundDense":
+        """The same map: its values do not repeat."""
+        return self
 
 
 class TanhLayer(_DenseLayer):
@@ -55,13 +56,13 @@ class TanhLayer(_DenseLayer):
         """f(z) for one batch x of shape (B, n_inputs).
 
         Raises:
-            ValueError: x has another number of columns.
+            ValueError: x has another shape.
         """
-        self._check(x)
+        self.check(x)
         return BoundTanh(self.w, x @ self.u.T)
 
 
-class BoundTanh:
+class BoundTanh(_BoundDense):
     """z -> tanh(W z + injection) for a batch: (B, n_units) to itself."""
 
     def __init__(self, w: Tensor, injection: Tensor):
@@ -70,10 +71,6 @@ class BoundTanh:
 
     def __call__(self, z: Tensor) -> Tensor:
         return torch.tanh(torch.addmm(self.injection, z, self.w.T))
-
-    def reduced(self) -> "BoundTanh":
-        """The same map: its values do not repeat."""
-        return self
 
     def jacobian(self, z: Tensor) -> Tensor:
         """diag(1 - f(z)^2) W per sample: (B, n_units, n_units)."""
@@ -94,13 +91,13 @@ class FeatureLayer(_DenseLayer):
         """f(z) for one batch x of shape (B, n_inputs).
 
         Raises:
-            ValueError: x has another number of columns.
+            ValueError: x has another shape.
         """
-        self._check(x)
+        self.check(x)
         return BoundFeatures(x)
 
 
-class BoundFeatures:
+class BoundFeatures(_BoundDense):
     """z -> x for a batch: (B, n_inputs) to itself."""
 
     def __init__(self, x: Tensor):
@@ -108,10 +105,6 @@ class BoundFeatures:
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.x
-
-    def reduced(self) -> "BoundFeatures":
-        """The same map: its values do not repeat."""
-        return self
 
     def jacobian(self, z: Tensor) -> Tensor:
         """Zero: (B, n_inputs, n_inputs)."""

@@ -1,36 +1,20 @@
 """The classifier: inject, find the equilibrium (or stack layers), dropout, ReLU, linear head.
 
-Sections 3.2 and 3.3 of Schleich et al. (arXiv 2410.23940). Every value of f repeats n_wires readouts n_wires times,
-so the solve runs in the space of the readouts, z = lift(r); Broyden, Anderson and Picard take the same iterates
-there as in the space of z (tested), and Newton solves n_wires x n_wires systems. The Jacobian loss is that of f in
-the space of z, as in the paper.
+Sections 3.2 and 3.3 of Schleich et al. (arXiv 2410.23940). Every value of f is a lifted readout, so the solve runs in the
+space of the readouts, z = E r; Broyden, Anderson and Picard take the same iterates there as in the space of z (tested),
+and Newton solves n_wires x n_wires systems. The Jacobian loss is that of f in the space of z, as in the paper.
 
-`EquilibriumClassifier` asks no more of a layer than the face in `models/layer.py`, so baselines go the same way.
+`EquilibriumClassifier` takes any layer with the face in `layer.py`, so baselines go the same way.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from circuits.circuit import build_circuit
-from deq import SolverResult, SolverSettings, equilibrium, hutchinson_jacobian_loss, spectral_radius, unroll
-from models.layer import BoundLayer, CompiledLayer
-from models.quantum_layer import QuantumLayer
-
-
-@dataclass(frozen=True)
-class Depth:
-    """How the layer is made deep: an equilibrium (n_layer = 0), or n_layer weight-tied layers.
-
-    Attributes:
-        n_layer: 0 for the equilibrium, L for DIRECT-L and the warm-up.
-        forward, backward: solvers of the equilibrium and of its gradient.
-    """
-
-    n_layer: int = 0
-    forward: SolverSettings = SolverSettings("broyden", 10, 1e-3)
-    backward: SolverSettings = SolverSettings("broyden", 10, 1e-3)
+from deq import SolverResult, hutchinson_jacobian_loss, spectral_radius
+from models.depth import Depth
+from models.layer import AtReadouts, Bound, Compiled, Layer
 
 
 @dataclass
@@ -39,7 +23,7 @@ class Prediction:
 
     Attributes:
         logits: (B, n_classes).
-        z: (B, n_units * copies), n_wires^2 for the quantum layer: the equilibrium or the last layer's output.
+        z: (B, width), n_wires^2 for the quantum layer: the equilibrium or the last layer's output.
         res: (B,) mean over the entries of |f(z) - z| / |z|, the measure of the paper's tables.
         res_rel: (B,) ||f(z) - z|| / ||z||.
         jac_loss: scalar, 0 where it was not asked for.
@@ -58,13 +42,13 @@ class EquilibriumClassifier(nn.Module):
     """A layer made deep, and a head on its equilibrium.
 
     Args:
-        layer: the layer, a module with the face of `models.layer.Layer`.
-        head: (B, n_units * copies) to (B, n_classes).
+        layer: f(z; x).
+        head: (B, layer.width) to (B, n_classes).
         dropout: probability of dropping an entry of the equilibrium in training (one mask per pass, which is what
             the released code's variational dropout amounts to on a state without a sequence).
     """
 
-    def __init__(self, layer: nn.Module, head: nn.Module, dropout: float = 0.0):
+    def __init__(self, layer: Layer, head: nn.Module, dropout: float = 0.0):
         super().__init__()
         self.layer = layer
         self.head = head
@@ -74,60 +58,47 @@ class EquilibriumClassifier(nn.Module):
         self,
         x: Tensor,
         depth: Depth,
-        compiled: CompiledLayer | None = None,
+        compiled: Compiled | None = None,
         with_jac_loss: bool = False,
         generator: torch.Generator | None = None,
     ) -> Prediction:
         """Classify a batch.
 
         Args:
-            x: (B, D) features, D = n_wires^2 for the quantum layer.
+            x: (B, layer.n_inputs) features.
             depth: equilibrium or stack of layers.
             compiled: `self.layer.compile()` where one compilation serves several batches.
             with_jac_loss: also estimate ||J_f||_F^2 / numel(z) at the equilibrium (one random vector).
             generator: of dropout and of the estimate, on x's device.
         """
+        lift = self.layer.lift
         f = (compiled or self.layer.compile()).bind(x)
         h = f.reduced()
-        r0 = x.new_zeros(x.shape[0], self.layer.n_units)
-        if depth.n_layer:
-            r, solver = unroll(h, r0, depth.n_layer), None
-            with torch.no_grad():
-                h_r = h(r)
-        else:
-            r, solver = equilibrium(h, r0, *self._in_readout_space(depth))
-            h_r = solver.f_z
-        z = self.layer.lift(r)
+        found = depth.in_units_of(lift.shrinking).run(h, x.new_zeros(x.shape[0], self.layer.n_units))
+        z, r = lift(found.r), found.r.detach()
         jac_loss = x.new_zeros(())
         if with_jac_loss:
-            at_z = _AtLifted(f, h, self.layer.copies) if hasattr(h, "vjp") else f
-            jac_loss = hutchinson_jacobian_loss(at_z, z.detach(), n_vectors=1, generator=generator)
+            at_r = f if h.vjp is None else AtReadouts(f, h, lift, r)
+            jac_loss = hutchinson_jacobian_loss(at_r, z.detach(), n_vectors=1, generator=generator)
         logits = self.classify(z, generator)
-        res, res_rel = residuals(r.detach(), h_r)
-        return Prediction(logits, z, res, res_rel, jac_loss, solver)
+        res, res_rel = residuals(r, found.h_r)
+        return Prediction(logits, z, res, res_rel, jac_loss, found.solver)
 
     def classify(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits of an equilibrium, (B, n_units * copies) to (B, n_classes): dropout, ReLU, head."""
+        """Logits of an equilibrium, (B, layer.width) to (B, n_classes): dropout, ReLU, head."""
         return self.head(torch.relu(self._drop(z, generator)))
 
-    def spectral_radius(self, f: BoundLayer, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Modulus of the largest eigenvalue of df/dz at an equilibrium z = lift(r), per sample: (B,).
+    def spectral_radius(self, f: Bound, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Modulus of the largest eigenvalue of df/dz at an equilibrium z = E r, per sample: (B,).
 
         df/dz = E K and dh/dr = K E share their eigenvalues but for zeros, so where h offers its exact Jacobian the
         answer is exact; else it comes from power iteration with random starts.
         """
         h = f.reduced()
-        if not hasattr(h, "jacobian"):
+        if h.jacobian is None:
             return spectral_radius(f, z.detach(), generator=generator)
         with torch.no_grad():
-            return torch.linalg.eigvals(h.jacobian(z[:, :: self.layer.copies])).abs().amax(-1)
-
-    def _in_readout_space(self, depth: Depth) -> tuple[SolverSettings, SolverSettings]:
-        """The solvers' settings for r: ||z|| = sqrt(copies) ||r||, which only an absolute tolerance notices."""
-        forward = depth.forward
-        if forward.stop_mode == "abs":
-            forward = replace(forward, tol=forward.tol * self.layer.copies**-0.5)
-        return forward, depth.backward
+            return torch.linalg.eigvals(h.jacobian(self.layer.lift.readouts(z))).abs().amax(-1)
 
     def _drop(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.training or self.dropout == 0:
@@ -136,42 +107,17 @@ class EquilibriumClassifier(nn.Module):
         return z * kept / (1 - self.dropout)
 
 
-class _AtLifted:
-    """f for callers whose every z is a lift(r): v^T df/dz by way of h, which has most of it already."""
-
-    def __init__(self, f: BoundLayer, h, copies: int):
-        self.f, self.h, self.copies = f, h, copies
-
-    def __call__(self, z: Tensor) -> Tensor:
-        return self.f(z)
-
-    def vjp(self, z: Tensor, v: Tensor) -> Tensor:
-        return self.h.vjp(z[:, :: self.copies], v.unflatten(-1, (-1, self.copies)).sum(-1))
-
-
 class QDEQModel(EquilibriumClassifier):
-    """Quantum deep equilibrium classifier.
+    """Quantum deep equilibrium classifier: a layer, usually a `QuantumLayer`, and a linear head on its state.
 
     Args:
-        n_wires: qubits, even, from 4; inputs have n_wires^2 features.
+        layer: f(z; x).
         n_classes: width of the head.
-        encoding: "amplitude" or "angle".
-        engine: "compiled" or "torchquantum".
-        trainable_gates: "all" or "released".
         dropout: as above.
     """
 
-    def __init__(
-        self,
-        n_wires: int,
-        n_classes: int,
-        encoding: str = "amplitude",
-        engine: str = "compiled",
-        trainable_gates: str = "all",
-        dropout: float = 0.05,
-    ):
-        layer = QuantumLayer(build_circuit(n_wires, encoding), engine, trainable_gates)
-        super().__init__(layer, nn.Linear(n_wires**2, n_classes), dropout)
+    def __init__(self, layer: Layer, n_classes: int, dropout: float = 0.05):
+        super().__init__(layer, nn.Linear(layer.width, n_classes), dropout)
 
 
 def residuals(r: Tensor, h_r: Tensor) -> tuple[Tensor, Tensor]:

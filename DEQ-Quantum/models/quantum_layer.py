@@ -1,8 +1,6 @@
-"""f(z; x): inject (z + x), encode, apply the circuit, read Z on every wire, repeat to n_wires^2 values.
+"""The quantum layer: a circuit as data, the engine that evaluates it, and its parameters.
 
-One face for both engines. The layer owns the parameters, one tensor theta with one name per entry; binding it to
-a batch gives the f(z) that solvers see. Section 3.2 of Schleich et al. (arXiv 2410.23940). The up-sampling factor
-is n_wires for any number of classes (the released code derives it from the classes and works for 4/4 and 10/10).
+One tensor theta of trained parameters with one name per entry. Section 3.2 of Schleich et al. (arXiv 2410.23940).
 """
 
 import math
@@ -11,60 +9,52 @@ import torch
 from torch import Tensor, nn
 
 from circuits.circuit import Circuit
-from engines.compiled import CompiledEngine
-
-ENGINES = ("compiled", "torchquantum")
-TRAINABLE_GATES = ("all", "released")
-
-
-def _make_engine(name: str, circuit: Circuit) -> nn.Module:
-    if name == "compiled":
-        return CompiledEngine(circuit)
-    if name == "torchquantum":
-        # imported where it is asked for: it takes seconds, and the compiled engine runs without it
-        from engines.torchquantum import TorchQuantumEngine
-
-        return TorchQuantumEngine(circuit)
-    raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
+from engines import make_engine
+from engines.protocol import CompiledCircuit
+from models.layer import BoundCircuit, Layer
+from models.lift import Repeat
 
 
-class QuantumLayer(nn.Module):
-    """A parametrised circuit as a layer.
+class QuantumLayer(Layer):
+    """A parametrised circuit as a layer f(z; x).
+
+        circuit = build_circuit(4)
+        layer = QuantumLayer(circuit)
+        x = torch.randn(8, circuit.n_inputs)
+        value = layer(torch.zeros_like(x), x)
 
     Args:
-        circuit: the circuit, as data.
-        engine: "compiled" or "torchquantum" (the reference).
-        trainable_gates: "all", or "released" to freeze the blocks' gates as the released code does by accident.
-
-    Parameters start uniform in [-pi, pi) from torch's global generator, as TorchQuantum's gates do.
+        circuit: the circuit, as data; it says which parameters train.
+        engine: "compiled", "torchquantum" (the reference) or "statevector".
+        theta: starting values of all parameters, (n_parameters,), in radians; None: uniform in [-pi, pi) from torch's
+            global generator, as TorchQuantum's gates start.
 
     Raises:
-        ValueError: unknown engine or choice of gates.
+        ValueError: unknown engine, theta of another shape, or readouts that cannot be repeated to as many inputs.
+        engines.protocol.UnsupportedCircuit: a circuit that the engine cannot do.
         ImportError: engine "torchquantum" where that cannot be imported.
     """
 
-    def __init__(self, circuit: Circuit, engine: str = "compiled", trainable_gates: str = "all"):
-        super().__init__()
-        if trainable_gates not in TRAINABLE_GATES:
-            raise ValueError(f"trainable_gates must be one of {', '.join(TRAINABLE_GATES)}, got {trainable_gates!r}")
+    def __init__(self, circuit: Circuit, engine: str = "compiled", theta: Tensor | None = None):
+        copies, rest = divmod(circuit.n_inputs, circuit.n_readouts)
+        if rest:
+            raise ValueError(
+                f"{circuit.n_readouts} readouts cannot be repeated to the {circuit.n_inputs} inputs of the encoding"
+            )
+        super().__init__(circuit.n_inputs, Repeat(circuit.n_readouts, copies))
         self.circuit = circuit
-        self.engine = _make_engine(engine, circuit)
-        theta = torch.empty(circuit.n_parameters).uniform_(-math.pi, math.pi)
-        frozen = circuit.block_parameters if trainable_gates == "released" else ()
-        # the blocks' parameters are the circuit's last
-        n_trained = circuit.n_parameters - len(frozen)
-        self.theta = nn.Parameter(theta[:n_trained].clone())
-        self.register_buffer("frozen_theta", theta[n_trained:].clone())
-
-    @property
-    def n_units(self) -> int:
-        """Numbers in the reduced state r: the readouts."""
-        return self.circuit.n_wires
-
-    @property
-    def copies(self) -> int:
-        """How often z = lift(r) repeats each of them."""
-        return self.circuit.n_wires
+        self.engine = make_engine(engine, circuit)
+        if theta is None:
+            theta = torch.empty(circuit.n_parameters).uniform_(-math.pi, math.pi)
+        elif theta.shape != (circuit.n_parameters,):
+            raise ValueError(f"theta must have shape ({circuit.n_parameters},), got {tuple(theta.shape)}")
+        frozen = circuit.frozen
+        self.theta = nn.Parameter(theta.detach()[list(circuit.trained)].clone())
+        self.register_buffer("frozen_theta", theta.detach()[list(frozen)].clone())
+        # where the entries of [theta, frozen_theta] stand in the circuit's order
+        order = sorted(range(circuit.n_parameters), key=[*circuit.trained, *frozen].__getitem__)
+        places = None if order == sorted(order) else torch.tensor(order)
+        self.register_buffer("_places", places, persistent=False)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -75,84 +65,25 @@ class QuantumLayer(nn.Module):
         """All circuit parameters, trained and frozen, in the circuit's order: (n_parameters,)."""
         if not self.frozen_theta.numel():
             return self.theta
-        return torch.cat([self.theta, self.frozen_theta])
-
-    def lift(self, readouts: Tensor) -> Tensor:
-        """Repeat each of the n_wires readouts n_wires times in a row: (B, n_wires) to (B, n_wires^2)."""
-        return readouts.repeat_interleave(self.copies, dim=-1)
+        joined = torch.cat([self.theta, self.frozen_theta])
+        return joined if self._places is None else joined[self._places]
 
     def compile(self) -> "CompiledLayer":
-        """Meet the circuit at the present parameters, once, to bind it to any number of batches."""
-        return CompiledLayer(self, self.engine.prepare(self.full_theta()))
-
-    def bind(self, x: Tensor) -> "BoundLayer":
-        """f(z) for one batch x of shape (B, n_wires^2)."""
-        return self.compile().bind(x)
+        """The circuit compiled at the present parameters, to bind to any number of batches."""
+        return CompiledLayer(self, self.engine.compile(self.full_theta()))
 
 
 class CompiledLayer:
-    """A layer at fixed parameters, under autograd."""
+    """A quantum layer at fixed parameters, under autograd."""
 
-    def __init__(self, layer: QuantumLayer, readout):
-        self.layer = layer
-        self.readout = readout
+    def __init__(self, layer: QuantumLayer, circuit: CompiledCircuit):
+        self.layer, self.circuit = layer, circuit
 
-    def bind(self, x: Tensor) -> "BoundLayer":
-        """f(z) for one batch x of shape (B, n_wires^2).
+    def bind(self, x: Tensor) -> BoundCircuit:
+        """f(z) for one batch x of shape (B, n_inputs).
 
         Raises:
-            ValueError: x has another number of columns.
+            ValueError: x has another shape.
         """
-        expected = self.layer.n_units * self.layer.copies
-        if x.dim() != 2 or x.shape[1] != expected:
-            raise ValueError(f"x must have shape (B, {expected}), got {tuple(x.shape)}")
-        return BoundLayer(self.layer, self.readout, x)
-
-
-class BoundLayer:
-    """f(z) = f(z; x) for a fixed batch x: (B, D) to (B, D), D = n_wires^2."""
-
-    def __init__(self, layer: QuantumLayer, readout, x: Tensor):
-        self.layer = layer
-        self.readout = readout
-        self.x = x
-        if hasattr(readout, "vjp"):
-            self.vjp = self._vjp
-
-    def __call__(self, z: Tensor) -> Tensor:
-        return self.layer.lift(self.readout.readouts(z + self.x))
-
-    def _vjp(self, z: Tensor, v: Tensor) -> Tensor:
-        """v^T df/dz in closed form, differentiable in parameters and x: (B, D)."""
-        n, copies = self.layer.n_units, self.layer.copies
-        return self.readout.vjp(z + self.x, v.unflatten(-1, (n, copies)).sum(-1))
-
-    def reduced(self):
-        """The same map in the space of readouts, h(r) with f(lift(r)) = lift(h(r)): (B, n_wires) to itself.
-
-        Every value of f is a lifted readout, so an equilibrium is z* = lift(r*), r* = h(r*). The compiled amplitude
-        engine offers coefficients that make h cheap and its Jacobian exact (`h.jacobian`).
-        """
-        if hasattr(self.readout, "reduced"):
-            return self.readout.reduced(self.x)
-        if hasattr(self.readout, "vjp"):
-            return _Reduced(self)
-        return lambda r: self.readout.readouts(self.layer.lift(r) + self.x)
-
-
-class _Reduced:
-    """r -> r(x + lift(r)) for a readout with `vjp`."""
-
-    def __init__(self, f: BoundLayer):
-        self.layer, self.readout, self.x = f.layer, f.readout, f.x
-
-    def __call__(self, r: Tensor) -> Tensor:
-        """(B, n_wires) to (B, n_wires)."""
-        return self.readout.readouts(self._inputs(r))
-
-    def vjp(self, r: Tensor, weights: Tensor) -> Tensor:
-        """weights^T dr/dv at v = x + lift(r): (B, n_wires) twice to (B, n_wires * copies)."""
-        return self.readout.vjp(self._inputs(r), weights)
-
-    def _inputs(self, r: Tensor) -> Tensor:
-        return self.layer.lift(r) + self.x
+        self.layer.check(x)
+        return BoundCircuit(self.circuit, self.layer.lift, x)

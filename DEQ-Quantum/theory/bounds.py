@@ -49,6 +49,7 @@ def readout_difference_bound(encoding: str, v: Tensor, other: Tensor) -> Tensor:
         encoding: "amplitude" or "angle".
         v, other: z + x and z' + x.
     """
+    _check(encoding)
     if encoding == "amplitude":
         return 2 * ((v - other).norm(dim=-1) / torch.maximum(v.norm(dim=-1), other.norm(dim=-1))).clamp_max(1)
     n = math.isqrt(v.shape[-1])
@@ -64,7 +65,13 @@ def slope_bounds(encoding: str, v: Tensor, readouts: Tensor) -> Tensor:
         v: (B, n^2) inputs.
         readouts: (B, n) the readouts there.
     """
+    _check(encoding)
     spread = (1 - readouts.square()).clamp_min(0).sqrt()
     if encoding == "amplitude":
         return 2 * spread / v.norm(dim=-1, keepdim=True)
     return math.sqrt(readouts.shape[-1]) * spread
+
+
+def _check(encoding: str) -> None:
+    if encoding not in ("amplitude", "angle"):
+        raise ValueError(f"there are bounds for amplitude and angle encoding, none for {encoding}")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from circuits.circuit import build_circuit
 from deq import SolverSettings, batch_jacobian, solve
-from engines import statevector
+from engines.statevector import applied, encoded, expectation
 from models.classical_layers import TanhLayer
 from models.quantum_layer import QuantumLayer
 
@@ -40,7 +40,7 @@ class BlockNetwork:
 
     def __init__(self, layers: list[nn.Module], x: Tensor):
         self.bound = [layer.compile().bind(x) for layer in layers]
-        self.width = layers[0].n_units * layers[0].copies
+        self.width = layers[0].width
 
     def __call__(self, z: Tensor) -> Tensor:
         """(B, L D) to itself."""
@@ -56,7 +56,7 @@ def untied(layers: list[nn.Module], x: Tensor) -> Tensor:
         if isinstance(layer, TanhLayer):
             z = torch.tanh(z @ layer.w.T + x @ layer.u.T)
         else:
-            z = _lift(statevector.readouts([layer.circuit], [layer.full_theta()], (z + x).unsqueeze(1)), layer)
+            z = _simulated([layer], (z + x).unsqueeze(1))
         outputs.append(z)
     return torch.cat(outputs, dim=1)
 
@@ -65,13 +65,29 @@ def one_circuit(layers: list[QuantumLayer], x: Tensor, z: Tensor) -> Tensor:
     """F(z; x) by a single circuit of L n_wires qubits: (B, D) and (B, L D) to (B, L D)."""
     blocks = z.view(len(x), len(layers), -1)
     before = torch.cat([torch.zeros_like(blocks[:, :1]), blocks[:, :-1]], dim=1)
-    circuits, thetas = [layer.circuit for layer in layers], [layer.full_theta() for layer in layers]
-    return _lift(statevector.readouts(circuits, thetas, before + x.unsqueeze(1)), layers[0])
+    return _simulated(layers, before + x.unsqueeze(1))
 
 
-def _lift(readouts: Tensor, layer: QuantumLayer) -> Tensor:
-    """Each readout n_wires times in a row."""
-    return readouts.unsqueeze(2).expand(-1, -1, layer.circuit.n_wires).flatten(1)
+def _simulated(layers: list[QuantumLayer], inputs: Tensor) -> Tensor:
+    """Registers side by side on one state vector, gate by gate: the readouts of all, each repeated as in f.
+
+    Args:
+        layers: one for each register, of as many wires and readouts.
+        inputs: (B, L, D) what each register encodes, no zero vectors.
+    """
+    n, n_qubits = layers[0].circuit.n_wires, len(layers) * layers[0].circuit.n_wires
+    state = torch.ones(len(inputs), 1, dtype=torch.complex128)
+    for layer, v in zip(layers, inputs.unbind(1)):
+        state = (state.unsqueeze(2) * encoded(layer.circuit, v).flatten(1).unsqueeze(1)).flatten(1)
+    state = state.view(len(inputs), *(2,) * n_qubits)
+    for number, layer in enumerate(layers):
+        state = applied(layer.circuit.ansatz.operations, layer.full_theta(), state, first_wire=number * n)
+    readouts = [
+        expectation("I" * (number * n) + string + "I" * (n_qubits - (number + 1) * n), state)
+        for number, layer in enumerate(layers)
+        for string in layer.circuit.readout.strings
+    ]
+    return torch.stack([readout for readout in readouts for _ in range(n)], dim=1)
 
 
 def tanh_blocks(layers: list[TanhLayer]) -> TanhLayer:

@@ -26,11 +26,10 @@ def draw_pairs(subject: Subject, n_pairs: int, generator: torch.Generator) -> di
     def cube(width: int) -> Tensor:
         return 2 * torch.rand(n_pairs, n_images, width, generator=generator, dtype=torch.float64) - 1
 
-    width = layer.n_units * layer.copies
-    first = cube(width)
+    first = cube(layer.width)
     step = torch.randn(first.shape, generator=generator, dtype=torch.float64)
     return {
-        "anywhere": (first, cube(width)),
+        "anywhere": (first, cube(layer.width)),
         "lifted readouts": (layer.lift(cube(layer.n_units)), layer.lift(cube(layer.n_units))),
         "neighbours": (first, first + NEAR * step / step.norm(dim=-1, keepdim=True)),
     }
@@ -95,7 +94,7 @@ def _at_equilibrium(subject: Subject) -> dict:
     f = model.layer.bind(x)
     jacobian = batch_jacobian(f, z)
     # df/dz and the Jacobian in the space of readouts share their eigenvalues but for zeros
-    reduced = batch_jacobian(f.reduced(), z[:, :: model.layer.copies])
+    reduced = batch_jacobian(f.reduced(), model.layer.lift.readouts(z))
     measures = {
         "spectral_radius": torch.linalg.eigvals(reduced).abs().amax(-1),
         "norm_l2": torch.linalg.matrix_norm(jacobian, 2),
@@ -130,9 +129,9 @@ def _slope_bounds(subject: Subject, v: Tensor, z: Tensor) -> dict[str, Tensor]:
     if isinstance(subject.model.layer, TanhLayer):
         slopes = 1 - z.square().amin(-1)
         return {f"norm_{norm}": slopes * torch.linalg.matrix_norm(layer.w, order) for norm, order in NORMS.items()}
-    slopes = bounds.slope_bounds(subject.settings.encoding, v, z[:, :: layer.copies])
+    slopes = bounds.slope_bounds(subject.settings.encoding, v, layer.lift.readouts(z))
     return {
-        "norm_l2": layer.copies**0.5 * slopes.norm(dim=-1),
+        "norm_l2": layer.lift.copies**0.5 * slopes.norm(dim=-1),
         "norm_max": v.shape[1] ** 0.5 * slopes.amax(-1),
     }
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from circuits.circuit import build_circuit
-from deq import SolverSettings, equilibrium, solve, unroll
+from deq import SolverSettings, solve
+from models.depth import Stack
 from models.quantum_layer import QuantumLayer
 from theory.subjects import TIGHT, Subject
 
@@ -143,12 +144,8 @@ def gradient(subject: Subject, n_directions: int, generator: torch.Generator) ->
     parameters = list(model.parameters())
 
     def loss(start: Tensor, depth) -> Tensor:
-        h = model.layer.bind(x).reduced()
-        if depth.n_layer:
-            r = unroll(h, start, depth.n_layer)
-        else:
-            r, _ = equilibrium(h, start, depth.forward, depth.backward)
-        return cross_entropy(model.head(model.layer.lift(r)), labels)
+        found = depth.run(model.layer.bind(x).reduced(), start)
+        return cross_entropy(model.head(model.layer.lift(found.r)), labels)
 
     def gradient_at(start: Tensor, depth) -> Tensor:
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss(start, depth), parameters)])
@@ -168,7 +165,7 @@ def gradient(subject: Subject, n_directions: int, generator: torch.Generator) ->
     for tolerance in TOLERANCES:
         depth = replace(TIGHT, forward=SolverSettings("broyden", 50, tolerance))
         forward[f"{tolerance:.0e}"] = ((gradient_at(zero, depth) - exact).norm() / exact.norm()).item()
-    unrolled = gradient_at(zero, replace(TIGHT, n_layer=60))
+    unrolled = gradient_at(zero, Stack(60))
     return {
         "subject": subject.name,
         "state": subject.state,

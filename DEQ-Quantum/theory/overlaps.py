@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from circuits.circuit import ENCODING_AXES
+from circuits.encodings import AXES
 from theory import bounds
 
 DIMENSION = 4
@@ -23,7 +23,7 @@ def angle_states(angles: Tensor) -> Tensor:
     state = torch.zeros(len(angles), 2, dtype=torch.complex128)
     state[:, 0] = 1
     for layer in range(angles.shape[1]):
-        gates = _rotations(ENCODING_AXES[layer % len(ENCODING_AXES)], angles[:, layer])
+        gates = _rotations(AXES[layer % len(AXES)], angles[:, layer])
         state = (gates @ state.unsqueeze(-1)).squeeze(-1)
     return state
 

@@ -14,17 +14,19 @@ from torch import Tensor
 
 from dataset import Splits
 from deq import SolverSettings
-from models.qdeq_model import Depth, EquilibriumClassifier
+from models.depth import Equilibrium
+from models.qdeq_model import EquilibriumClassifier
+from models.table import build_model
 from runs import checkpoint
 from runs.folder import RunFolder
-from training.evaluation import build_model, load_splits
+from training.evaluation import load_splits
 from training.loop import Training
 from training.settings import Settings, SettingsError
 
 CPU = torch.device("cpu")
 WITH_BOUNDS = ("qdeq", "wang2022", "classical", "classical_narrow")
 # to the last digits of float64 where Newton gets there
-TIGHT = Depth(0, SolverSettings("newton", 40, 1e-14), SolverSettings("exact", 1))
+TIGHT = Equilibrium(SolverSettings("newton", 40, 1e-14), SolverSettings("exact", 1))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from dataset import Split, Splits, load_features
 from deq import SolverSettings
-from models.baselines import ClassicalClassifier, ComponentClassifier, LinearClassifier, ReadoutClassifier
-from models.qdeq_model import Depth, EquilibriumClassifier, QDEQModel
+from models.depth import Depth, Equilibrium, Stack
+from models.qdeq_model import EquilibriumClassifier
 from training.settings import Settings
 from utils import seeds
 
@@ -26,23 +26,6 @@ class Evaluation:
 
     metrics: dict[str, float]
     predictions: Tensor
-
-
-def build_model(settings: Settings) -> EquilibriumClassifier:
-    """The model these settings describe; initial parameters come from torch's global generator."""
-    s = settings
-    n_features = s.n_wires**2
-    if s.model == "wang2022":
-        return ReadoutClassifier(s.n_wires, s.num_classes, s.encoding, s.engine, s.trainable_gates)
-    if s.model == "classical":
-        return ClassicalClassifier(n_features, n_features, s.num_classes, s.dropout)
-    if s.model == "classical_narrow":
-        return ClassicalClassifier(n_features, s.n_wires, s.num_classes, s.dropout)
-    if s.model == "linear":
-        return LinearClassifier(n_features, s.num_classes)
-    if s.model == "alam2021":
-        return ComponentClassifier(s.n_wires, s.num_classes, s.engine, s.trainable_gates, s.dropout)
-    return QDEQModel(s.n_wires, s.num_classes, s.encoding, s.engine, s.trainable_gates, s.dropout)
 
 
 def load_splits(settings: Settings, device: torch.device) -> Splits:
@@ -64,8 +47,9 @@ def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0)
         fewer_steps: taken off the forward cap, as training does at random.
     """
     s = settings
-    return Depth(
-        n_layer=s.n_layer if s.mode == "direct" or warming_up else 0,
+    if s.mode == "direct" or warming_up:
+        return Stack(s.n_layer)
+    return Equilibrium(
         forward=SolverSettings(s.f_solver, s.f_thres - fewer_steps, s.f_tol, s.stop_mode),
         backward=SolverSettings(s.b_solver, s.b_thres, s.b_tol, s.stop_mode),
     )

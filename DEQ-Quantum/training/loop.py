@@ -16,6 +16,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from dataset import Split, Splits
+from models.depth import Equilibrium
+from models.table import build_model
 from runs import checkpoint
 from runs.folder import RunFolder, beside_bar, peak_memory_mb
 from runs.lifecycle import TrainingError
@@ -24,7 +26,7 @@ from runs.optim import LearningRate, make_optimizer
 from runs.progress import bar_size
 from runs.signals import Stopped, StopRequest
 from runs.tracking import Tracker
-from training.evaluation import Evaluation, build_model, depth_of, evaluate
+from training.evaluation import Evaluation, depth_of, evaluate
 from training.settings import SettingsError
 from utils import seeds
 
@@ -130,7 +132,7 @@ class Training:
         fewer_steps = int(torch.randint(s.rand_f_thres_delta + 1, (), generator=draws))
         with_jac_loss = float(torch.rand((), generator=draws)) < s.jac_loss_freq
         depth = depth_of(s, self.warming_up(step), fewer_steps)
-        jac_weight = self.jac_weight(step) if with_jac_loss and not depth.n_layer else 0.0
+        jac_weight = self.jac_weight(step) if with_jac_loss and isinstance(depth, Equilibrium) else 0.0
         generator = seeds.generator(s.seed, "step", step, self.device)
 
         self.learning_rate.apply(step)

@@ -9,6 +9,9 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from engines import ENGINES
+from models.table import MODELS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATHS = ("data_dir", "work_dir", "restart_dir", "load")  # of one machine: kept in config.json only
 # where a run is and how it is watched: no number of its results depends on these
@@ -17,9 +20,6 @@ SURROUNDINGS = (
     "wandb_job_type", "tensorboard",
 )  # fmt: skip
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "digits")
-MODELS = ("qdeq", "wang2022", "classical", "classical_narrow", "linear", "alam2021")
-WITHOUT_CIRCUIT = ("classical", "classical_narrow", "linear")
-WITHOUT_DROPOUT = ("wang2022", "linear")
 
 
 class SettingsError(ValueError):
@@ -89,10 +89,8 @@ class Settings(BaseSettings):
     """Settings of one training run. Fields are the flags; `help` says what each does."""
 
     # model
-    model: str = setting("qdeq", "model", "qdeq, or a baseline trained the same way: wang2022 (the circuit's readouts "
-                         "are the logits, no head), classical (f = tanh(W z + U x), z as wide as qdeq's), "
-                         "classical_narrow (the same, as wide as qdeq's readouts), linear (of the features, whatever "
-                         "the --mode: f = x), alam2021 (n_wires principal components as angles)", MODELS)
+    model: str = setting("qdeq", "model", "qdeq, or a baseline trained the same way: " + ", ".join(
+                         f"{m.name} ({m.about})" for m in MODELS.values() if m.label), tuple(MODELS))
     dataset: str = setting("mnist", "data", "images to classify; digits needs no download", DATASETS)
     num_classes: int = setting(10, "data", "2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10", (2, 4, 10))
     data_dir: str = setting("", "data", "folder of the cached <dataset>.npz files (default: $QDEQ_DATA, else data "
@@ -104,9 +102,9 @@ class Settings(BaseSettings):
                         ("implicit", "direct"))
     n_layer: int = setting(0, "model", "layers of --mode direct, or of the warm-up before --mode implicit")
     dropout: float = setting(0.05, "model", "probability of dropping an entry of the equilibrium in training; "
-                             "wang2022 and linear have none")
-    engine: str = setting("compiled", "model", "compiled: fast; torchquantum: the reference, simulates every call",
-                          ("compiled", "torchquantum"))
+                             " and ".join(m.name for m in MODELS.values() if not m.has_dropout) + " have none")
+    engine: str = setting("compiled", "model", "; ".join(f"{n}: {e.about}" for n, e in ENGINES.items()),
+                          tuple(ENGINES))
     trainable_gates: str = setting("all", "model", "released: freeze the four-qubit blocks' gates, as the released "
                                    "code does", ("all", "released"))
     # optimisation
@@ -169,24 +167,21 @@ class Settings(BaseSettings):
     @property
     def encoding(self) -> str:
         """How features enter the circuit: amplitude, angle, components (as angles), or none without a circuit."""
-        if self.model == "alam2021":
-            return "components"
-        if self.model in WITHOUT_CIRCUIT:
-            return "none"
-        return "amplitude" if self.amplitude_encoder else "angle"
+        return MODELS[self.model].encoding(self)
 
     @property
     def reduction(self) -> str:
         """What `dataset.load_features` makes of the images."""
-        return "components" if self.model == "alam2021" else "pooling"
+        return MODELS[self.model].features
 
     @property
     def run_name(self) -> str:
         """--name, or one made from what was chosen."""
         kind = f"direct{self.n_layer}" if self.mode == "direct" else "warmup" if self.pretrain_steps else "implicit"
-        encoding = self.encoding if self.encoding in ("amplitude", "angle") else ""
-        model = "" if self.model == "qdeq" else self.model
-        kind = "" if self.model == "linear" else kind
+        model = MODELS[self.model]
+        encoding = self.encoding if len(model.encodings) > 1 else ""
+        kind = kind if model.has_depth else ""
+        model = model.name if model.label else ""
         parts = (self.dataset, f"{self.num_classes}c", f"{self.n_wires}q", encoding, model, kind, f"seed{self.seed}")
         return self.name or "_".join(filter(None, parts))
 
@@ -205,9 +200,8 @@ class Settings(BaseSettings):
             SettingsError: one line that names the flag.
         """
         self._check_ranges()
-        if self.model == "wang2022" and self.n_wires % self.num_classes:
-            raise SettingsError(f"--model wang2022 shares its {self.n_wires} readouts out among the classes: choose "
-                                "--num_classes and --n_wires with no remainder")  # fmt: skip
+        if wrong := MODELS[self.model].check(self):
+            raise SettingsError(wrong)
         if self.mode == "direct" and self.n_layer < 1:
             raise SettingsError("--mode direct needs --n_layer, the number of layers (1 or more)")
         if self.mode == "direct" and self.pretrain_steps:
@@ -271,14 +265,15 @@ class Settings(BaseSettings):
 
     def _idle_with_model(self) -> list[str]:
         """Settings that differ from their default although the model does not read them."""
+        model = MODELS[self.model]
         idle = []
-        if self.model in WITHOUT_CIRCUIT:
+        if model.circuit is None:
             idle += ["engine", "trainable_gates"]
-        if self.encoding in ("components", "none"):
+        if len(model.encodings) < 2:
             idle += ["amplitude_encoder"]
-        if self.model in WITHOUT_DROPOUT:
+        if not model.has_dropout:
             idle += ["dropout"]
-        if self.model == "linear":
+        if not model.has_depth:
             idle += ["pretrain_steps", "jac_loss_weight", "jac_loss_freq"]
         return [f.name for f in fields(self) if f.name in idle and getattr(self, f.name) != f.default]
 

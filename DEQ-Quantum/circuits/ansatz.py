@@ -1,0 +1,128 @@
+"""The operations that carry parameters: any list of them, and the paper's.
+
+Section 3.2, Figs 2 and 3 of Schleich et al. (arXiv 2410.23940): 50 random operations, then four-qubit blocks in a
+staircase. Departs from the released code in that every gate's parameter has a name and can be trained.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from circuits.operations import GATES, Operation, check_operations
+
+RANDOM_GATES = ("rx", "ry", "rz", "cnot")
+N_RANDOM_OPERATIONS = 50
+RANDOM_SEED = 1111
+RANDOM, BLOCK = "random", "block"  # the parts of the paper's ansatz
+
+
+@dataclass(frozen=True)
+class Ansatz:
+    """A parametrised unitary as a list of operations.
+
+    Attributes:
+        n_wires: qubits.
+        operations: in order of application; `parameter` is the position of the angle in theta.
+        parameter_names: one per entry of theta, e.g. "random.07.rz[5]" or "block.0.crx[0,2]".
+
+    Raises:
+        ValueError: operations that cannot be applied, an entry of theta without a name, or a name twice.
+    """
+
+    n_wires: int
+    operations: tuple[Operation, ...]
+    parameter_names: tuple[str, ...]
+
+    def __post_init__(self):
+        check_operations(self.operations, self.n_wires, "ansatz")
+        used = {operation.parameter for operation in self.operations} - {None}
+        if used != set(range(len(self.parameter_names))):
+            raise ValueError(f"ansatz: {len(self.parameter_names)} parameters are named, those of {sorted(used)} are used")
+        if len(set(self.parameter_names)) < len(self.parameter_names):
+            raise ValueError("ansatz: two parameters have one name")
+
+    @property
+    def n_parameters(self) -> int:
+        return len(self.parameter_names)
+
+    def parameters_of(self, part: str) -> tuple[int, ...]:
+        """Positions in theta of the parameters of one part, in rising order."""
+        return tuple(sorted({o.parameter for o in self.operations if o.part == part and o.parameter is not None}))
+
+
+def from_gates(n_wires: int, gates: Sequence[tuple], part: str = "") -> Ansatz:
+    """An ansatz in which every gate that takes an angle has a parameter of its own.
+
+    Args:
+        n_wires: qubits.
+        gates: (gate, wires), or (gate, wires, part, place) of each; a parameter is called "part.place.gate[wires]",
+            where the place is the gate's position in the list unless it is given.
+        part: of gates that name none.
+
+    Raises:
+        ValueError: as `Ansatz`.
+    """
+    operations: list[Operation] = []
+    names: list[str] = []
+    for position, (gate, wires, *rest) in enumerate(gates):
+        own_part, place = rest or (part, str(position))
+        parameter = None
+        if gate in GATES and GATES[gate].has_angle:
+            parameter = len(names)
+            label = f"{gate}[{','.join(map(str, wires))}]"
+            names.append(".".join(filter(None, (own_part, place, label))))
+        operations.append(Operation(gate, tuple(wires), parameter, own_part))
+    return Ansatz(n_wires, tuple(operations), tuple(names))
+
+
+def paper_ansatz(n_wires: int, n_random_operations: int = N_RANDOM_OPERATIONS, seed: int = RANDOM_SEED) -> Ansatz:
+    """Random operations, then the staircase of four-qubit blocks.
+
+    Args:
+        n_wires: qubits, even, from 4.
+        n_random_operations: 50 in the paper.
+        seed: of the random part's structure (1111 in the released code), not of its parameters.
+
+    Raises:
+        ValueError: odd or too few wires.
+    """
+    if n_wires < 4 or n_wires % 2:
+        raise ValueError(f"n_wires must be an even number from 4, got {n_wires}")
+    random = [
+        (gate, wires, RANDOM, f"{position:02d}")
+        for position, (gate, wires) in enumerate(random_operations(n_wires, n_random_operations, seed))
+    ]
+    return from_gates(n_wires, random + _staircase(n_wires))
+
+
+def random_operations(n_wires: int, n_operations: int, seed: int) -> list[tuple[str, tuple[int, ...]]]:
+    """The gates and wires that TorchQuantum's RandomLayer(n_ops, range(n_wires), seed=seed) draws.
+
+    RandomLayer reseeds numpy's global generator; a private one with the same seed makes the same draws.
+    """
+    import numpy as np  # here: whoever only asks for names, as --help does, does not wait for it
+
+    draw = np.random.RandomState(seed)
+    ratios = np.ones(len(RANDOM_GATES)) / len(RANDOM_GATES)
+    operations = []
+    for _ in range(n_operations):
+        gate = str(draw.choice(RANDOM_GATES, p=ratios))
+        wires = draw.choice(n_wires, size=2 if gate == "cnot" else 1, replace=False)
+        operations.append((gate, tuple(int(w) for w in wires)))
+    return operations
+
+
+def _staircase(n_wires: int) -> list[tuple[str, tuple[int, ...], str, str]]:
+    """Blocks on wires 2i..2i+3: first every group with parameters, then every fixed one."""
+    starts = range(0, n_wires - 3, 2)
+    with_angles = [("rx", (0,)), ("ry", (1,)), ("rz", (3,)), ("crx", (0, 2))]
+    fixed = [("h", (3,)), ("sx", (2,)), ("cnot", (3, 0))]
+    return [
+        (gate, tuple(start + w for w in wires), BLOCK, str(number))
+        for group in (with_angles, fixed)
+        for number, start in enumerate(starts)
+        for gate, wires in group
+    ]
+
+
+# the choices of `build_circuit`
+ANSATZE = {"paper": paper_ansatz}

@@ -1,0 +1,87 @@
+"""How a vector of numbers becomes a state: as its amplitudes, or as angles of rotations.
+
+Section 3.2 of Schleich et al. (arXiv 2410.23940): the inputs are v = z + x. The angle encoding of more than 4 wires
+cycles the axes here, since the ten rotations about one axis of the released code are a single one.
+
+An encoding says how many inputs it takes (`n_inputs`) and which operations it applies to |0...0> (`operations`, none for
+amplitudes); an engine reads these, never the name.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from circuits.operations import Operation, check_operations
+
+AXES = ("ry", "rz", "rx")
+
+
+@dataclass(frozen=True)
+class AmplitudeEncoding:
+    """The normalised inputs are the first amplitudes of the state, the others are zero.
+
+    Attributes:
+        n_wires: qubits.
+        n_inputs: amplitudes that are given, 1 to 2^n_wires. A zero vector, which has no direction, reads 0.
+
+    Raises:
+        ValueError: more inputs than amplitudes, or none.
+    """
+
+    n_wires: int
+    n_inputs: int
+    name: ClassVar[str] = "amplitude"
+    operations: ClassVar[tuple[Operation, ...]] = ()
+
+    def __post_init__(self):
+        if not 1 <= self.n_inputs <= 2**self.n_wires:
+            raise ValueError(f"{self.n_wires} wires have {2**self.n_wires} amplitudes: {self.n_inputs} inputs do not fit")
+
+
+@dataclass(frozen=True)
+class AngleEncoding:
+    """Rotations by the inputs, in radians, of |0...0>: any on any wire in any order, other gates between them.
+
+    Attributes:
+        n_wires: qubits.
+        operations: in order of application; `parameter` is the position of the angle among the inputs.
+        name: what it is called in results.
+
+    Raises:
+        ValueError: operations that cannot be applied, or none that takes an input.
+    """
+
+    n_wires: int
+    operations: tuple[Operation, ...]
+    name: str = "angle"
+
+    def __post_init__(self):
+        check_operations(self.operations, self.n_wires, "encoding")
+        if all(operation.parameter is None for operation in self.operations):
+            raise ValueError("encoding: no operation takes an input")
+
+    @cached_property
+    def n_inputs(self) -> int:
+        """One more than the largest position that an operation names."""
+        return 1 + max(operation.parameter for operation in self.operations if operation.parameter is not None)
+
+
+Encoding = AmplitudeEncoding | AngleEncoding
+
+
+def rotation_layers(n_wires: int, n_layers: int, name: str = "angle") -> AngleEncoding:
+    """Layers of one rotation a wire about y, z, x, y, ...; input `layer * n_wires + wire` is its angle."""
+    operations = tuple(
+        Operation(AXES[layer % len(AXES)], (wire,), layer * n_wires + wire)
+        for layer in range(n_layers)
+        for wire in range(n_wires)
+    )
+    return AngleEncoding(n_wires, operations, name)
+
+
+# the choices of `build_circuit`: amplitudes and angles of n_wires^2 inputs; one RY a wire for n_wires components
+ENCODINGS = {
+    "amplitude": lambda n_wires: AmplitudeEncoding(n_wires, n_wires**2),
+    "angle": lambda n_wires: rotation_layers(n_wires, n_wires),
+    "components": lambda n_wires: rotation_layers(n_wires, 1, "components"),
+}

@@ -1,0 +1,83 @@
+"""What a layer asks of an engine, and how an engine refuses a circuit.
+
+An engine compiles its circuit once for given parameters, under autograd; the compiled circuit then gives readouts of any
+number of batches. What can be had in closed form besides is offered as a method, and is None where it is not.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from circuits.circuit import Circuit
+
+
+class UnsupportedCircuit(ValueError):
+    """A circuit that an engine cannot do: one line with the part, and an engine that can."""
+
+
+class Lift(Protocol):
+    """The linear map E from readouts to the state z = E r, as `models.lift` has it."""
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """E r: (..., K) to (..., D)."""
+
+    def transpose(self, values: Tensor, dim: int = -1) -> Tensor:
+        """E^T along a dimension of length D, which becomes K."""
+
+    def gram(self, r: Tensor) -> Tensor:
+        """E^T E r: (..., K) to itself."""
+
+
+class ReadoutMap(ABC):
+    """h(r) = readouts at x + E r, for one batch x: (B, K) to itself.
+
+    Attributes:
+        jacobian: r -> dh_k/dr_j (B, K, K), exact; None where it is not offered.
+        vjp: (r, w) -> w^T (readouts' slope in v) at v = x + E r, (B, K) twice to (B, D), differentiable in all that h
+            closes over; None where it is not offered.
+    """
+
+    jacobian: Callable[[Tensor], Tensor] | None = None
+    vjp: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @abstractmethod
+    def __call__(self, r: Tensor) -> Tensor:
+        """(B, K) to (B, K)."""
+
+
+class CompiledCircuit(ABC):
+    """A circuit at given parameters.
+
+    Attributes:
+        vjp: (v, w) -> w^T dr/dv, (B, n_inputs) and (B, K) to (B, n_inputs), differentiable; None: only by autograd.
+        along: (x, E) -> the readouts as a function of r alone, v = x + E r, where there is a closed form cheaper than
+            `readouts`; else None.
+    """
+
+    vjp: Callable[[Tensor, Tensor], Tensor] | None = None
+    along: Callable[[Tensor, Lift], ReadoutMap] | None = None
+
+    @abstractmethod
+    def readouts(self, v: Tensor) -> Tensor:
+        """(B, n_inputs) inputs to (B, K) expectation values; dtype and device follow the inputs."""
+
+
+class Engine(nn.Module, ABC):
+    """Evaluates one circuit.
+
+    Args:
+        circuit: what to evaluate, as data.
+
+    Raises:
+        UnsupportedCircuit: a part that this engine cannot do.
+    """
+
+    def __init__(self, circuit: Circuit):
+        super().__init__()
+        self.circuit = circuit
+
+    @abstractmethod
+    def compile(self, theta: Tensor) -> CompiledCircuit:
+        """The circuit at the parameters theta (n_parameters,), under autograd."""

@@ -1,0 +1,77 @@
+"""How a layer is made deep: solved for its equilibrium, or applied several times (section 3.3 of arXiv 2410.23940)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from deq import SolverResult, SolverSettings, equilibrium, unroll
+from engines.protocol import ReadoutMap
+
+PAPER_SOLVER = SolverSettings("broyden", 10, 1e-3)
+
+
+@dataclass(frozen=True)
+class Deepened:
+    """Where a layer was brought to.
+
+    Attributes:
+        r: (B, n_units), with gradient: the equilibrium, or the last layer's output.
+        h_r: (B, n_units), without gradient: the layer's value there.
+        solver: the equilibrium's solver result, None for a stack.
+    """
+
+    r: Tensor
+    h_r: Tensor
+    solver: SolverResult | None
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """The equilibrium r* = h(r*), differentiated through the implicit function theorem: IMPLICIT.
+
+    Attributes:
+        forward, backward: solvers of the equilibrium and of its gradient.
+    """
+
+    forward: SolverSettings = PAPER_SOLVER
+    backward: SolverSettings = PAPER_SOLVER
+
+    def run(self, h: ReadoutMap, r0: Tensor) -> Deepened:
+        """Solve from r0 (B, n_units)."""
+        r, solver = equilibrium(h, r0, self.forward, self.backward)
+        return Deepened(r, solver.f_z, solver)
+
+    def in_units_of(self, shrinking: float) -> "Equilibrium":
+        """The same for states r with ||r|| = shrinking ||z||, which only an absolute tolerance notices."""
+        if self.forward.stop_mode == "rel":
+            return self
+        return replace(self, forward=replace(self.forward, tol=self.forward.tol * shrinking))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """n_layers weight-tied layers, differentiated one by one: DIRECT and the warm-up.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+
+    n_layers: int
+
+    def __post_init__(self):
+        if self.n_layers < 1:
+            raise ValueError(f"a stack has at least one layer, got {self.n_layers}")
+
+    def run(self, h: ReadoutMap, r0: Tensor) -> Deepened:
+        """Apply h n_layers times to r0 (B, n_units)."""
+        r = unroll(h, r0, self.n_layers)
+        with torch.no_grad():
+            return Deepened(r, h(r), None)
+
+    def in_units_of(self, shrinking: float) -> "Stack":
+        """No tolerance, nothing to change."""
+        return self
+
+
+Depth = Equilibrium | Stack

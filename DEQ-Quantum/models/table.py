@@ -1,0 +1,154 @@
+"""The one table of models: what `--model` can name, and everything that depends on the name. Torch-free.
+
+    name, what --help says   what tables and figures call it   its circuit   how it is built from settings   what it reads
+
+To add a model: its class, and an entry here. `settings` below is anything with the fields of `training.settings`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+PAPER_ENCODINGS = ("amplitude", "angle")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A kind of classifier.
+
+    Attributes:
+        name: of `--model`, results.json and rows.
+        about: for --help.
+        label: what tables and figures call it; empty for the paper's own.
+        build: the classifier that settings describe; initial parameters come from torch's global generator.
+        circuit: the circuit that settings describe; None for models without one.
+        encodings: how features can enter that circuit, as results.json says it: two where --amplitude_encoder chooses,
+            none without a circuit.
+        features: what images become, "pooling" or "components" (`dataset.load_features`).
+        has_dropout: whether --dropout acts on it.
+        has_depth: whether its depth changes anything.
+        check: what is wrong with settings, in one line that names the flags; "" where nothing is.
+    """
+
+    name: str
+    about: str
+    label: str
+    build: Callable
+    circuit: Callable | None = None
+    encodings: tuple[str, ...] = ()
+    features: str = "pooling"
+    has_dropout: bool = True
+    has_depth: bool = True
+    check: Callable[..., str] = lambda settings: ""
+
+    def encoding(self, settings) -> str:
+        """How features enter the circuit, as results.json says it; "none" without a circuit."""
+        if self.encodings == PAPER_ENCODINGS:
+            return PAPER_ENCODINGS[0 if settings.amplitude_encoder else 1]
+        return self.encodings[0] if self.encodings else "none"
+
+
+def build_model(settings):
+    """The classifier that settings describe, an `EquilibriumClassifier`; initial parameters come from torch's generator."""
+    return MODELS[settings.model].build(settings)
+
+
+# what is imported below is imported where it is built: --help and wrong flags do not wait for torch
+
+
+def _circuit(s):
+    from circuits.circuit import build_circuit
+
+    return build_circuit(s.n_wires, MODELS[s.model].encoding(s), trainable_gates=s.trainable_gates)
+
+
+def _quantum_layer(s):
+    from models.quantum_layer import QuantumLayer
+
+    return QuantumLayer(MODELS[s.model].circuit(s), s.engine)
+
+
+def _with_head(layer, s):
+    from models.qdeq_model import QDEQModel
+
+    return QDEQModel(layer, s.num_classes, s.dropout)
+
+
+def _readouts(s):
+    from models.baselines import ReadoutClassifier
+
+    return ReadoutClassifier(_quantum_layer(s), s.num_classes)
+
+
+def _readouts_shared_out(s) -> str:
+    if s.n_wires % s.num_classes == 0:
+        return ""
+    return (
+        f"--model wang2022 shares its {s.n_wires} readouts out among the classes: choose --num_classes and --n_wires "
+        "with no remainder"
+    )
+
+
+def _tanh_layer(n_units: Callable[..., int]):
+    def build(s):
+        from models.classical_layers import TanhLayer
+
+        return _with_head(TanhLayer(s.n_wires**2, n_units(s)), s)
+
+    return build
+
+
+def _linear(s):
+    from models.baselines import LinearClassifier
+
+    return LinearClassifier(s.n_wires**2, s.num_classes)
+
+
+def _quantum(s):
+    return _with_head(_quantum_layer(s), s)
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model("qdeq", "qdeq", "", _quantum, _circuit, PAPER_ENCODINGS),
+        Model(
+            "wang2022",
+            "the circuit's readouts are the logits, no head",
+            "Wang et al. 2022",
+            _readouts,
+            _circuit,
+            PAPER_ENCODINGS,
+            has_dropout=False,
+            check=_readouts_shared_out,
+        ),
+        Model(
+            "classical",
+            "f = tanh(W z + U x), z as wide as qdeq's",
+            "classical DEQ",
+            _tanh_layer(lambda s: s.n_wires**2),
+        ),
+        Model(
+            "classical_narrow",
+            "the same, as wide as qdeq's readouts",
+            "narrow classical DEQ",
+            _tanh_layer(lambda s: s.n_wires),
+        ),
+        Model(
+            "linear",
+            "of the features, whatever the --mode: f = x",
+            "linear classifier",
+            _linear,
+            has_dropout=False,
+            has_depth=False,
+        ),
+        Model(
+            "alam2021",
+            "n_wires principal components as angles",
+            "Alam et al. 2021 (PCA)",
+            _quantum,
+            _circuit,
+            ("components",),
+            features="components",
+        ),
+    )
+}
