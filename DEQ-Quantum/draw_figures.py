@@ -13,7 +13,7 @@ from pathlib import Path
 
 from circuits.circuit import ENCODINGS, build_circuit
 from figures import draw_circuit, draw_overview, draw_training_curves, save_figure
-from runs.command_line import OneLineParser, fail
+from utils.command_line import OneLineParser, fail
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from models.baselines import ComponentLayer, ReadoutClassifier
 from models.classical_layers import FeatureLayer, TanhLayer
 from models.qdeq_model import Depth
 from runs import checkpoint
-from runs.command_line import parse_command_line
+from training.command_line import parse_command_line
 from training.evaluation import build_model
 from training.settings import MODELS
 

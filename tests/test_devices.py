@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from runs.command_line import parse_command_line
 from runs.meter import Meter
+from training.command_line import parse_command_line
 from training.evaluation import build_model, depth_of
 from training.settings import MODELS
 

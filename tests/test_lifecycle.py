@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from conftest import ctrl_c
-from runs.folder import RunFolder, log, start_log
+from runs.folder import RunFolder
 from runs.lifecycle import carry_out
+from runs.log import log, start_log
 from runs.signals import Stopped, StopRequest
 from training.settings import Settings
 

@@ -12,7 +12,7 @@ import benchmarks.command_line
 import reproduction.command_line
 import results_table
 from conftest import REPOSITORY, SCRIPTS, user_environment
-from runs.command_line import parse_command_line
+from training.command_line import parse_command_line
 from training.evaluation import build_model
 from training.settings import MODELS, Settings
 

@@ -8,18 +8,12 @@ import torch
 
 from runs import checkpoint
 from runs.checkpoint import CheckpointError
-from runs.command_line import parse_command_line
-from runs.folder import (
-    CHANGEABLE,
-    IN_EVERY_CHECKPOINT,
-    environment,
-    find_run,
-    free_bytes,
-    log,
-    peak_memory_mb,
-    start_log,
-)
-from training.settings import Settings, SettingsError, flag_of
+from runs.folder import CHANGEABLE, IN_EVERY_CHECKPOINT, find_run
+from runs.log import log, start_log
+from runs.machine import environment, free_bytes, peak_memory_mb
+from runs.settings import SettingsError, flag_of
+from training.command_line import parse_command_line
+from training.settings import Settings
 
 FLAG = {f.name: flag_of(f) for f in Settings.__dataclass_fields__.values()}
 

@@ -11,7 +11,8 @@ import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from runs import tracking
-from runs.tracking import COLUMNS, CsvLog, TensorBoardLog, Tracker
+from runs.tracking import CsvLog, TensorBoardLog, Tracker
+from training.metrics import COLUMNS
 from training.settings import Settings
 from wandb_reader import _records, read_offline_run
 

@@ -9,10 +9,10 @@ import torch
 
 from conftest import assert_same, train_here
 from runs import checkpoint
-from runs.command_line import parse_command_line
 from runs.folder import find_run
 from runs.lifecycle import TrainingError
 from training import loop as training
+from training.command_line import parse_command_line
 from training.evaluation import load_splits
 from training.loop import Training
 

@@ -17,9 +17,10 @@ from deq import SolverSettings
 from models.qdeq_model import Depth, EquilibriumClassifier
 from runs import checkpoint
 from runs.folder import RunFolder
+from runs.settings import SettingsError
 from training.evaluation import build_model, load_splits
 from training.loop import Training
-from training.settings import Settings, SettingsError
+from training.settings import Settings
 
 CPU = torch.device("cpu")
 WITH_BOUNDS = ("qdeq", "wang2022", "classical", "classical_narrow")
