@@ -17,6 +17,7 @@ from figures import draw_circuit, draw_confusion_matrix, draw_overview, draw_tra
 from figures.circuit_drawing import COLUMNS_PER_ROW, place_operations
 from figures.overview import SOLVER_STEPS, solver_traces
 from runs.tracking import CsvLog
+from training.metrics import COLUMNS
 
 CIRCUITS = [
     build_circuit(4),
@@ -129,7 +130,7 @@ def test_blocks_that_are_not_trained_are_told_from_those_that_are():
 
 
 def write_csv(path, rows):
-    log = CsvLog(path)
+    log = CsvLog(path, COLUMNS)
     for step, (event, metrics) in enumerate(rows, 1):
         log.log(event, step, metrics)
     log.close()
