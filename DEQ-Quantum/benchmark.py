@@ -9,7 +9,7 @@
 """
 
 from benchmarks.command_line import parse_command_line
-from runs.command_line import fail, share_cores
+from utils.command_line import fail, share_cores
 
 if __name__ == "__main__":
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
@@ -36,10 +36,10 @@ from benchmarks.step import VARIANTS, Problem, Step, Variant
 from benchmarks.timing import Series, interleave, ratio
 from deq import SolverSettings, solve
 from figures import draw_scaling, save_figure
-from runs.checkpoint import write_json
-from runs.folder import choose_device, environment
-from runs.progress import bar_size
-from training.settings import SettingsError
+from runs.log import bar_size
+from runs.machine import choose_device, environment
+from runs.settings import SettingsError
+from utils.files import write_json
 
 # TorchQuantum's curve where circuits grow
 REFERENCE = Variant("torchquantum", "broyden")

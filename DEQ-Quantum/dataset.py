@@ -18,13 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_settings import CLASSES, DATASETS, IMAGE_SIDES
 from features import SIDE, PrincipalComponents, pool_images
 from utils.files import atomic_write
 from utils.seeds import generator
 
-CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}
-IMAGE_SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "digits": 8}
-DATASETS = tuple(IMAGE_SIDES)
 REDUCTIONS = ("pooling", "components")
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from circuits.circuit import build_circuit
 from circuits.encodings import ENCODINGS
 from figures import draw_circuit, draw_overview, draw_training_curves, save_figure
-from runs.command_line import OneLineParser, fail
+from utils.command_line import OneLineParser, fail
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
     python DEQ-Quantum/evaluate_qdeq.py runs/NAME [--split test] [--f_solver newton --f_thres 50 --f_tol 1e-6]
 """
 
-from runs.command_line import OneLineParser, fail, share_cores
+from utils.command_line import OneLineParser, fail, integer, share_cores
 
 if __name__ == "__main__":
     share_cores()  # before torch is imported
@@ -16,10 +16,11 @@ from figures import draw_confusion_matrix, save_figure
 from models.depth import Stack
 from models.table import build_model
 from runs import checkpoint
-from runs.folder import choose_device
+from runs.machine import choose_device
+from runs.settings import SettingsError
 from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
-from training.settings import Settings, SettingsError
-from utils.files import as_json
+from training.settings import Settings
+from utils.files import as_json, write_json
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind in (("f_solver", str), ("stop_mode", str), ("f_thres", int), ("f_tol", float)):
         parser.add_argument(f"--{name}", type=kind, default=None, help="as in train_qdeq.py; None: as trained")
     parser.add_argument("--engine", default=None, help="compiled or torchquantum; None: as trained")
-    parser.add_argument("--max_images", type=int, default=None, help="only the first so many; None: all")
+    parser.add_argument("--max_images", type=integer(1), default=None, help="only the first so many; None: all")
     parser.add_argument("--spectral_radius_mode", action="store_true", help="also the Jacobian's spectral radius")
     parser.add_argument("--data_dir", default=None, help="folder of <dataset>.npz; None: as trained")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run")
@@ -46,8 +47,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = vars(_parser().parse_args(arguments))
     run, which, split_name = options.pop("run"), options.pop("checkpoint"), options.pop("split")
     max_images = options.pop("max_images")
-    if max_images is not None and max_images < 1:
-        fail(f"--max_images must be at least 1, got {max_images}")
     try:
         path = run / f"checkpoint_{which}.pt"
         content = checkpoint.load(path, needs=("settings", "model", "step" if which == "last" else "best"))
@@ -83,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     print(as_json({k: v for k, v in result.items() if k != "confusion_matrix"}))
     try:
-        checkpoint.write_json(run / f"evaluation_{split_name}.json", result)
+        write_json(run / f"evaluation_{split_name}.json", result)
         figure = draw_confusion_matrix(counts.cpu().numpy(), splits.classes)
         save_figure(figure, run / f"confusion_{split_name}.png")
     except OSError as error:

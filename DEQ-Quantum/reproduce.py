@@ -28,9 +28,10 @@ from reproduction.schedule import new_stop_path, open_pool, run_all
 from reproduction.sweep import DATA, Search, choices_of, searches_in
 from reproduction.sweep import write_report as write_search_report
 from reproduction.tables import markdown
-from runs.command_line import fail, share_cores
-from training.settings import REPOSITORY, Settings, SettingsError
-from utils.files import write_text
+from runs.settings import SettingsError
+from training.settings import Settings
+from utils.command_line import fail, share_cores
+from utils.files import REPOSITORY, write_text
 
 README, IMAGES = REPOSITORY / "README.md", REPOSITORY / "images"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from reproduction.rows import BASELINES
-from runs.command_line import OneLineParser, fail
+from utils.command_line import OneLineParser, fail
 
 # what makes two runs the same but for the seed
 SAME = ("model", "dataset", "num_classes", "n_wires", "encoding", "mode", "n_layer", "trainable_gates", "engine",

@@ -14,7 +14,7 @@ import signal
 from pathlib import Path
 
 from qep.report import NEEDED, run_table, time_table
-from runs.command_line import OneLineParser, fail, share_cores
+from utils.command_line import OneLineParser, fail, share_cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS, IMAGES = REPOSITORY / "results" / "qep", REPOSITORY / "images"
@@ -74,9 +74,9 @@ def _run_study(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from qep import studies
-    from runs.checkpoint import write_json
-    from runs.folder import environment
-    from runs.progress import bar_size
+    from runs.log import bar_size
+    from runs.machine import environment
+    from utils.files import write_json
 
     o, bar = options, {"disable": None, **bar_size()}
     o.json.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import train_qdeq
-from runs.command_line import parse_command_line
+from training.command_line import parse_command_line
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = REPOSITORY / "DEQ-Quantum"

@@ -20,7 +20,7 @@ from models.depth import Equilibrium, Stack
 from models.quantum_layer import QuantumLayer
 from models.table import MODELS, build_model
 from runs import checkpoint
-from runs.command_line import parse_command_line
+from training.command_line import parse_command_line
 
 BASELINES = [name for name in MODELS if name != "qdeq"]
 TIGHT = Equilibrium(SolverSettings("newton", 40, 1e-13), SolverSettings("exact", 1))

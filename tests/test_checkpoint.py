@@ -13,6 +13,7 @@ from conftest import assert_same
 from runs import checkpoint
 from runs.checkpoint import CheckpointError
 from training.settings import Settings
+from utils.files import write_json
 
 
 def trained(width: int = 3, steps: int = 3) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -162,7 +163,7 @@ def test_full_disk_leaves_the_old_checkpoint(error, tmp_path, monkeypatch):
 
 def test_json_has_null_for_what_is_not_finite(tmp_path):
     numbers = [math.nan, math.inf, -math.inf, 1.5, 2, True, None, "NaN"]
-    checkpoint.write_json(tmp_path / "a.json", {"a": numbers, "b": {"c": (math.nan, 0.0)}})
+    write_json(tmp_path / "a.json", {"a": numbers, "b": {"c": (math.nan, 0.0)}})
 
     def refuse(name):
         raise ValueError(name)
@@ -173,7 +174,7 @@ def test_json_has_null_for_what_is_not_finite(tmp_path):
 
 def test_crash_while_writing_json_leaves_the_old_file(tmp_path, monkeypatch):
     path, real_write = tmp_path / "a.json", Path.write_text
-    checkpoint.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
 
     def half_a_write(self, text):
         real_write(self, text[: len(text) // 2])
@@ -181,12 +182,12 @@ def test_crash_while_writing_json_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", half_a_write)
     with pytest.raises(OSError, match="full"):
-        checkpoint.write_json(path, {"a": 2})
+        write_json(path, {"a": 2})
     with pytest.raises(TypeError):
-        checkpoint.write_json(path, {"a": torch.ones(1)})
+        write_json(path, {"a": torch.ones(1)})
     assert json.loads(path.read_text()) == {"a": 1}
     monkeypatch.undo()
-    checkpoint.write_json(path, {"a": [1.5, None, "x"]})
+    write_json(path, {"a": [1.5, None, "x"]})
     assert json.loads(path.read_text()) == {"a": [1.5, None, "x"]}
     assert path.read_text().endswith("}\n")
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

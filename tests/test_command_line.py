@@ -9,9 +9,12 @@ from dataclasses import fields
 
 import pytest
 
-from runs.command_line import GROUPS, IDLE_FLAGS, build_parser, fail, parse_command_line
-from runs.folder import choose_device
-from training.settings import REPOSITORY, Settings, SettingsError, flag_of
+from runs.machine import choose_device
+from runs.settings import SettingsError, flag_of
+from training.command_line import GROUPS, IDLE_FLAGS, build_parser, parse_command_line
+from training.settings import Settings
+from utils.command_line import fail
+from utils.files import REPOSITORY
 
 # the released code's example command, word for word
 EXAMPLE = """--optim Adam --lr 0.005 --cuda --scheduler constant --max_step 18800 --pretrain_steps 0

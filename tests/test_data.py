@@ -9,10 +9,9 @@ import torch
 from PIL import Image
 
 import features as reduction
-from dataset import CLASSES, DATASETS, DataError, load_features, load_images, split_rows
+from dataset import CLASSES, DataError, load_features, load_images, split_rows
 from features import PrincipalComponents, pool_images
 from small_data import SIDES, synthetic
-from training import settings
 
 
 @pytest.fixture
@@ -258,7 +257,3 @@ def test_a_class_without_images_is_named(tmp_path):
     np.savez(tmp_path / "mnist.npz", **arrays)
     with pytest.raises(DataError, match="test_images of mnist has none of class 6; delete"):
         load_features("mnist", 2, 4, 0, tmp_path, "cpu")
-
-
-def test_the_command_line_offers_every_data_set():
-    assert settings.DATASETS == DATASETS

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from models.table import MODELS, build_model
-from runs.command_line import parse_command_line
 from runs.meter import Meter
+from training.command_line import parse_command_line
 from training.evaluation import depth_of
 
 ANGLE = "--amplitude_encoder False"

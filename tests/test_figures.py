@@ -17,6 +17,7 @@ from figures import draw_circuit, draw_confusion_matrix, draw_overview, draw_tra
 from figures.circuit_drawing import COLUMNS_PER_ROW, place_operations
 from figures.overview import SOLVER_STEPS, solver_traces
 from runs.tracking import CsvLog
+from training.metrics import COLUMNS
 
 CIRCUITS = [
     build_circuit(4),
@@ -137,7 +138,7 @@ def test_a_circuit_of_ones_own_is_drawn_with_what_it_reads():
 
 
 def write_csv(path, rows):
-    log = CsvLog(path)
+    log = CsvLog(path, COLUMNS)
     for step, (event, metrics) in enumerate(rows, 1):
         log.log(event, step, metrics)
     log.close()

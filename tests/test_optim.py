@@ -20,7 +20,7 @@ def schedule(scheduler: str, max_step: int = 100, **options) -> LearningRate:
 def test_optimizer_is_the_one_named_and_trains_all_parameters(name):
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
-    optimizer = make_optimizer(model, Settings(optim=name, lr=0.05, weight_decay=0.01))
+    optimizer = make_optimizer(model, Settings(optim=name, lr=0.05), weight_decay=0.01)
     assert type(optimizer) is getattr(torch.optim, name)
     (group,) = optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.05, 0.01)
@@ -34,7 +34,7 @@ def test_optimizer_is_the_one_named_and_trains_all_parameters(name):
 def test_weight_decay_pulls_towards_zero():
     weight = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(weight.weight)
-    optimizer = make_optimizer(weight, Settings(optim="SGD", lr=0.5, weight_decay=0.1))
+    optimizer = make_optimizer(weight, Settings(optim="SGD", lr=0.5), weight_decay=0.1)
     (0 * weight(torch.ones(1, 1))).sum().backward()
     optimizer.step()
     assert weight.weight.item() == pytest.approx(1 - 0.5 * 0.1)

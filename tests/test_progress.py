@@ -9,7 +9,7 @@ import termios
 import pytest
 from tqdm import tqdm
 
-from runs.progress import bar_size
+from runs.log import bar_size
 
 
 @pytest.fixture

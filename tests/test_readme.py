@@ -12,9 +12,9 @@ import benchmarks.command_line
 import reproduction.command_line
 import results_table
 from conftest import REPOSITORY, SCRIPTS, user_environment
-from models.table import build_model
-from runs.command_line import parse_command_line
-from training.settings import MODELS, Settings
+from models.table import MODELS, build_model
+from training.command_line import parse_command_line
+from training.settings import Settings
 
 README = (REPOSITORY / "README.md").read_text()
 

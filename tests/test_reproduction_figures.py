@@ -20,7 +20,7 @@ from reproduction.dashboard import table_of
 from reproduction.jobs import make_job
 from reproduction.report import write_table
 from reproduction.rows import TABLES
-from runs.command_line import parse_command_line
+from training.command_line import parse_command_line
 
 EPOCHS = 4
 

@@ -21,7 +21,8 @@ from reproduction.jobs import Job, Outcome, make_job, run_job
 from reproduction.overview import Overview, duration
 from reproduction.rows import TABLES
 from reproduction.schedule import SerialPool, run_all
-from training.settings import Settings, SettingsError
+from runs.settings import SettingsError
+from training.settings import Settings
 
 WRITE_RESULTS = "open('results.json', 'w').write('{\"test_acc\": 0.75}')"
 

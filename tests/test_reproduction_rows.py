@@ -10,7 +10,7 @@ from conftest import REPOSITORY, SCRIPTS, user_environment
 from reproduction.command_line import parse_command_line as parse_reproduce
 from reproduction.jobs import SWITCHES, flags_of, make_job, same_run
 from reproduction.rows import BASELINES, MODELS, TABLE_5, TABLES
-from runs.command_line import parse_command_line
+from training.command_line import parse_command_line
 from training.settings import Settings
 
 SCRIPT_OF = {"table1": "qdeq_mnist4", "table2": "qdeq_mnist", "table3": "qdeq_fashion_mnist", "table4": "qdeq_cifar10"}

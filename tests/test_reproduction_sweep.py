@@ -25,7 +25,7 @@ from reproduction.sweep import (
     trials_of,
     write_report,
 )
-from runs.command_line import parse_command_line
+from training.command_line import parse_command_line
 
 NEEDS_RAY = pytest.mark.skipif(
     find_spec("ray") is None or find_spec("optuna") is None,

@@ -13,8 +13,8 @@ from reproduction.collect import collect, curves, kept_path, read_kept
 from reproduction.jobs import make_job
 from reproduction.rows import TABLES
 from reproduction.tables import as_csv, build_table, markdown
-from runs.command_line import parse_command_line
-from training.settings import SettingsError
+from runs.settings import SettingsError
+from training.command_line import parse_command_line
 
 TABLE = TABLES["table2"]
 

@@ -8,18 +8,12 @@ import torch
 
 from runs import checkpoint
 from runs.checkpoint import CheckpointError
-from runs.command_line import parse_command_line
-from runs.folder import (
-    CHANGEABLE,
-    IN_EVERY_CHECKPOINT,
-    environment,
-    find_run,
-    free_bytes,
-    log,
-    peak_memory_mb,
-    start_log,
-)
-from training.settings import Settings, SettingsError, flag_of
+from runs.folder import IN_EVERY_CHECKPOINT, find_run
+from runs.log import log, start_log
+from runs.machine import environment, free_bytes, peak_memory_mb
+from runs.settings import SettingsError, changeable_fields, flag_of
+from training.command_line import parse_command_line
+from training.settings import Settings
 
 FLAG = {f.name: flag_of(f) for f in Settings.__dataclass_fields__.values()}
 
@@ -194,7 +188,7 @@ def test_restart_may_change_how_long_where_and_how_watched(run, tmp_path):
     settings = run("--restart", "--restart_dir", path, *words).settings
     assert {name: getattr(settings, name) for name in changes} == changes
     assert settings.lr == 0.25
-    assert set(changes) | {"epochs", "restart", "restart_dir", "work_dir"} == CHANGEABLE
+    assert set(changes) | {"epochs", "restart", "restart_dir", "work_dir"} == changeable_fields(Settings)
 
 
 def test_restart_with_epochs_replaces_max_step_and_the_other_way_round(run):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY, user_environment
-from runs.command_line import parse_command_line
+from training.command_line import parse_command_line
 
 SCRIPTS = ("qdeq_mnist4", "qdeq_mnist", "qdeq_fashion_mnist", "qdeq_cifar10")
 MODELS = ("implicit", "warmup", "direct-1", "direct-2", "direct-5", "direct-10")

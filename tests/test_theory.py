@@ -10,8 +10,8 @@ from torch.autograd.functional import jacobian
 import reference
 from dataset import load_features
 from models.table import build_model
-from runs.command_line import parse_command_line
 from theory import ablations, bounds, contraction, first_experiments, overlaps, subjects
+from training.command_line import parse_command_line
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

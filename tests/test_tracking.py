@@ -11,7 +11,8 @@ import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from runs import tracking
-from runs.tracking import COLUMNS, CsvLog, TensorBoardLog, Tracker
+from runs.tracking import CsvLog, TensorBoardLog, Tracker
+from training.metrics import COLUMNS
 from training.settings import Settings
 from wandb_reader import _records, read_offline_run
 
@@ -47,7 +48,7 @@ def test_columns_have_the_names_of_the_released_code_and_ours():
 
 
 def test_csv_holds_each_value_under_its_name_at_once(tmp_path):
-    log = CsvLog(tmp_path / "m.csv")
+    log = CsvLog(tmp_path / "m.csv", COLUMNS)
     assert (tmp_path / "m.csv").read_text().strip() == ",".join(COLUMNS)
     log.log("train", 10, {"train_loss": 0.1 + 0.2, "mode": 1})
     first = rows(tmp_path / "m.csv")  # the log is still open
@@ -63,27 +64,27 @@ def test_csv_holds_each_value_under_its_name_at_once(tmp_path):
 
 def test_csv_refuses_a_name_that_is_no_column(tmp_path):
     with pytest.raises(ValueError, match="train_los"):
-        CsvLog(tmp_path / "m.csv").log("train", 1, {"train_los": 1.0})
+        CsvLog(tmp_path / "m.csv", COLUMNS).log("train", 1, {"train_los": 1.0})
 
 
 def test_csv_of_a_resumed_run_is_rewound_to_its_checkpoint(tmp_path):
-    log = CsvLog(tmp_path / "m.csv")
+    log = CsvLog(tmp_path / "m.csv", COLUMNS)
     for event, step in [("train", 10), ("val", 10), ("train", 20), ("val", 20), ("test", 20), ("train", 30)]:
         log.log(event, step, {"epoch": step / 10})
     log.close()
-    log = CsvLog(tmp_path / "m.csv", resume_step=20)
+    log = CsvLog(tmp_path / "m.csv", COLUMNS, resume_step=20)
     log.log("train", 30, {"epoch": 33.0})
     log.close()
     kept = [("train", 10), ("val", 10), ("train", 20), ("val", 20)]
     assert steps(tmp_path / "m.csv") == [*kept, ("train", 30)]
     assert [float(row["epoch"]) for row in rows(tmp_path / "m.csv")] == [1, 1, 2, 2, 33]
-    CsvLog(tmp_path / "m.csv").close()
+    CsvLog(tmp_path / "m.csv", COLUMNS).close()
     assert steps(tmp_path / "m.csv") == []  # a new run starts anew
 
 
 def test_csv_line_cut_anywhere_by_a_kill_is_dropped(tmp_path):
     path = tmp_path / "m.csv"
-    log = CsvLog(path)
+    log = CsvLog(path, COLUMNS)
     log.log("train", 10, {"train_loss": 1.25})
     before = path.read_bytes()
     log.log("val", 123, {"epoch": 12.5, "val_loss": 2.25, "val_spectral_radius": 0.75})
@@ -91,7 +92,7 @@ def test_csv_line_cut_anywhere_by_a_kill_is_dropped(tmp_path):
     whole, expected = path.read_bytes(), rows(path)
     for cut in range(len(before), len(whole) + 1):
         path.write_bytes(whole[:cut])
-        resumed = CsvLog(path, resume_step=200)
+        resumed = CsvLog(path, COLUMNS, resume_step=200)
         resumed.log("train", 130, {})
         resumed.close()
         is_whole = cut >= len(whole) - len("\r\n")
@@ -100,7 +101,7 @@ def test_csv_line_cut_anywhere_by_a_kill_is_dropped(tmp_path):
 
 
 def test_csv_resumed_without_a_file_starts_one(tmp_path):
-    CsvLog(tmp_path / "m.csv", resume_step=5).close()
+    CsvLog(tmp_path / "m.csv", COLUMNS, resume_step=5).close()
     assert (tmp_path / "m.csv").read_text().strip() == ",".join(COLUMNS)
 
 
@@ -108,11 +109,11 @@ def test_csv_resumed_without_a_file_starts_one(tmp_path):
 
 
 def test_tensorboard_holds_each_value_and_is_rewound(tmp_path):
-    tracker = Tracker(tmp_path, Settings())
+    tracker = Tracker(tmp_path, Settings(), COLUMNS)
     for step in (10, 20, 30):
         tracker.log("val", step, {"val_loss": step / 4, "mode": 1})
     tracker.close()
-    tracker = Tracker(tmp_path, Settings(), resume_step=20)
+    tracker = Tracker(tmp_path, Settings(), COLUMNS, resume_step=20)
     tracker.log("val", 30, {"val_loss": 99.0, "mode": 0})
     figure, axes = plt.subplots()
     axes.plot([1, 2])
@@ -129,7 +130,7 @@ def test_tensorboard_holds_each_value_and_is_rewound(tmp_path):
 
 
 def test_tensorboard_can_be_left_out(tmp_path):
-    tracker = Tracker(tmp_path, Settings(tensorboard=False))
+    tracker = Tracker(tmp_path, Settings(tensorboard=False), COLUMNS)
     tracker.log("train", 1, {"train_loss": 1.0})
     tracker.close()
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
@@ -160,12 +161,12 @@ def offline(tmp_path_factory):
         for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
             patch.setenv(name, str(path / "home"))
         patch.setattr(wandb, "init", lambda **options: calls.append(options) or real_init(**options))
-        first = Tracker(path, SETTINGS)
+        first = Tracker(path, SETTINGS, COLUMNS)
         ids = [first.wandb_id]
         for event in EVENTS[:250]:
             first.log(*event)
         first.close(failed=True)
-        second = Tracker(path, SETTINGS, resume_step=250, wandb_id=ids[0])
+        second = Tracker(path, SETTINGS, COLUMNS, resume_step=250, wandb_id=ids[0])
         ids.append(second.wandb_id)
         for event in EVENTS[250:]:
             second.log(*event)
@@ -267,7 +268,7 @@ def test_failing_wandb_warns_once_and_all_else_goes_on(tmp_path, monkeypatch, wa
     well, ill = Recorder(), type("Ill", (Recorder,), {"fails": (failing,)})
     monkeypatch.setattr(tracking, "TensorBoardLog", lambda *arguments: well)
     monkeypatch.setattr(tracking, "WandbLog", ill)
-    tracker = Tracker(tmp_path, Settings(wandb="offline"))
+    tracker = Tracker(tmp_path, Settings(wandb="offline"), COLUMNS)
     assert tracker.wandb_id == (None if failing == "init" else "abc")
     go_through(tracker)
     (warning,) = warned()
@@ -281,7 +282,7 @@ def test_failing_tensorboard_warns_once_and_all_else_goes_on(tmp_path, monkeypat
     well, ill = Recorder(), type("Ill", (Recorder,), {"fails": (failing,)})
     monkeypatch.setattr(tracking, "TensorBoardLog", ill)
     monkeypatch.setattr(tracking, "WandbLog", lambda *arguments: well)
-    go_through(Tracker(tmp_path, Settings(wandb="offline")))
+    go_through(Tracker(tmp_path, Settings(wandb="offline"), COLUMNS))
     (warning,) = warned()
     assert "TensorBoard" in warning and f"{failing} went wrong" in warning
     assert well.calls == ["init", "log", "log", "log", "figures", "summary", "close"]
@@ -290,7 +291,7 @@ def test_failing_tensorboard_warns_once_and_all_else_goes_on(tmp_path, monkeypat
 
 def test_wandb_that_is_not_installed_warns(tmp_path, monkeypatch, warned):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    go_through(Tracker(tmp_path, Settings(wandb="offline", tensorboard=False)))
+    go_through(Tracker(tmp_path, Settings(wandb="offline", tensorboard=False), COLUMNS))
     (warning,) = warned()
     assert "wandb is not available" in warning
     assert len(rows(tmp_path / "metrics.csv")) == 3
@@ -301,7 +302,7 @@ def test_wandb_that_cannot_start_warns(tmp_path, monkeypatch, warned):
         raise wandb.errors.CommError("no route to the server")
 
     monkeypatch.setattr(wandb, "init", init)
-    go_through(Tracker(tmp_path, Settings(wandb="online", tensorboard=False)))
+    go_through(Tracker(tmp_path, Settings(wandb="online", tensorboard=False), COLUMNS))
     (warning,) = warned()
     assert "no route" in warning
     assert len(rows(tmp_path / "metrics.csv")) == 3
@@ -309,7 +310,7 @@ def test_wandb_that_cannot_start_warns(tmp_path, monkeypatch, warned):
 
 def test_wandb_disabled_is_not_touched(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb, "init", lambda **options: pytest.fail("initialised"))
-    tracker = Tracker(tmp_path, Settings(tensorboard=False))
+    tracker = Tracker(tmp_path, Settings(tensorboard=False), COLUMNS)
     assert tracker.wandb_id is None
     go_through(tracker)
 

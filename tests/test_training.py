@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import evaluate_qdeq
+import figures
 import train_qdeq
 from conftest import SCRIPTS, ctrl_c, train_here, user_environment
+from training import memory
 from wandb_reader import read_offline_run
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
@@ -259,8 +261,8 @@ def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
 
 @pytest.mark.parametrize("gates, shown", [("all", "blocks, trainable (4)"), ("released", "blocks, not trained (4)")])
 def test_the_circuits_picture_tells_what_is_trained(tmp_path, monkeypatch, gates, shown):
-    drawn, draw = [], train_qdeq.draw_circuit
-    monkeypatch.setattr(train_qdeq, "draw_circuit", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    drawn, draw = [], figures.draw_circuit
+    monkeypatch.setattr(figures, "draw_circuit", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
     train_here(*DIGITS, "--trainable_gates", gates, "--max_step", 1, "--work_dir", tmp_path)
     assert shown in [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
 
@@ -293,7 +295,7 @@ def test_ctrl_c_before_the_training_is_no_traceback(tmp_path, monkeypatch, capsy
 
 
 def test_more_wires_than_memory_are_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train_qdeq, "free_bytes", lambda device: 16e9)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 16e9)
     for flags, remedy in ((("--n_wires", 24), "use fewer wires\n"),
                           (("--n_wires", 24, "--amplitude_encoder", "False"), "or a smaller --batch_size\n")):  # fmt: skip
         with pytest.raises(SystemExit) as end:
@@ -307,7 +309,7 @@ def test_evaluation_is_shown_where_it_cannot_be_kept(finished_run, monkeypatch, 
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(evaluate_qdeq.checkpoint, "write_json", refuse)
+    monkeypatch.setattr(evaluate_qdeq, "write_json", refuse)
     with pytest.raises(SystemExit) as end:
         evaluate_qdeq.main([str(finished_run), "--device", "cpu"])
     shown = capsys.readouterr()

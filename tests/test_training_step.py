@@ -9,10 +9,10 @@ import torch
 
 from conftest import assert_same, train_here
 from runs import checkpoint
-from runs.command_line import parse_command_line
 from runs.folder import find_run
 from runs.lifecycle import TrainingError
 from training import loop as training
+from training.command_line import parse_command_line
 from training.evaluation import load_splits
 from training.loop import Training
 
@@ -49,8 +49,8 @@ def test_a_batch_in_parts_takes_the_same_step(way, loss):
     assert gradients[0].abs().max() > 1e-3
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-10, atol=1e-13)
     torch.testing.assert_close(in_parts.model.state_dict(), whole.model.state_dict(), rtol=1e-12, atol=1e-14)
-    assert in_parts.meter.means() == pytest.approx(whole.meter.means(), rel=1e-10)
-    assert ("jac_loss" in whole.meter.means()) == bool(loss and not way)
+    assert in_parts.state.meter.means() == pytest.approx(whole.state.meter.means(), rel=1e-10)
+    assert ("jac_loss" in whole.state.meter.means()) == bool(loss and not way)
 
 
 # the Jacobian loss
@@ -75,9 +75,9 @@ def test_a_step_takes_its_own_jacobian_weight():
     x, y = next(raised.batches())
     for _ in range(2):
         raised.train_step(x, y)
-        assert "jac_loss" not in raised.meter.means()
+        assert "jac_loss" not in raised.state.meter.means()
     constant.model.load_state_dict(raised.model.state_dict())
-    constant.step = raised.step
+    constant.state.step = raised.state.step
     for run in runs:
         run.train_step(x, y)
     for a, b in zip(raised.model.parameters(), constant.model.parameters()):
@@ -93,14 +93,14 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_counted(way, va
     run = begin(*way)
     x, y = next(run.batches())
     run.train_step(x, y)
-    before = deepcopy((run.model.state_dict(), run.optimizer.state_dict()))
+    before = deepcopy((run.model.state_dict(), run.state.optimizer.state_dict()))
     poisoned = x.clone()
     poisoned[0, 0] = value
     run.train_step(poisoned, y)
-    assert (run.step, run.skipped) == (2, 1)
-    assert_same((run.model.state_dict(), run.optimizer.state_dict()), before)
+    assert (run.state.step, run.state.skipped) == (2, 1)
+    assert_same((run.model.state_dict(), run.state.optimizer.state_dict()), before)
     run.train_step(x, y)
-    assert (run.step, run.skipped) == (3, 1)
+    assert (run.state.step, run.state.skipped) == (3, 1)
     assert all(p.isfinite().all() for p in run.model.parameters())
     assert not torch.equal(run.model.head.weight, before[0]["head.weight"])
 
@@ -134,11 +134,11 @@ def test_start_train_steps_goes_on_where_a_loaded_run_ended(tmp_path):
              "--jac_loss_weight", 0.5, "--jac_loss_freq", 0.5, "--jac_incremental", 6, "--max_step", 12)  # fmt: skip
     whole = begin(*flags)
     for x, y in islice(whole.batches(), 12):
-        if whole.step == 6:
+        if whole.state.step == 6:
             checkpoint.save(tmp_path / "a.pt", {"model": whole.model.state_dict()})
         whole.train_step(x, y)
     later = begin(*flags, "--load", tmp_path / "a.pt", "--start_train_steps", 6)
     for x, y in islice(later.batches(), 6):
         later.train_step(x, y)
-    assert (later.step, later.max_step) == (12, 12)
+    assert (later.state.step, later.state.max_step) == (12, 12)
     assert_same(dict(later.model.state_dict()), dict(whole.model.state_dict()))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from runs.command_line import OneLineParser
+from utils.command_line import OneLineParser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LARGEST_SEED = 2**63 - 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.memory import peak_bytes
 from benchmarks.step import Problem, Step, Variant
 from benchmarks.timing import BLOCK_SECONDS, WARM_UP_CALLS, Series, interleave, seconds_per_call
-from runs.folder import free_bytes
+from runs.machine import free_bytes
 
 SHARE_OF_FREE_MEMORY = 0.8
 MEBI = 2.0**20

@@ -3,14 +3,14 @@
 import argparse
 from dataclasses import dataclass
 
-from runs.command_line import CommandLine, OneLineParser, add_settings
-from runs.command_line import parse_command_line as parse
-from training.settings import BaseSettings, SettingsError, setting
+from data_settings import DataSettings
+from runs.command_line import CommandLine, parse_settings, settings_parser
+from runs.settings import BaseSettings, OptimisationSettings, RunSettings, SettingsError, changed, setting
 
 GROUPS = {
     "task": "what is learnt",
     "system": "the quantum system, and how its ground state is found",
-    "gradient": "how the gradient is read off",
+    "gradient": "how the gradient is measured",
     "optimisation": "how parameters are trained",
     "run": "where a run is kept and watched",
 }
@@ -28,101 +28,119 @@ NUDGED = ("centred", "positive", "negative")
 LARGEST, LARGEST_DENSE, LARGEST_HOLOMORPHIC = 16, 12, 8  # the second is ground_states.py's, which imports torch
 
 
+EXAMPLES = """examples:
+  four samples, a few seconds:
+    python train_qep.py --task xor --epochs 300 --eval-interval 50
+  MNIST-4 on eight spins, with the gradient's cosine to the exact one every 20 steps:
+    python train_qep.py --task mnist --n_train 4000 --epochs 5 --compare 20
+  the same gradient from 1000 shots of each preparation:
+    python train_qep.py --task mnist --n_train 4000 --epochs 5 --shots 1000 --beta 0.3
+  linear regression on coupled oscillators:
+    python train_qep.py --task oscillators --epochs 200
+  continue a run after Ctrl-C or a crash:
+    python train_qep.py --restart --restart_dir ../runs/NAME"""
+
+
 @dataclass
-class QEPSettings(BaseSettings):
+class TaskSettings(DataSettings):
+    """What is learnt: read by learning/tasks.py."""
+
+    task: str = setting("mnist", "task", "xor; teacher: the outputs of a random system; digits, mnist: pooled images; "
+                        "oscillators: linear regression", tuple(DEFAULT_SIZES))
+    num_classes: int = changed(DataSettings, "num_classes", default=4, group="task", help="of digits and mnist: 2 "
+                               "(digits 3, 6), 4 (0, 3, 6, 9) or all 10")
+    side: int = setting(4, "task", "digits and mnist: images are pooled to side x side features; even, from 4")
+    n_train: int = setting(0, "task", "training samples, the first so many; 0: all (teacher: 64, oscillators: 128)",
+                           at_least=0)
+    data_dir: str = changed(DataSettings, "data_dir", group="task", help="folder of the cached mnist.npz (default: "
+                            "$QDEQ_DATA, else data in the repository)")
+
+    @property
+    def n_samples(self) -> int:
+        """Number of training samples; 0: all that the data set has."""
+        return self.n_train or DEFAULT_SIZES[self.task][1]
+
+    @property
+    def n_outputs(self) -> int:
+        if self.task in CLASSIFICATION:
+            return self.num_classes
+        return 2 if self.task == "teacher" else 1
+
+    def validate(self) -> list[str]:
+        warnings = super().validate()
+        if self.side % 2 or not 4 <= self.side <= 28:
+            raise SettingsError(f"--side must be an even number from 4 to 28, got {self.side}")
+        if self.task == "xor" and self.n_train:
+            raise SettingsError("--n_train: xor has its four samples")
+        return warnings
+
+
+@dataclass
+class SystemSettings(BaseSettings):
+    """The quantum system, and how its ground state is found: read by learning/tasks.py and the estimators."""
+
+    n_spins: int = setting(0, "system", "spins, or oscillators (0: xor 4, teacher 6, images 8, oscillators 6); the "
+                           "last ones are the outputs, one per class", at_least=0)
+    graph: str = setting("all", "system", "couplings: all pairs, layered (hidden with outputs), chain",
+                         ("all", "layered", "chain"))
+    spread: float = setting(0.0, "system", "standard deviation of initial couplings and biases of spins (0: xor 0.5, "
+                            "else 0.1)", at_least=0)
+    solver: str = setting("auto", "system", "ground states: dense eigh, krylov (products only, to 16 spins), auto: "
+                          "dense to 6 spins", ("auto", "dense", "krylov"))
+    tol: float = setting(1e-7, "system", "relative residual at which the Krylov solver stops", positive=True)
+    gap_tol: float = setting(1e-2, "system", "smaller gaps count as degenerate", positive=True)
+    on_degenerate: str = setting("error", "system", "samples without a single ground state: end the run, or leave "
+                                 "them out of the update and count them", ("error", "skip"))
+
+
+@dataclass
+class GradientSettings(BaseSettings):
+    """How the gradient is measured: read by learning/loop.py."""
+
+    estimator: str = setting("centred", "gradient", "QEP with nudges beta and -beta (centred), beta and 0 "
+                             "(positive), 0 and -beta (negative), or on a complex circle (holomorphic); exact: "
+                             "first-order perturbation theory", (*NUDGED, "holomorphic", "exact"))
+    beta: float = setting(0.05, "gradient", "strength of the nudge", positive=True)
+    cost: str = setting("", "gradient", "cross_entropy and squared: functions of expectation values; observable: "
+                        "sum_o (O_o - y_o)^2 itself (default: cross_entropy for images, else squared)",
+                        ("", "cross_entropy", "squared", "observable"))
+    scale: float = setting(4.0, "gradient", "cross_entropy: logits are scale * <Z_o>", positive=True)
+    shots: int = setting(0, "gradient", "shots per preparation; 0: exact expectation values", at_least=0)
+    shots_x: int = setting(0, "gradient", "shots of preparations that are not measured in Z alone; 0: as --shots",
+                           at_least=0)
+    averages: int = setting(1, "gradient", "independent measurements that are averaged", at_least=1)
+    compare: int = setting(0, "gradient", "steps between comparisons with the exact gradient (their cosine); 0: none",
+                           at_least=0)
+
+    def validate(self) -> list[str]:
+        warnings = super().validate()
+        if self.shots and self.estimator not in NUDGED:
+            raise SettingsError(f"--estimator {self.estimator} is computed, not measured: leave --shots at 0")
+        if 1 in (self.shots, self.shots_x):
+            raise SettingsError("--shots and --shots_x must be 0 or at least 2: one shot has no spread")
+        if not self.shots:
+            given = [name for name, idle in (("shots_x", 0), ("averages", 1)) if getattr(self, name) != idle]
+            warnings += [f"--{name} has no effect without --shots" for name in given]
+        return warnings
+
+
+@dataclass
+class QEPOptimisationSettings(OptimisationSettings):
+    """How parameters are trained, with the defaults of small systems."""
+
+    optim: str = changed(OptimisationSettings, "optim", choices=("Adam", "SGD"))
+    lr: float = changed(OptimisationSettings, "lr", default=0.02)
+    scheduler: str = changed(OptimisationSettings, "scheduler", choices=("constant", "cosine"))
+    batch_size: int = changed(OptimisationSettings, "batch_size", default=64)
+    epochs: int = changed(OptimisationSettings, "epochs", default=10)
+    seed: int = changed(OptimisationSettings, "seed", help="of parameters, data, batches and shots")
+
+
+@dataclass
+class QEPSettings(RunSettings, QEPOptimisationSettings, GradientSettings, SystemSettings, TaskSettings):
     """Settings of one run of train_qep.py. Fields are the flags; `help` says what each does."""
 
-    # task
-    task: str = setting(
-        "mnist",
-        "task",
-        "xor; teacher: the outputs of a random system; digits, mnist: pooled images; oscillators: linear regression",
-        tuple(DEFAULT_SIZES),
-    )
-    num_classes: int = setting(4, "task", "of digits and mnist: 2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10", (2, 4, 10))
-    side: int = setting(4, "task", "digits and mnist: images are pooled to side x side features; even, from 4")
-    n_train: int = setting(0, "task", "training samples, the first so many; 0: all (teacher: 64, oscillators: 128)")
-    data_dir: str = setting(
-        "", "task", "folder of the cached mnist.npz (default: $QDEQ_DATA, else data in the repository)"
-    )
-    # system
-    n_spins: int = setting(
-        0,
-        "system",
-        "spins, or oscillators (0: xor 4, teacher 6, images 8, oscillators 6); the "
-        "last ones are the outputs, one per class",
-    )
-    graph: str = setting(
-        "all", "system", "couplings: all pairs, layered (hidden with outputs), chain", ("all", "layered", "chain")
-    )
-    spread: float = setting(
-        0.0, "system", "standard deviation of initial couplings and biases of spins (0: xor 0.5, else 0.1)"
-    )
-    solver: str = setting(
-        "auto",
-        "system",
-        "ground states: dense eigh, krylov (products only, to 16 spins), auto: dense to 6 spins",
-        ("auto", "dense", "krylov"),
-    )
-    tol: float = setting(1e-7, "system", "relative residual at which the Krylov solver stops")
-    gap_tol: float = setting(1e-2, "system", "smaller gaps count as degenerate")
-    on_degenerate: str = setting(
-        "error",
-        "system",
-        "samples without a single ground state: end the run, or leave them out of the update and count them",
-        ("error", "skip"),
-    )
-    # gradient
-    estimator: str = setting(
-        "centred",
-        "gradient",
-        "QEP with nudges beta and -beta (centred), beta and 0 "
-        "(positive), 0 and -beta (negative), or on a complex circle (holomorphic); exact: "
-        "first-order perturbation theory",
-        (*NUDGED, "holomorphic", "exact"),
-    )
-    beta: float = setting(0.05, "gradient", "strength of the nudge")
-    cost: str = setting(
-        "",
-        "gradient",
-        "cross_entropy and squared: functions of expectation values; observable: "
-        "sum_o (O_o - y_o)^2 itself (default: cross_entropy for images, else squared)",
-        ("", "cross_entropy", "squared", "observable"),
-    )
-    scale: float = setting(4.0, "gradient", "cross_entropy: logits are scale * <Z_o>")
-    shots: int = setting(0, "gradient", "readings per preparation; 0: exact expectation values")
-    shots_x: int = setting(0, "gradient", "readings of preparations that are not read in Z alone; 0: as --shots")
-    averages: int = setting(1, "gradient", "independent measurements that are averaged")
-    compare: int = setting(0, "gradient", "steps between comparisons with the exact gradient (their cosine); 0: none")
-    # optimisation
-    optim: str = setting("Adam", "optimisation", "optimiser", ("Adam", "SGD"))
-    lr: float = setting(0.02, "optimisation", "learning rate")
-    scheduler: str = setting("constant", "optimisation", "learning rate over time", ("constant", "cosine"))
-    warmup_step: int = setting(0, "optimisation", "steps of the learning rate's ramp from 0 to --lr")
-    eta_min: float = setting(0.0, "optimisation", "cosine: last learning rate")
-    batch_size: int = setting(64, "optimisation", "samples per step")
-    epochs: int = setting(10, "optimisation", "passes over the training set, unless --max_step is given")
-    max_step: int = setting(0, "optimisation", "optimiser steps in all; 0: as --epochs says")
-    seed: int = setting(1111, "optimisation", "of parameters, data, batches and shots")
-    # the run
-    name: str = setting("", "run", "name of the run (default: made from task, estimator and seed)")
-    work_dir: str = setting(
-        "",
-        "run",
-        "folder that holds the run folders, none of which is ever overwritten (default: runs in the repository)",
-    )
-    restart: bool = setting(False, "run", "continue the run --restart_dir, or --name in --work_dir, if it has begun")
-    restart_dir: str = setting("", "run", "run folder to continue with --restart")
-    device: str = setting("auto", "run", "auto: CUDA where there is one", ("auto", "cpu", "cuda"))
-    log_interval: int = setting(0, "run", "steps between training log entries; 0: once an epoch", flag="--log-interval")
-    eval_interval: int = setting(
-        0, "run", "steps between validations, each with a checkpoint; 0: once an epoch", flag="--eval-interval"
-    )
-    wandb: str = setting("disabled", "run", "Weights & Biases", ("disabled", "offline", "online"))
-    wandb_project: str = setting("qdeq", "run", "its project")
-    wandb_group: str = setting("", "run", "its group")
-    wandb_job_type: str = setting("", "run", "its job type")
-    tensorboard: bool = setting(True, "run", "write TensorBoard events into the run folder")
+    name: str = changed(RunSettings, "name", help="name of the run (default: made from task, estimator and seed)")
 
     @property
     def run_name(self) -> str:
@@ -140,11 +158,6 @@ class QEPSettings(BaseSettings):
         return self.n_spins or DEFAULT_SIZES[self.task][0]
 
     @property
-    def n_samples(self) -> int:
-        """Number of training samples; 0: all that the data set has."""
-        return self.n_train or DEFAULT_SIZES[self.task][1]
-
-    @property
     def cost_kind(self) -> str:
         return self.cost or COSTS[self.task][0]
 
@@ -152,40 +165,10 @@ class QEPSettings(BaseSettings):
     def initial_spread(self) -> float:
         return self.spread or (0.5 if self.task == "xor" else 0.1)
 
-    @property
-    def n_outputs(self) -> int:
-        if self.task in CLASSIFICATION:
-            return self.num_classes
-        return 2 if self.task == "teacher" else 1
-
     def validate(self) -> list[str]:
-        """Refuse what cannot work.
-
-        Returns:
-            Warnings about settings that will have no effect.
-
-        Raises:
-            SettingsError: one line that names the flag.
-        """
-        zero = ("n_train", "n_spins", "shots_x", "compare", "warmup_step", "eta_min", "max_step", "seed",
-                "log_interval", "eval_interval", "spread", "shots")  # fmt: skip
-        self.check_fields({0: zero, 1: ("batch_size", "epochs", "averages")})
-        for name in ("beta", "lr", "tol", "gap_tol", "scale"):
-            if getattr(self, name) <= 0:
-                raise SettingsError(f"--{name} must be positive, got {getattr(self, name)}")
-        if self.side % 2 or not 4 <= self.side <= 28:
-            raise SettingsError(f"--side must be an even number from 4 to 28, got {self.side}")
+        warnings = super().validate()
         if self.cost_kind not in COSTS[self.task]:
             raise SettingsError(f"--cost {self.cost} is for images; --task {self.task} takes {COSTS[self.task]}")
-        if self.task == "xor" and self.n_train:
-            raise SettingsError("--n_train: xor has its four samples")
-        if self.restart_dir and not self.restart:
-            raise SettingsError("--restart_dir names the run to continue: add --restart")
-        self._check_size()
-        self._check_shots()
-        return self._without_effect()
-
-    def _check_size(self) -> None:
         smallest = self.n_outputs + (0 if self.task in CLASSIFICATION else 1)
         if not smallest <= self.size <= LARGEST:
             raise SettingsError(f"--n_spins must lie from {smallest} to {LARGEST} for this task, got {self.size}")
@@ -194,47 +177,15 @@ class QEPSettings(BaseSettings):
             raise SettingsError(f"--solver dense ends at {LARGEST_DENSE} spins; use krylov")
         if spins and self.estimator == "holomorphic" and self.size > LARGEST_HOLOMORPHIC:
             raise SettingsError(f"--estimator holomorphic ends at {LARGEST_HOLOMORPHIC} spins; use centred")
-
-    def _check_shots(self) -> None:
-        if self.shots and self.estimator not in NUDGED:
-            raise SettingsError(f"--estimator {self.estimator} is computed, not measured: leave --shots at 0")
-        if 1 in (self.shots, self.shots_x):
-            raise SettingsError("--shots and --shots_x must be 0 or at least 2: one reading has no spread")
-
-    def _without_effect(self) -> list[str]:
-        warnings = []
-        if not self.shots:
-            given = [name for name, idle in (("shots_x", 0), ("averages", 1)) if getattr(self, name) != idle]
-            warnings += [f"--{name} has no effect without --shots" for name in given]
-        if self.eta_min and self.scheduler != "cosine":
-            warnings.append("--eta_min has no effect without --scheduler cosine")
         return warnings
 
 
 def build_parser() -> argparse.ArgumentParser:
     """A parser whose destinations are the fields of `QEPSettings`; flags that were not given are absent."""
-    parser = OneLineParser(
-        prog="train_qep.py",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train a quantum system at its ground state by quantum equilibrium propagation.",
-        epilog="""examples:
-  four samples, a few seconds:
-    python train_qep.py --task xor --epochs 300 --eval-interval 50
-  MNIST-4 on eight spins, with the gradient's cosine to the exact one every 20 steps:
-    python train_qep.py --task mnist --n_train 4000 --epochs 5 --compare 20
-  the same gradient from 1000 readings of each preparation:
-    python train_qep.py --task mnist --n_train 4000 --epochs 5 --shots 1000 --beta 0.3
-  linear regression on coupled oscillators:
-    python train_qep.py --task oscillators --epochs 200
-  continue a run after Ctrl-C or a crash:
-    python train_qep.py --restart --restart_dir ../runs/NAME""",
-    )
-    add_settings(parser, QEPSettings, GROUPS)
-    return parser
+    about = "Train a quantum system at its ground state by quantum equilibrium propagation."
+    return settings_parser("train_qep.py", about, EXAMPLES, QEPSettings, GROUPS)
 
 
 def parse_command_line(arguments: list[str] | None = None) -> CommandLine:
     """Read a command line; ends the program with one line on stderr if its settings cannot work."""
-    return parse(arguments, build_parser(), QEPSettings)
+    return parse_settings(arguments, build_parser(), QEPSettings)

@@ -2,7 +2,7 @@
 
 import os
 
-from training.settings import SettingsError
+from runs.settings import SettingsError
 
 STARTS = 3  # on this machine: Ray gives itself 30 s to start, which a busy one can take
 STORE_BYTES = 100_000_000  # jobs and outcomes are small

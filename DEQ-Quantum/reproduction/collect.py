@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from reproduction.jobs import Job, same_run
-from runs.command_line import parse_command_line
-from training.settings import SettingsError
+from runs.settings import SettingsError
+from training.command_line import parse_command_line
 from utils.files import write_json, write_text
 
 CURVES = ("train_loss", "train_acc", "val_loss", "val_acc", "val_res", "val_res_rel", "val_spectral_radius")

@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
+from data_settings import DATASETS
 from reproduction.rows import MODELS, TABLES
 from reproduction.sweep import DATA
-from runs.command_line import OneLineParser
-from training.settings import DATASETS, REPOSITORY
+from utils.command_line import OneLineParser
+from utils.files import REPOSITORY
 
 SEEDS = (0, 1, 2)
 TRIALS = 20

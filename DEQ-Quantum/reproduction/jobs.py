@@ -20,8 +20,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from reproduction.rows import Row, Table
-from runs.command_line import parse_command_line
-from training.settings import PATHS, REPOSITORY, SURROUNDINGS, Settings, SettingsError
+from runs.settings import SettingsError, result_fields
+from training.command_line import parse_command_line
+from training.settings import Settings
+from utils.files import REPOSITORY
 
 TRAIN = REPOSITORY / "DEQ-Quantum" / "train_qdeq.py"
 ATTEMPTS = 3  # of a process that is killed again and again
@@ -159,7 +161,7 @@ def same_run(saved: dict, wanted: Settings) -> bool:
         settings = Settings.from_dict(saved)
     except (SettingsError, TypeError):
         return False
-    compared = [f.name for f in fields(Settings) if f.name not in (*SURROUNDINGS, *PATHS)]
+    compared = result_fields(Settings)
     return all(getattr(settings, name) == getattr(wanted, name) for name in compared)
 
 

@@ -14,8 +14,8 @@ from typing import Protocol
 from reproduction.cluster import connect
 from reproduction.jobs import Job, Outcome, run_job
 from reproduction.overview import Overview
+from runs.settings import SettingsError
 from runs.signals import StopRequest
-from training.settings import SettingsError
 
 REFRESH = 1.0  # seconds between looks at the running jobs
 LOST_WORKERS = 10  # times a job is given to another worker

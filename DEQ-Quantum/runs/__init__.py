@@ -1,1 +1,1 @@
-"""A run's life, whatever is trained: folder, lock, log, checkpoints, tracking, signals, machine."""
+"""A run's life, whatever is trained: settings, folder, lock, log, state, checkpoints, tracking, signals, machine."""

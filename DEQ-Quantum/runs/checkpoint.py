@@ -1,4 +1,4 @@
-"""Checkpoints and JSON files: tensors and plain data only, each replaced atomically."""
+"""Checkpoints: tensors and plain data only, each replaced atomically."""
 
 import pickle
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from utils.files import atomic_write
-from utils.files import write_json as write_json  # re-exported: all that a run folder is written with
 
 FORMAT = 1
 ANOTHER_RUN = "it is of another run or version of the code: use the one that belongs here, or train anew"
@@ -26,9 +25,9 @@ def save(path: Path, content: dict) -> None:
     try:
         with atomic_write(path) as temporary:
             torch.save({"format": FORMAT, **content}, temporary)
-    except (OSError, RuntimeError) as error:  # torch meets a full disk with a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"cannot write {path} (is the disk full? {reason}); --restart goes on from the "
+        raise CheckpointError(f"cannot write {path} (is the disk full? {reason}); --restart resumes from the "
                               "checkpoint before it") from error  # fmt: skip
 
 

@@ -1,87 +1,94 @@
-"""A run from its folder to its results: left alone if it is finished, else logged, trained, measured, stopped softly.
+"""A run from its folder to its results, and how a command ends that cannot go through with it.
 
-What is trained and what is measured at the end is the training command's to say.
+    with one_line_errors():
+        ...find the run, its device and data, build the training
+        if is_finished(state):
+            return
+        with open_run(state, columns, warnings):
+            with StopRequest() as stop:
+                ...train
+            ...measure, write the results
 """
 
 import logging
 import signal
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import torch
-
-from runs.folder import RunFolder, start_log
-from runs.signals import Stopped, StopRequest
-from runs.tracking import Tracker
+from runs.checkpoint import CheckpointError
+from runs.log import start_log
+from runs.settings import SettingsError
+from runs.signals import Stopped
+from runs.state import TrainingState
+from utils.command_line import fail
 
 log = logging.getLogger("qdeq")
 
 
 class TrainingError(RuntimeError):
-    """Training that cannot go on; the message is one line for the user."""
+    """Training that cannot continue; the message is one line for the user."""
 
 
-class Run(Protocol):
-    """A training at its first step, or where its checkpoint left it."""
-
-    folder: RunFolder
-    device: torch.device
-    step: int
-    max_step: int
-    tracker: Tracker  # from start_tracking on
-
-    def start_tracking(self) -> None: ...
-
-    def run(self, stop: StopRequest) -> None: ...
-
-
-def carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str], kept: bool = True) -> dict | None:
-    """Train a run to its end and measure it.
+@contextmanager
+def one_line_errors(*more: type[Exception]) -> Iterator[None]:
+    """Start the log on the screen; errors that are the user's to mend end the program with one line.
 
     Args:
-        run: what is trained. Its folder is made here: a run that could not be built leaves none behind.
-        finish: measures the test samples, writes results.json and the pictures, and returns the results.
+        more: such errors beyond those of runs.
+    """
+    start_log(None)
+    try:
+        yield
+    except (SettingsError, TrainingError, CheckpointError, OSError, *more) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        log.info("stopped before training")
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def is_finished(state: TrainingState) -> bool:
+    """Whether there is nothing left to do in this run; says so in the log."""
+    if state.finished:
+        path = state.folder.path
+        log.info("%s has finished its %d steps; see results.json, or raise --max_step", path, state.step)
+    return state.finished
+
+
+@contextmanager
+def open_run(state: TrainingState, columns: tuple[str, ...], warnings: list[str], kept: bool = True) -> Iterator[None]:
+    """The block in which a run is trained and measured: its folder is locked, its log and trackers are open.
+
+    The folder is made here: a run that could not be built leaves none behind.
+
+    Args:
+        state: of the run.
+        columns: of its metrics.csv.
         warnings: of the command line, for the log.
         kept: whether the folder outlives the command; if not, the log does not send anybody there.
 
-    Returns:
-        What `finish` returned; None for a run that was finished before.
-
     Raises:
-        SystemExit: a signal came; the run is saved.
+        SystemExit: the block was stopped by a signal, with 128 + its number; the run is saved.
     """
-    folder = run.folder
-    if run.step >= run.max_step and folder.results_path.exists():
-        log.info("%s has finished its %d steps; see results.json, or raise --max_step", folder.path, run.step)
-        return None
+    folder = state.folder
     folder.create()
     try:
-        return _carry_out(run, finish, warnings, kept)
+        start_log(folder.path / "log.txt")
+        for warning in warnings:
+            log.warning("warning: %s", warning)
+        where = f"run folder {folder.path}" if kept else "a run that leaves no folder behind,"
+        log.info("%s on %s, %d steps", where, state.device, state.max_step)
+        if folder.last is not None:
+            log.info("continuing after step %d", state.step)
+        state.start_tracking(columns)
+        failed = True
+        try:
+            yield
+            failed = False
+        except (Stopped, KeyboardInterrupt) as stopped:
+            how = f"continue with --restart --restart_dir {folder.path}" if kept else "nothing of it is kept"
+            log.info("stopped after step %d; %s", state.step, how)
+            raise SystemExit(128 + getattr(stopped, "signal", signal.SIGINT)) from None
+        finally:
+            state.tracker.close(failed)
     finally:
         folder.release()
-
-
-def _carry_out(run: Run, finish: Callable[[Run], dict], warnings: list[str], kept: bool) -> dict:
-    """`carry_out`, once the folder is this process' own."""
-    folder = run.folder
-    start_log(folder.path / "log.txt")
-    for warning in warnings:
-        log.warning("warning: %s", warning)
-    where = f"run folder {folder.path}" if kept else "a run that leaves no folder behind,"
-    log.info("%s on %s, %d steps", where, run.device, run.max_step)
-    if folder.last is not None:
-        log.info("continuing after step %d", run.step)
-    run.start_tracking()
-    failed = True
-    try:
-        with StopRequest() as stop:
-            run.run(stop)
-        results = finish(run)
-        failed = False
-    except (Stopped, KeyboardInterrupt) as stopped:
-        how = f"continue with --restart --restart_dir {folder.path}" if kept else "nothing of it is kept"
-        log.info("stopped after step %d; %s", run.step, how)
-        raise SystemExit(128 + getattr(stopped, "signal", signal.SIGINT)) from None
-    finally:
-        run.tracker.close(failed)
-    return results

@@ -5,13 +5,15 @@ import math
 import torch
 from torch import nn
 
-from training.settings import Settings
+from runs.settings import OptimisationSettings
 
 
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, settings: OptimisationSettings, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
     """The optimiser --optim names, with torch's own defaults for what has no flag."""
     kind = getattr(torch.optim, settings.optim)
-    return kind(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    return kind(model.parameters(), lr=settings.lr, weight_decay=weight_decay)
 
 
 class LearningRate:
@@ -23,11 +25,11 @@ class LearningRate:
 
     Args:
         optimizer: whose parameter groups are set.
-        settings: scheduler, lr, warmup_step, eta_min, decay_rate, patience, lr_min.
+        settings: scheduler, lr, warmup_step, eta_min; of `PlateauSettings` where validations are told of.
         max_step: length of the run.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, settings: Settings, max_step: int):
+    def __init__(self, optimizer: torch.optim.Optimizer, settings: OptimisationSettings, max_step: int):
         self.optimizer = optimizer
         self.settings = settings
         self.max_step = max_step

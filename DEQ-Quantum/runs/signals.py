@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin as a request that the program meets at its next quiet moment."""
+"""Ctrl-C and SIGTERM as a request to stop, which a training loop obeys between two steps."""
 
 import logging
 import signal
@@ -7,7 +7,7 @@ log = logging.getLogger("qdeq")
 
 
 class Stopped(Exception):
-    """A run met a request to stop, and is saved; `signal` is the number of the signal that asked."""
+    """A run was asked to stop, and is saved; `signal` is the number of the signal that asked."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -15,7 +15,7 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Context in which Ctrl-C or SIGTERM let what is in progress end; a second one ends at once.
+    """Context in which Ctrl-C or SIGTERM only set `signal`, and the block ends when it can; a second one ends at once.
 
     Args:
         message: logged when the signal comes.

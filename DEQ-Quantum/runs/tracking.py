@@ -1,25 +1,16 @@
 """Where a run's numbers go: metrics.csv always; TensorBoard and Weights & Biases where asked for.
 
-One `log` call per event feeds all of them the same names. The CSV is flushed row by row and rewound on resume, so
-that a run which was killed has each event once. A failing dashboard warns and is let go: training does not depend
-on it. wandb is initialised once, and a resumed run goes on under its old id.
+One `log` call per event feeds all of them the same names; which names there are is the training's to say. The CSV is
+flushed row by row and rewound on resume, so that a run which was killed has each event once. A dashboard that fails
+is warned of and closed: training does not depend on it. wandb is initialised once, and a resumed run keeps its id.
 """
 
 import csv
 import logging
 from pathlib import Path
 
-from training.settings import BaseSettings
+from runs.settings import RunSettings
 from utils.files import atomic_write
-
-PASS_METRICS = ("loss", "acc", "res", "res_rel", "solver_steps", "converged", "jac_loss", "spectral_radius")
-COLUMNS = (
-    "event", "train_step", "epoch", "mode", "lr", "grad_norm", "seconds_per_step", "peak_memory_mb",
-    *(f"train_{m}" for m in PASS_METRICS if m != "spectral_radius"),
-    *(f"val_{m}" for m in PASS_METRICS if m != "jac_loss"),
-    *(f"best_val_{m}" for m in ("loss", "acc", "res", "res_rel")),
-    *(f"test_{m}" for m in PASS_METRICS if m != "jac_loss"),
-)  # fmt: skip
 
 log = logging.getLogger("qdeq")
 
@@ -29,12 +20,11 @@ class CsvLog:
 
     Args:
         path: the file.
-        resume_step: keep the rows up to this step of a run that goes on (its test is still to come); None starts
-            anew.
-        columns: names of all metrics that may come, after "event" and "train_step".
+        columns: names of all metrics that may come, "event" and "train_step" among them.
+        resume_step: keep the rows of a resumed run up to this step (its test is still to come); None starts anew.
     """
 
-    def __init__(self, path: Path, resume_step: int | None = None, columns: tuple[str, ...] = COLUMNS):
+    def __init__(self, path: Path, columns: tuple[str, ...], resume_step: int | None = None):
         kept = []
         if resume_step is not None and path.exists():
             with path.open(newline="") as file:
@@ -86,10 +76,10 @@ class WandbLog:
     """A Weights & Biases run under <run>/wandb.
 
     Attributes:
-        id: to go on under the same run after a restart.
+        id: of the run, under which a restart resumes it.
     """
 
-    def __init__(self, run_dir: Path, settings: BaseSettings, run_id: str | None):
+    def __init__(self, run_dir: Path, settings: RunSettings, run_id: str | None):
         import wandb  # here: it takes a second, and only this class needs it
 
         self._wandb = wandb
@@ -109,7 +99,7 @@ class WandbLog:
         self.id = self._run.id
 
     def log(self, event: str, step: int, metrics: dict) -> None:
-        # events of one step share a row of wandb's history, and a resumed run goes on at its step
+        # events of one step share a row of wandb's history, and a resumed run continues at its step
         self._run.log({"train_step": step, **metrics}, step=step)
 
     def figures(self, figures: dict, step: int) -> None:
@@ -128,9 +118,9 @@ class Tracker:
     Args:
         run_dir: the run's folder.
         settings: which dashboards.
-        resume_step: last step that the run has behind it, None for a new run.
-        wandb_id: the wandb run to go on with.
         columns: of the CSV.
+        resume_step: steps that a resumed run has taken, None for a new run.
+        wandb_id: the wandb run to resume.
 
     Attributes:
         wandb_id: the wandb run's, None without one.
@@ -139,12 +129,12 @@ class Tracker:
     def __init__(
         self,
         run_dir: Path,
-        settings: BaseSettings,
+        settings: RunSettings,
+        columns: tuple[str, ...],
         resume_step: int | None = None,
         wandb_id: str | None = None,
-        columns: tuple[str, ...] = COLUMNS,
     ):
-        self.csv = CsvLog(run_dir / "metrics.csv", resume_step, columns)
+        self.csv = CsvLog(run_dir / "metrics.csv", columns, resume_step)
         self._dashboards: dict[str, TensorBoardLog | WandbLog] = {}
         if settings.tensorboard:
             self._open("TensorBoard", lambda: TensorBoardLog(run_dir, resume_step))
@@ -173,8 +163,8 @@ class Tracker:
     def _open(self, name: str, make) -> None:
         try:
             self._dashboards[name] = make()
-        except Exception as error:  # whatever goes wrong in a dashboard, training goes on without it
-            log.warning("%s is not available, going on without it: %s", name, error)
+        except Exception as error:  # whatever goes wrong in a dashboard, training continues without it
+            log.warning("%s is not available, continuing without it: %s", name, error)
 
     def _each(self, action) -> None:
         for name, dashboard in list(self._dashboards.items()):
@@ -184,5 +174,5 @@ class Tracker:
         try:
             action()
         except Exception as error:  # as above
-            log.warning("%s failed, going on without it: %s", name, error)
+            log.warning("%s failed, continuing without it: %s", name, error)
             self._dashboards.pop(name, None)

@@ -19,13 +19,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from figures import draw_ablations, draw_contraction, draw_overlaps, draw_solver_residuals
-from runs.folder import environment
+from runs.machine import environment
 from theory import ablations, construction, contraction, first_experiments, overlaps, subjects
 from theory.report import markdown
 from training.evaluation import load_splits
-from training.settings import REPOSITORY
 from utils import seeds
-from utils.files import write_json, write_text
+from utils.files import REPOSITORY, write_json, write_text
 
 log = logging.getLogger("qdeq")
 

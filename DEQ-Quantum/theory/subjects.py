@@ -19,9 +19,10 @@ from models.qdeq_model import EquilibriumClassifier
 from models.table import build_model
 from runs import checkpoint
 from runs.folder import RunFolder
+from runs.settings import SettingsError
 from training.evaluation import load_splits
 from training.loop import Training
-from training.settings import Settings, SettingsError
+from training.settings import Settings
 
 CPU = torch.device("cpu")
 WITH_BOUNDS = ("qdeq", "wang2022", "classical", "classical_narrow")

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from dataset import Split, Splits, load_features
 from deq import SolverSettings
 from models.depth import Depth, Equilibrium, Stack
-from models.qdeq_model import EquilibriumClassifier
+from models.qdeq_model import EquilibriumClassifier, Prediction
 from training.settings import Settings
 from utils import seeds
 
@@ -55,6 +55,19 @@ def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0)
     )
 
 
+def measure(p: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    """What is measured of every image, by its name in `metrics.METRICS`: (B,) each; only the loss has a gradient."""
+    measured = {
+        "loss": cross_entropy(p.logits, labels, reduction="none"),
+        "acc": p.logits.argmax(-1) == labels,
+        "res": p.res,
+        "res_rel": p.res_rel,
+    }
+    if p.solver is not None:
+        measured |= {"solver_steps": p.solver.steps, "converged": p.solver.converged}
+    return measured
+
+
 @torch.no_grad()
 def evaluate(
     model: EquilibriumClassifier,
@@ -79,22 +92,12 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     predictions = []
 
-    def add(**values: Tensor) -> None:
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value.double().sum()
-
     images = zip(split.features[:max_images].split(BATCH), split.labels[:max_images].split(BATCH))
     for number, (x, y) in enumerate(images):
         p = model(x, depth, compiled)
         predictions.append(p.logits.argmax(-1))
-        add(
-            loss=cross_entropy(p.logits, y, reduction="none"),
-            acc=predictions[-1] == y,
-            res=p.res,
-            res_rel=p.res_rel,
-        )
-        if p.solver is not None:
-            add(solver_steps=p.solver.steps, converged=p.solver.converged)
+        for name, values in measure(p, y).items():
+            sums[name] = sums.get(name, 0.0) + values.double().sum()
         if spectral_radius_seed is not None and number == 0:
             generator = seeds.generator(spectral_radius_seed, "spectral radius", 0, x.device)
             with torch.enable_grad():

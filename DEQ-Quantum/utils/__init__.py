@@ -1,1 +1,1 @@
-"""What every room may use and what knows none of them: seeds, files."""
+"""What every room may use and what knows none of them: command lines, files, seeds."""

@@ -1,17 +1,15 @@
 """One training run: the algorithm of Scellier (arXiv 2406.00879) step by step, with validation and checkpoints.
 
 Each step: free equilibrium, measure the outputs, nudge, measure again, and every parameter moves by what its own
-observable answered. Everything random in a step is a function of (seed, step), so a run that was stopped goes on bit
-for bit on the CPU. The counterpart of training.py.
+observable responded. Everything random in a step is a function of (seed, step), so a run that was stopped resumes bit
+for bit on the CPU. The counterpart of training/loop.py.
 """
 
 import logging
-import time
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from qep.estimators import QEP, ExactResponse, GradientEstimator, Holomorphic
 from qep.ground_states import GroundStateError
@@ -20,14 +18,12 @@ from qep.learning.tasks import Task
 from qep.measurement import Exact, Measurement, Shots
 from qep.settings import QEPSettings
 from qep.system import QuantumSystem
-from runs import checkpoint
-from runs.folder import RunFolder, beside_bar, peak_memory_mb
+from runs.folder import RunFolder
 from runs.lifecycle import TrainingError
-from runs.meter import Meter
-from runs.optim import LearningRate
-from runs.progress import bar_size
+from runs.log import progress_bar
+from runs.optim import make_optimizer
 from runs.signals import Stopped, StopRequest
-from runs.tracking import Tracker
+from runs.state import TrainingState
 from utils import seeds
 
 MEASURES = ("cost", "acc", "gap", "gap_min", "degenerate")
@@ -41,7 +37,7 @@ log = logging.getLogger("qdeq")
 
 
 def build_measurement(s: QEPSettings, system: QuantumSystem) -> Measurement:
-    """How --shots, --shots_x and --averages have expectation values read off."""
+    """How --shots, --shots_x and --averages have expectation values measured."""
     if not s.shots:
         return Exact()
     others = [basis for basis in system.bases if set(basis) & set("XY")] if s.shots_x else []
@@ -58,70 +54,30 @@ def build_estimator(s: QEPSettings, system: QuantumSystem) -> GradientEstimator:
 
 
 class QEPTraining:
-    """One run: its system, optimiser, counters, and the loop that moves them."""
+    """One run: its task, its state, and the loop that moves it."""
 
     def __init__(self, folder: RunFolder, task: Task, device: torch.device):
         s = self.settings = folder.settings
-        self.folder, self.task, self.device = folder, task, device
-        self.system = task.system
+        self.task, self.system, self.device = task, task.system, device
         self.estimator = build_estimator(s, self.system)
         self.exact = ExactResponse(on_degenerate="skip")
-        self.steps_per_epoch = -(-len(task.train) // s.batch_size)
-        self.max_step = s.max_step or s.epochs * self.steps_per_epoch
-        self.optimizer = getattr(torch.optim, s.optim)(self.system.parameters(), lr=s.lr)
-        self.learning_rate = LearningRate(self.optimizer, s, self.max_step)
-        self.step = 0
-        self.best: dict[str, float] = {}
-        self.first: dict[str, float] = {}  # validation of the initial parameters
-        self.meter = Meter()
-        self.seconds, self.samples_timed, self.steps_timed, self.skipped = 0.0, 0, 0, 0
-        self.cosines: list[float] = []  # to the exact gradient, at the steps that --compare chose
-        if folder.last is not None:
-            self._resume(folder.last)
-
-    # state
-
-    def _resume(self, last: dict) -> None:
-        checkpoint.load_weights(self.system, last["model"], self.folder.last_path)
-        self.optimizer.load_state_dict(last["optimizer"])
-        self.learning_rate.load_state_dict(last["learning_rate"])
-        self.step, self.best, self.meter = last["step"], last["best"], Meter(last["meter"])
-        self.seconds, self.samples_timed = last["seconds"], last["samples_timed"]
-        self.steps_timed, self.skipped = last["steps_timed"], last["skipped"]
-        self.cosines, self.first = last["cosines"], last["first"]
+        self.state = TrainingState(
+            folder, self.system, make_optimizer(self.system, s), device, n_samples=len(task.train)
+        )
+        last = folder.last or {}
+        self.first: dict[str, float] = last.get("first", {})  # validation of the initial parameters
+        self.samples_timed: int = last.get("samples_timed", 0)
+        self.cosines: list[float] = last.get("cosines", [])  # to the exact gradient, at the steps that --compare chose
 
     def save_last(self) -> None:
-        checkpoint.save(
-            self.folder.last_path,
-            {
-                "settings": self.settings.to_dict(),
-                "model": self.system.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "learning_rate": self.learning_rate.state_dict(),
-                "step": self.step,
-                "best": self.best,
-                "first": self.first,
-                "meter": self.meter.state(),
-                "seconds": self.seconds,
-                "samples_timed": self.samples_timed,
-                "steps_timed": self.steps_timed,
-                "skipped": self.skipped,
-                "cosines": self.cosines,
-                "wandb_id": self.tracker.wandb_id,
-            },
-        )
-
-    def load_best(self) -> None:
-        """Take back the parameters that validated best."""
-        best = checkpoint.load(self.folder.best_path, self.device)
-        checkpoint.load_weights(self.system, best["model"], self.folder.best_path)
+        self.state.save_last(first=self.first, samples_timed=self.samples_timed, cosines=self.cosines)
 
     # one step
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from the next step on, each epoch in its own order."""
         s, train = self.settings, self.task.train
-        for chosen in seeds.batches(len(train), s.batch_size, s.seed, self.step, self.device):
+        for chosen in seeds.batches(len(train), s.batch_size, s.seed, self.state.step, self.device):
             yield train.inputs[chosen], train.targets[chosen]
 
     def train_step(self, x: Tensor, targets: Tensor) -> None:
@@ -130,45 +86,37 @@ class QEPTraining:
         Raises:
             TrainingError: no ground state, or a degenerate one with --on_degenerate error.
         """
-        step, task = self.step + 1, self.task
-        began = time.perf_counter()
+        state, step, task = self.state, self.state.step + 1, self.task
         try:
-            shots = seeds.generator(self.settings.seed, "shots", step, self.device)
-            estimate = self.estimator(self.system, x, targets, task.cost, shots)
+            with state.timed():
+                shots = seeds.generator(self.settings.seed, "shots", step, self.device)
+                estimate = self.estimator(self.system, x, targets, task.cost, shots)
         except GroundStateError as error:
             raise TrainingError(f"step {step}: {error}") from error
-        self.seconds += time.perf_counter() - began
         self.samples_timed += len(x)
-        self.steps_timed += 1
         if self.settings.compare and step % self.settings.compare == 0:
             similarity = cosine(estimate, self.exact(self.system, x, targets, task.cost))
             self.cosines.append(similarity.item())
-            self.meter.add("cosine", similarity)
-        self.skipped += estimate.skipped
-        self.meter.add("skipped", torch.tensor(float(estimate.skipped)))
-        self.learning_rate.apply(step)
+            state.meter.add("cosine", similarity)
+        state.skipped += estimate.skipped
+        state.meter.add("skipped", torch.tensor(float(estimate.skipped)))
+        state.learning_rate.apply(step)
         if estimate.skipped < len(x):
             self._update(estimate.gradients)
-            self.meter.add("grad_norm", estimate.flat.norm())
-            self.meter.add("cost", estimate.cost)
-            self.meter.add("gap", estimate.gap)
+            state.meter.add("grad_norm", estimate.flat.norm())
+            state.meter.add("cost", estimate.cost)
+            state.meter.add("gap", estimate.gap)
             if task.correct is not None:
-                self.meter.add("acc", task.correct(estimate.outputs, estimate.targets))
-        self.step = step
+                state.meter.add("acc", task.correct(estimate.outputs, estimate.targets))
+        state.step = step
 
     def _update(self, gradients: dict[str, Tensor]) -> None:
         for name, parameter in self.system.named_parameters():
             parameter.grad = gradients[name]
-        self.optimizer.step()
+        self.state.optimizer.step()
         self.system.constrain()
 
     # the loop
-
-    def start_tracking(self) -> None:
-        """Open the CSV and the dashboards, new or where the last checkpoint left them."""
-        last = self.folder.last
-        resume = {} if last is None else {"resume_step": self.step, "wandb_id": last["wandb_id"]}
-        self.tracker = Tracker(self.folder.path, self.settings, **resume, columns=COLUMNS)
 
     def run(self, stop: StopRequest) -> None:
         """Train to the end, validating and saving on the way.
@@ -177,22 +125,19 @@ class QEPTraining:
             Stopped: a signal came; the run is saved.
             TrainingError: no ground state, or a degenerate one with --on_degenerate error.
         """
-        s = self.settings
-        log_interval, eval_interval = (n or self.steps_per_epoch for n in (s.log_interval, s.eval_interval))
-        bar = tqdm(total=self.max_step, initial=self.step, unit="step", disable=None, **bar_size())
-        with bar, beside_bar():
-            if self.step == 0:
+        s, state = self.settings, self.state
+        batches = self.batches()
+        with progress_bar(state.step, state.max_step) as bar:
+            if state.step == 0:
                 self.validate()
-            batches = self.batches()
-            while self.step < self.max_step:
+            while state.step < state.max_step:
                 self.train_step(*next(batches))
                 bar.update()
-                if self.step % 10 == 0:
+                if state.step % 10 == 0:
                     bar.set_postfix(self._postfix(), refresh=False)
-                last = self.step == self.max_step
-                if self.step % log_interval == 0 or last:
+                if state.due(s.log_interval):
                     self._log_training()
-                if self.step % eval_interval == 0 or last:
+                if state.due(s.eval_interval):
                     self.validate()
                     self.save_last()
                 if stop.signal is not None:
@@ -200,51 +145,37 @@ class QEPTraining:
                     raise Stopped(stop.signal)
 
     def _postfix(self) -> dict:
-        means = self.meter.means()
+        means = self.state.meter.means()
         return {name: f"{means[name]:.3g}" for name in ("cost", "acc", "gap") if name in means}
 
-    def log(self, event: str, metrics: dict) -> None:
-        """Track metrics of the present step."""
-        self.tracker.log(event, self.step, {"epoch": self.step / self.steps_per_epoch} | metrics)
-
     def _log_training(self) -> None:
-        means = self.meter.means()
+        means, others = self.state.training_entry()
+        others["seconds_per_sample"] = self.state.seconds / self.samples_timed
         metrics = {f"train_{name}": means[name] for name in ("cost", "acc", "gap") if name in means}
         metrics |= {name: means[name] for name in ("grad_norm", "cosine", "skipped") if name in means}
-        metrics |= {
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "seconds_per_step": self.seconds / self.steps_timed,
-            "seconds_per_sample": self.seconds / self.samples_timed,
-            "peak_memory_mb": peak_memory_mb(self.device),
-        }
-        self.log("train", metrics)
-        self.meter = Meter()
+        self.state.log("train", metrics | others)
 
     def validate(self) -> None:
         """Measure the validation samples; keep the parameters if none were better."""
+        state = self.state
         try:
             metrics = evaluate(self.task, self.task.val).metrics
         except GroundStateError as error:
-            raise TrainingError(f"validation after step {self.step}: {error}") from error
+            raise TrainingError(f"validation after step {state.step}: {error}") from error
 
         self.first = self.first or metrics
 
         def score(found: dict) -> tuple[float, float]:
             return found.get("acc", 0.0), -found["cost"]
 
-        if not self.best or score(metrics) > score(self.best):
-            self.best = {"step": self.step, **metrics}
-            checkpoint.save(
-                self.folder.best_path,
-                {"settings": self.settings.to_dict(), "model": self.system.state_dict(), "best": self.best},
-            )
-        best = {f"best_val_{name}": self.best[name] for name in ("cost", "acc") if name in self.best}
-        self.log("val", {f"val_{name}": value for name, value in metrics.items()} | best)
+        if not state.best or score(metrics) > score(state.best):
+            state.save_best(metrics)
+        best = {f"best_val_{name}": state.best[name] for name in ("cost", "acc") if name in state.best}
+        state.log("val", {f"val_{name}": value for name, value in metrics.items()} | best)
         accuracy = f"  acc {100 * metrics['acc']:.2f} %" if "acc" in metrics else ""
         log.info(
             "step %d/%d  epoch %.1f  val cost %.3g%s  gap %.3g, smallest %.2g",
-            self.step, self.max_step, self.step / self.steps_per_epoch, metrics["cost"], accuracy, metrics["gap"],
-            metrics["gap_min"],
+            state.step, state.max_step, state.epoch, metrics["cost"], accuracy, metrics["gap"], metrics["gap_min"],
         )  # fmt: skip
         if metrics["degenerate"]:
             log.warning("%.1f %% of the validation samples have a degenerate ground state", 100 * metrics["degenerate"])

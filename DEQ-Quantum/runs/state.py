@@ -1,0 +1,161 @@
+"""The state of a run, whatever is trained: parameters, optimiser and counters, saved, resumed and logged in one place.
+
+A training loop holds one and adds what is its own; it is no base class.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from runs import checkpoint
+from runs.folder import RunFolder
+from runs.machine import peak_memory_mb
+from runs.meter import Meter
+from runs.optim import LearningRate
+from runs.tracking import Tracker
+
+
+class TrainingState:
+    """A run at its first step, or where its last checkpoint left it.
+
+    Args:
+        folder: of the run; its settings have the fields of `RunSettings` and `OptimisationSettings`.
+        model: what is trained, on its device, with its initial parameters.
+        optimizer: of the model's parameters.
+        device: where the run is computed.
+        n_samples: of the training set.
+        start: steps that count as taken before a new run's first one.
+
+    Attributes:
+        steps_per_epoch, max_step: optimiser steps of an epoch and of the whole run.
+        learning_rate: the schedule.
+        step: optimiser steps taken.
+        best: metrics of the best validation so far and its "step"; empty before the first.
+        meter: means since the last entry of the training log.
+        seconds, steps_timed: time spent in training steps, and in how many.
+        skipped: what was left out of the updates, in the unit that the loop counts.
+        tracker: from `start_tracking` on.
+    """
+
+    tracker: Tracker
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        n_samples: int,
+        start: int = 0,
+    ):
+        s = folder.settings
+        self.folder, self.model, self.optimizer, self.device = folder, model, optimizer, device
+        self.steps_per_epoch = -(-n_samples // s.batch_size)
+        self.max_step = s.max_step or s.epochs * self.steps_per_epoch
+        self.learning_rate = LearningRate(optimizer, s, self.max_step)
+        self.step = start
+        self.best: dict[str, float] = {}
+        self.meter = Meter()
+        self.seconds, self.steps_timed, self.skipped = 0.0, 0, 0
+        if folder.last is not None:
+            self._resume(folder.last)
+
+    def _resume(self, last: dict) -> None:
+        checkpoint.load_weights(self.model, last["model"], self.folder.last_path)
+        self.optimizer.load_state_dict(last["optimizer"])
+        self.learning_rate.load_state_dict(last["learning_rate"])
+        self.step, self.best, self.meter = last["step"], last["best"], Meter(last["meter"])
+        self.seconds, self.steps_timed, self.skipped = last["seconds"], last["steps_timed"], last["skipped"]
+
+    # counting
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training set that the steps taken make."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are taken and the results are written."""
+        return self.step >= self.max_step and self.folder.results_path.exists()
+
+    def due(self, interval: int) -> bool:
+        """Whether it is time for what comes every `interval` steps (0: once an epoch) and after the last one."""
+        return self.step % (interval or self.steps_per_epoch) == 0 or self.step == self.max_step
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the block as the time of one training step."""
+        began = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - began
+        self.steps_timed += 1
+
+    # checkpoints
+
+    def save_last(self, **more: object) -> None:
+        """Write the checkpoint to resume from, with the loop's own entries."""
+        checkpoint.save(
+            self.folder.last_path,
+            {
+                "settings": self.folder.settings.to_dict(),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "learning_rate": self.learning_rate.state_dict(),
+                "step": self.step,
+                "best": self.best,
+                "meter": self.meter.state(),
+                "seconds": self.seconds,
+                "steps_timed": self.steps_timed,
+                "skipped": self.skipped,
+                "wandb_id": self.tracker.wandb_id,
+                **more,
+            },
+        )
+
+    def save_best(self, metrics: dict[str, float]) -> None:
+        """Keep the present parameters as the best, with their validation metrics."""
+        self.best = {"step": self.step, **metrics}
+        checkpoint.save(
+            self.folder.best_path,
+            {"settings": self.folder.settings.to_dict(), "model": self.model.state_dict(), "best": self.best},
+        )
+
+    def load_best(self) -> dict[str, float]:
+        """Load the parameters that validated best.
+
+        Returns:
+            Their validation metrics and "step".
+        """
+        path = self.folder.best_path
+        content = checkpoint.load(path, self.device)
+        checkpoint.load_weights(self.model, content["model"], path)
+        return content["best"]
+
+    # the log
+
+    def start_tracking(self, columns: tuple[str, ...]) -> None:
+        """Open the CSV and the dashboards, new or where the last checkpoint left them."""
+        last, folder = self.folder.last, self.folder
+        resume = {} if last is None else {"resume_step": self.step, "wandb_id": last["wandb_id"]}
+        self.tracker = Tracker(folder.path, folder.settings, columns, **resume)
+
+    def log(self, event: str, metrics: dict) -> None:
+        """Track metrics of the present step."""
+        self.tracker.log(event, self.step, {"epoch": self.epoch, **metrics})
+
+    def training_entry(self) -> tuple[dict[str, float], dict[str, float]]:
+        """What is logged of the steps since the last entry, which is then forgotten.
+
+        Returns:
+            The meter's means by name; learning rate, seconds per step and peak memory.
+        """
+        means, self.meter = self.meter.means(), Meter()
+        return means, {
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds_per_step": self.seconds / self.steps_timed,
+            "peak_memory_mb": peak_memory_mb(self.device),
+        }

@@ -1,0 +1,28 @@
+"""Whether a run can fit into memory, told before it is tried for hours."""
+
+import torch
+
+from engines import bytes_needed
+from models.table import MODELS
+from runs.machine import free_bytes
+from runs.settings import SettingsError
+from training.settings import Settings
+
+
+def refuse_what_cannot_fit(s: Settings, device: torch.device) -> None:
+    """Refuse a run whose state vectors alone do not fit, as its engine counts them.
+
+    Raises:
+        SettingsError: they take more memory than is free.
+    """
+    describe = MODELS[s.model].circuit
+    if describe is None:
+        return
+    circuit, batch = describe(s), s.batch_size // s.batch_chunk
+    needed, free = bytes_needed(s.engine, circuit, batch), free_bytes(device)
+    if needed > free:
+        smaller_batch_helps = bytes_needed(s.engine, circuit, 1) < needed
+        raise SettingsError(
+            f"--n_wires {s.n_wires}: state vectors alone take {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free; "
+            "use fewer wires" + (" or a smaller --batch_size" if smaller_batch_helps else "")
+        )

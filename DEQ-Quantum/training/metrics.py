@@ -1,0 +1,42 @@
+"""The metrics of a QDEQ run and where each is measured. What names them, as the columns of metrics.csv, derives from
+this list. Torch-free."""
+
+from dataclasses import dataclass
+
+EVENTS = ("train", "val", "best_val", "test")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number per image, or per split, whose mean is logged.
+
+    Attributes:
+        name: in metrics.csv and results.json behind the event's, as in "val_loss".
+        events: of `EVENTS`, those that measure it.
+    """
+
+    name: str
+    events: tuple[str, ...] = EVENTS
+
+
+METRICS = (
+    Metric("loss"),
+    Metric("acc"),
+    Metric("res"),
+    Metric("res_rel"),
+    Metric("solver_steps", ("train", "val", "test")),
+    Metric("converged", ("train", "val", "test")),
+    Metric("jac_loss", ("train",)),
+    Metric("spectral_radius", ("val", "test")),
+)
+
+
+def names(event: str) -> tuple[str, ...]:
+    """Names of the metrics of an event of `EVENTS`, without it."""
+    return tuple(metric.name for metric in METRICS if event in metric.events)
+
+
+COLUMNS = (
+    "event", "train_step", "epoch", "mode", "lr", "grad_norm", "seconds_per_step", "peak_memory_mb",
+    *(f"{event}_{name}" for event in EVENTS for name in names(event)),
+)  # fmt: skip

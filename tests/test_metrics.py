@@ -1,0 +1,38 @@
+"""The one list of metrics against metrics.csv as old runs have it, and against what is measured."""
+
+import pytest
+import torch
+
+from models.qdeq_model import QDEQModel
+from training.evaluation import depth_of, measure
+from training.metrics import COLUMNS, EVENTS, METRICS, names
+from training.settings import Settings
+
+# word by word the first line of every metrics.csv so far
+HEADER = (
+    "event,train_step,epoch,mode,lr,grad_norm,seconds_per_step,peak_memory_mb,"
+    "train_loss,train_acc,train_res,train_res_rel,train_solver_steps,train_converged,train_jac_loss,"
+    "val_loss,val_acc,val_res,val_res_rel,val_solver_steps,val_converged,val_spectral_radius,"
+    "best_val_loss,best_val_acc,best_val_res,best_val_res_rel,"
+    "test_loss,test_acc,test_res,test_res_rel,test_solver_steps,test_converged,test_spectral_radius"
+)
+
+
+def test_columns_are_those_of_old_runs():
+    assert ",".join(COLUMNS) == HEADER
+
+
+def test_every_event_is_known():
+    assert {event for metric in METRICS for event in metric.events} == set(EVENTS)
+
+
+@pytest.mark.parametrize("mode", [{"mode": "implicit"}, {"mode": "direct", "n_layer": 1}])
+def test_what_is_measured_of_every_image_is_in_the_list(mode):
+    settings = Settings(n_wires=4, num_classes=2, **mode)
+    prediction = QDEQModel(4, 2)(torch.rand(3, 16), depth_of(settings))
+    measured = measure(prediction, torch.tensor([0, 1, 1]))
+    of_the_solver = {"solver_steps", "converged"}
+    expected = {*names("train")} - {"jac_loss"}  # which is of the batch
+    assert set(measured) == (expected if settings.mode == "implicit" else expected - of_the_solver)
+    assert all(len(values) == 3 for values in measured.values())
+    assert measured["loss"].requires_grad
