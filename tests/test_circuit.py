@@ -1,14 +1,23 @@
 """The circuit as data: the operations of Figs 2 and 3, and that they are TorchQuantum's own random ones."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 
 import reference
+from circuits import (
+    AmplitudeEncoding,
+    AngleEncoding,
+    Ansatz,
+    Circuit,
+    Operation,
+    PauliReadout,
+    build_circuit,
+    from_gates,
+    z_on,
+)
 from circuits.ansatz import random_operations
-from circuits.circuit import build_circuit
-from circuits.operations import Operation
 
 WIRES = (4, 6, 10)
 
@@ -205,3 +214,45 @@ def test_odd_or_too_few_wires_are_refused(n_wires):
 def test_unknown_encoding_is_refused(encoding):
     with pytest.raises(ValueError, match="encoding must be one of amplitude, angle, components, got"):
         build_circuit(4, encoding)
+
+
+@pytest.mark.parametrize("name, build, message", [
+    ("unknown gate", lambda: from_gates(2, [("swap", (0, 1))]), "ansatz: unknown gate 'swap'; known: rx, ry"),
+    ("missing wire", lambda: from_gates(2, [("rx", (2,))]), r"ansatz: rx\(2\) needs 1 different wires of 0 to 1"),
+    ("wires alike", lambda: from_gates(2, [("cnot", (1, 1))]), r"cnot\(1, 1\) needs 2 different wires"),
+    ("too many wires", lambda: from_gates(2, [("rx", (0, 1))]), r"rx\(0, 1\) needs 1 different wires"),
+    ("no angle", lambda: Ansatz(1, (Operation("rx", (0,)),), ()), r"rx\(0\) takes the index of an angle, got parameter None"),
+    ("an angle too much", lambda: Ansatz(1, (Operation("h", (0,), 0),), ("a",)), r"h\(0\) takes no angle, got parameter 0"),
+    ("an unnamed parameter", lambda: Ansatz(1, (Operation("rx", (0,), 1),), ("a",)), "1 parameters are named"),
+    ("a name twice", lambda: Ansatz(1, (Operation("rx", (0,), 0), Operation("rx", (0,), 1)), ("a", "a")), "one name"),
+    ("too many amplitudes", lambda: AmplitudeEncoding(2, 5), "2 wires have 4 amplitudes: 5 inputs do not fit"),
+    ("no input", lambda: AngleEncoding(1, (Operation("h", (0,)),)), "no operation takes an input"),
+    ("other wires", lambda: Circuit(AmplitudeEncoding(2, 4), from_gates(3, [("h", (0,))]), z_on(3, (0,))),
+     "share its wires, got encoding 2, ansatz 3, readout 3"),
+    ("trained", lambda: replace(build_circuit(4), trained=(1, 0)), "rising positions from 0 to 38"),
+    ("trained beyond", lambda: replace(build_circuit(4), trained=(39,)), "rising positions from 0 to 38"),
+    ("letters", lambda: PauliReadout(("ZA",)), "'ZA' is not a Pauli string"),
+    ("gates that train", lambda: build_circuit(4, trainable_gates="some"), "trainable_gates must be one of all, released"),
+    ("readout", lambda: build_circuit(4, readout="zz"), "readout must be one of z, got 'zz'"),
+])  # fmt: skip
+def test_parts_that_do_not_fit_are_refused(name, build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_components_take_one_input_a_wire():
+    circuit = build_circuit(10, "components")
+
+    assert circuit.n_inputs == circuit.n_readouts == 10
+    assert as_tuples(circuit.encoding.operations) == tuple(("ry", (wire,), wire) for wire in range(10))
+
+
+def test_the_papers_readout_is_z_on_every_wire():
+    assert build_circuit(4).readout.strings == ("ZIII", "IZII", "IIZI", "IIIZ")
+
+
+def test_parameters_are_named_by_part_place_and_gate():
+    ansatz = from_gates(3, [("ry", (0,)), ("cnot", (0, 2)), ("crx", (1, 2), "block", "7")], part="own")
+
+    assert ansatz.parameter_names == ("own.0.ry[0]", "block.7.crx[1,2]")
+    assert ansatz.parameters_of("block") == (1,) and ansatz.parameters_of("own") == (0,)

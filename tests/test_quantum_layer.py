@@ -2,12 +2,16 @@
 
 import copy
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import reference
+from circuits import build_circuit, z_on
+from models.layer import Layer
+from models.quantum_layer import QuantumLayer
 from small_layers import ENCODINGS, ENGINES, FACES, draw, make_layer
 
 
@@ -176,3 +180,42 @@ def test_compiled_under_no_grad_f_still_has_a_slope_in_z(engine, encoding):
     frozen(leaf).square().sum().backward()
     assert z.grad.abs().max() > 1e-3
     torch.testing.assert_close(z.grad, leaf.grad, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine, encoding", FACES)
+def test_a_layer_can_be_called(engine, encoding):
+    layer = make_layer(engine=engine, encoding=encoding)
+    z, x = draw()
+
+    torch.testing.assert_close(layer(z, x), layer.bind(x)(z), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", (Layer, QuantumLayer))
+def test_the_docstrings_lines_run(kind):
+    lines = [line.strip() for line in kind.__doc__.splitlines() if line.startswith(" " * 8) and "=" in line]
+    names = {"torch": torch, "QuantumLayer": QuantumLayer, "build_circuit": build_circuit}
+
+    exec("\n".join(lines[:4]), names)
+
+    assert len(lines) >= 4 and names["layer"](torch.zeros(8, 16), names["x"]).shape == (8, 16)
+
+
+def test_readouts_that_cannot_be_repeated_to_the_inputs_are_refused():
+    circuit = replace(build_circuit(4), readout=z_on(4, range(3)))
+
+    with pytest.raises(ValueError, match="3 readouts cannot be repeated to the 16 inputs of the encoding"):
+        QuantumLayer(circuit)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fewer_readouts_are_repeated_more_often(engine):
+    """Z on two of four wires: each value eight times, those of the same wires in the whole layer."""
+    if engine == "torchquantum":
+        pytest.importorskip("torchquantum")
+    whole = make_layer(engine=engine)
+    half = QuantumLayer(replace(whole.circuit, readout=z_on(4, (1, 3))), engine, whole.full_theta())
+    z, x = draw()
+
+    torch.testing.assert_close(half(z, x), whole(z, x)[:, [4, 12]].repeat_interleave(8, dim=1), rtol=0, atol=2e-6)
+    h = half.bind(x).reduced()
+    torch.testing.assert_close(half.lift(h(z[:, :2])), half(half.lift(z[:, :2]), x), rtol=1e-4, atol=2e-5)
