@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from circuits.circuit import build_circuit
 from deq import SolverSettings, solve
 from models.depth import Equilibrium, Stack
-from models.qdeq_model import QDEQModel, residuals
+from models.qdeq_model import QDEQModel, residual_measures
 from models.quantum_layer import QuantumLayer
 from runs.meter import Meter
 from utils.seeds import generator
@@ -181,7 +181,7 @@ def test_answers_do_not_depend_on_batch_mates():
 def test_residual_measures():
     r = torch.tensor([[1.0, -2.0], [0.0, 0.0], [0.0, 4.0]])
     h_r = torch.tensor([[1.5, -2.0], [0.0, 0.0], [0.0, 3.0]])
-    res, res_rel = residuals(r, h_r)
+    res, res_rel = residual_measures(r, h_r)
     assert res.tolist() == pytest.approx([0.25, 0.0, 0.125])
     assert res_rel.tolist() == pytest.approx([0.5 / math.sqrt(5), 0.0, 0.25])
 

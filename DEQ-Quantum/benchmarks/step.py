@@ -17,7 +17,7 @@ from circuits.circuit import build_circuit
 from deq import SolverResult, SolverSettings, equilibrium, hutchinson_jacobian_loss
 from features import MEAN, STD
 from models.depth import Equilibrium
-from models.qdeq_model import QDEQModel, residuals
+from models.qdeq_model import QDEQModel, residual_measures
 from models.quantum_layer import QuantumLayer
 from utils import seeds
 
@@ -140,5 +140,5 @@ class Step:
         z, solver = equilibrium(f, torch.zeros_like(self.x), self.depth.forward, self.depth.backward)
         jac_loss = hutchinson_jacobian_loss(f, z.detach(), generator=self.generator)
         logits = self.model.head(torch.relu(functional.dropout(z, self.model.dropout)))
-        residuals(z.detach(), solver.f_z)
+        residual_measures(z.detach(), solver.f_z)
         return logits, z, jac_loss, solver

@@ -48,7 +48,7 @@ class Operation:
 
 
 def check_operations(operations: Sequence[Operation], n_wires: int, where: str) -> None:
-    """Refuse operations that no engine could carry out.
+    """Refuse operations that no engine can apply.
 
     Args:
         operations: of an encoding or an ansatz.

@@ -37,7 +37,7 @@ def _one_a_sample(circuit: Circuit, batch_size: int) -> int:
 
 
 def _basis_states(circuit: Circuit, batch_size: int) -> int:
-    """Amplitude encoding: the circuit meets the basis states of the inputs once, not every sample."""
+    """Amplitude encoding: the circuit acts on the basis states of the inputs once, not on every sample."""
     return circuit.n_inputs if isinstance(circuit.encoding, AmplitudeEncoding) else batch_size
 
 

@@ -4,7 +4,7 @@ After amplitude encoding the circuit does not depend on the data, so with v = z 
 
     r_k(v) = <P_k> = v^T M_k v / v^T v,    M_k = Re(E^+ U^+ P_k U E),   E = the first D basis states
 
-for strings P_k of Z. U(theta) meets D basis columns once, and every later call is a small dense product. Where the
+for strings P_k of Z. U(theta) acts on D basis columns once, and every later call is a small dense product. Where the
 state is a lift of readouts, z = E r, numerator and denominator are quadratics in r with coefficients that are fixed
 once x is known (`ReducedReadout`).
 """

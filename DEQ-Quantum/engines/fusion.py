@@ -1,6 +1,6 @@
-"""Fuses a list of gates into a few wide unitaries: the blocks that meet the state.
+"""Fuses a list of gates into a few wide unitaries, the blocks that are applied to states.
 
-Gates are multiplied in two levels before they meet a state: those on the same two wires into a 4x4 matrix, those
+Gates are multiplied in two levels before any state is touched: those on the same two wires into a 4x4 matrix, those
 into 32x32 blocks on five wires, so 78 gates on 10 wires become five products. Every gate is linear in
 (1, cos t/2, sin t/2), so all gates come out of one batched product with constants and all blocks out of trees of
 batched products: no Python per gate at run time, and plain autograd through all of it. Circuits of very many gates
@@ -71,9 +71,9 @@ class Block:
 def partition(operations: Sequence[Operation], width: int, available: Sequence[int]) -> list[Block]:
     """Group operations into blocks of `width` of the available wires, keeping the order on every wire.
 
-    Greedy: a block starts from the first operation left and takes on those wires, of one operation at a time, with
-    which it can absorb most, until it has its width; it absorbs what lies on its wires and is preceded there by
-    nothing that stays outside.
+    Greedy. Start a block on the wires of the first remaining operation. Add the wires of one operation at a time,
+    whichever lets the block absorb most, until the block has its width. A block absorbs the operations on its wires
+    that no operation outside it has to precede.
     """
     left = list(range(len(operations)))
     blocks = []

@@ -1,7 +1,7 @@
 """Sends many states through fused blocks, and differentiates by running the circuit backwards.
 
 States are real arrays: real and imaginary part are one more axis of length 2 in front, one axis per wire, the column
-index innermost. The backward pass keeps the states that the last `KEPT` blocks met and finds those before by undoing
+index innermost. The backward pass keeps the states that enter the last `KEPT` blocks and finds those before by undoing
 blocks (the transpose is the inverse), so memory does not grow with the number of blocks (reverse-unitary or adjoint
 differentiation; Jones and Gacon, arXiv 2009.02823). Knows matrices and wires, not gates or parameters.
 """
@@ -61,19 +61,19 @@ class Propagation:
             return columns
         size = max(1, CHUNK // columns.shape[1])
         if columns.shape[-1] <= size:
-            return _Adjoint.apply(matrices, columns, self)
-        return torch.cat([_Adjoint.apply(matrices, part, self) for part in columns.split(size, dim=-1)], dim=-1)
+            return _ReversedPropagation.apply(matrices, columns, self)
+        return torch.cat([_ReversedPropagation.apply(matrices, part, self) for part in columns.split(size, dim=-1)], dim=-1)
 
-    def forward(self, matrices: Tensor, columns: Tensor, met: list[Tensor] | None = None) -> Tensor:
-        """The same by plain operations, which autograd can follow; `met` collects what the last blocks meet.
+    def forward(self, matrices: Tensor, columns: Tensor, entering: list[Tensor] | None = None) -> Tensor:
+        """The same by plain operations, which autograd can follow; `entering` collects the inputs of the last blocks.
 
-        The first block meets the columns, which are there anyway, so that is left out.
+        The first block's input, the columns, is there anyway and left out.
         """
         state = columns
         for index, matrix in enumerate(matrices):
             state = self._before(index, state)
-            if met is not None and index >= max(1, len(matrices) - KEPT):
-                met.append(state)
+            if entering is not None and index >= max(1, len(matrices) - KEPT):
+                entering.append(state)
             state = (matrix @ state).view(columns.shape)
         return state
 
@@ -84,7 +84,7 @@ class Propagation:
 
         Args:
             matrices, columns: as went in.
-            kept: what the last blocks met; what earlier ones met is found by undoing.
+            kept: the inputs of the last blocks; those of earlier ones are found by undoing.
             grad: (2, 2^n_wires, C), the gradient of what came out.
             for_columns: whether the columns' gradient is wanted.
         """
@@ -105,12 +105,12 @@ class Propagation:
         return grad_matrices, grad if for_columns else None
 
     def _before(self, index: int, state: Tensor) -> Tensor:
-        """A state as block `index` meets it: its wires in front, (dim, rest)."""
+        """A state as the input of block `index`: its wires in front, (dim, rest)."""
         return self._axes(state).permute(self.permutations[index]).reshape(self.dim, -1)
 
-    def _after(self, index: int, met: Tensor, shape: torch.Size) -> Tensor:
+    def _after(self, index: int, state: Tensor, shape: torch.Size) -> Tensor:
         """The inverse of `_before`: a state as the block before left it."""
-        return self._axes(met.view(shape)).permute(self.inverses[index]).reshape(shape)
+        return self._axes(state.view(shape)).permute(self.inverses[index]).reshape(shape)
 
     def _axes(self, state: Tensor) -> Tensor:
         return state.reshape((2,) * (1 + self.n_wires) + (state.shape[-1],))
@@ -152,10 +152,10 @@ class BasisPropagation(nn.Module):
         n_columns = len(picked)
         places = elsewhere * n_columns + torch.arange(n_columns, device=elsewhere.device)
         columns = first.new_zeros(len(first), 2 * self.n_states // len(first) * n_columns)
-        # real basis states meet the real half of the block's input
+        # real basis states pick from the real half of the block's columns
         columns = columns.index_copy(1, places, first.index_select(1, picked))
         columns = columns.view(2, self.n_states, n_columns)
-        return _Adjoint.apply(rest, columns, self.rest) if len(rest) else columns
+        return _ReversedPropagation.apply(rest, columns, self.rest) if len(rest) else columns
 
 
 class ProductPropagation:
@@ -183,7 +183,7 @@ class ProductPropagation:
         self.rest = Propagation(wires[len(self.joins) :], n_wires, order=self.late + order)
 
     def begin(self, matrices: Tensor, qubits: Tensor) -> Tensor:
-        """The states that `rest` meets.
+        """The input of `rest`.
 
         Args:
             matrices: (n_blocks, dim, dim), all blocks.
@@ -217,14 +217,14 @@ def _number(bits: Tensor) -> Tensor:
     return (bits << torch.arange(len(bits) - 1, -1, -1).unsqueeze(1)).sum(0)
 
 
-class _Adjoint(torch.autograd.Function):
+class _ReversedPropagation(torch.autograd.Function):
     """Propagation with the adjoint backward pass; second derivatives fall back to plain operations."""
 
     @staticmethod
     def forward(ctx, matrices: Tensor, columns: Tensor, propagation: Propagation) -> Tensor:
-        met: list[Tensor] = []
-        out = propagation.forward(matrices, columns, met)
-        ctx.save_for_backward(matrices, columns, *met)
+        entering: list[Tensor] = []
+        out = propagation.forward(matrices, columns, entering)
+        ctx.save_for_backward(matrices, columns, *entering)
         ctx.propagation = propagation
         return out
 

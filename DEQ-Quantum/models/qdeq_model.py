@@ -81,7 +81,7 @@ class EquilibriumClassifier(nn.Module):
             at_r = f if h.vjp is None else AtReadouts(f, h, lift, r)
             jac_loss = hutchinson_jacobian_loss(at_r, z.detach(), n_vectors=1, generator=generator)
         logits = self.classify(z, generator)
-        res, res_rel = residuals(r, found.h_r)
+        res, res_rel = residual_measures(r, found.h_r)
         return Prediction(logits, z, res, res_rel, jac_loss, found.solver)
 
     def classify(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -120,7 +120,7 @@ class QDEQModel(EquilibriumClassifier):
         super().__init__(layer, nn.Linear(layer.width, n_classes), dropout)
 
 
-def residuals(r: Tensor, h_r: Tensor) -> tuple[Tensor, Tensor]:
+def residual_measures(r: Tensor, h_r: Tensor) -> tuple[Tensor, Tensor]:
     """The paper's residual and the relative one, per sample; 0/0 is 0.
 
     The first averages element-wise ratios (denominators from 1e-9), so single entries near zero dominate it. Both are
