@@ -72,7 +72,7 @@ def test_response_equals_differences_in_the_fock_space():
     system = network()
     nudge, step = np.array([0.6, 0.25]), 1e-3
     above, below = (np.array(Fock(system, s * step * nudge).expectations) for s in (1, -1))
-    found = system.response(INPUT, system.equilibrium(INPUT), torch.from_numpy(nudge).unsqueeze(0))
+    found = system.response(system.equilibrium(INPUT), torch.from_numpy(nudge).unsqueeze(0))
     assert np.allclose(found[0].numpy(), (above - below) / (2 * step), atol=1e-5)
 
 

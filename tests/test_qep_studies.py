@@ -65,7 +65,7 @@ def test_a_nudge_that_loses_the_ground_state_is_left_out(monkeypatch):
     def lost(*_):
         raise GroundStateError("no gap")
 
-    monkeypatch.setattr(QEP, "answers", lost)
+    monkeypatch.setattr(QEP, "responses", lost)
     assert list(measure_shots(problems, [0.1], [10], 1, seed=0)) == []
 
 

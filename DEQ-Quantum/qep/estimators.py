@@ -4,7 +4,7 @@ Quantum equilibrium propagation (Scellier, arXiv 2406.00879): for the nudged H^b
 
     d<C>/dtheta = d/dbeta <dH/dtheta> in the ground state of H^beta, at beta = 0,
 
-because the ground state makes <H^beta> stationary, so that its mixed second derivatives are the answers of either
+because the ground state makes <H^beta> stationary, so that its mixed second derivatives are the responses of either
 to the other. The estimators of this file differ in how they take the derivative over beta; those of `oracles.py`
 compute the left side, to compare.
 """
@@ -17,17 +17,48 @@ import torch
 from torch import Tensor
 
 from qep.costs import Cost
-from qep.ground_states import DegenerateGroundStateError
+from qep.degeneracy import DegeneracyCheck
 from qep.measurement import Exact, Measured, Measurement
 from qep.system import Equilibrium, QuantumSystem
 
-ON_DEGENERATE = ("error", "skip")
 # nudges in units of beta, and the weights of their measurements in units of 1 / beta
 STENCILS = {
     "positive": ((1.0, 1.0), (0.0, -1.0)),
     "negative": ((0.0, 1.0), (-1.0, -1.0)),
     "centred": ((1.0, 0.5), (-1.0, -0.5)),
 }
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a gradient is estimated of: a cost of a system's outputs on B samples, whose free equilibrium is known.
+
+    Attributes:
+        system: whose parameters the gradient is of.
+        free: the system's equilibrium without a nudge.
+        targets: of the cost, (B, ...).
+        cost: of the outputs.
+        generator: of the shots, where there are any.
+    """
+
+    system: QuantumSystem
+    free: Equilibrium
+    targets: Tensor
+    cost: Cost
+    generator: torch.Generator | None = None
+
+    @property
+    def x(self) -> Tensor:
+        """The inputs, (B, n_inputs)."""
+        return self.free.x
+
+    def __getitem__(self, chosen: Tensor) -> "Batch":
+        """The same for some samples, by a mask (B,) or positions (B',); nothing is solved again."""
+        return replace(self, free=self.free[chosen], targets=self.targets[chosen])
+
+    def nudged(self, nudge: Tensor) -> Equilibrium:
+        """The equilibrium under a nudge (B, n_outputs), started from the free one."""
+        return self.system.equilibrium(self.x, nudge, start=self.free)
 
 
 @dataclass(frozen=True)
@@ -65,9 +96,7 @@ class GradientEstimator(ABC):
     """
 
     def __init__(self, on_degenerate: str = "error"):
-        if on_degenerate not in ON_DEGENERATE:
-            raise ValueError(f"on_degenerate is {on_degenerate!r}; choose one of {', '.join(ON_DEGENERATE)}")
-        self.on_degenerate = on_degenerate
+        self.usable = DegeneracyCheck(on_degenerate)
 
     def __call__(
         self,
@@ -90,52 +119,28 @@ class GradientEstimator(ABC):
             DegenerateGroundStateError: a gap below the system's gap_tol, with on_degenerate "error".
             GroundStateError: a ground state was not found.
         """
-        free = system.equilibrium(x)
-        used = self.check_gaps(system, free)
+        batch = Batch(system, system.equilibrium(x), targets, cost, generator)
+        used = self.usable(batch.free.state)
         if used.all():
-            return self.estimate(system, x, targets, cost, free, generator)
+            return self.estimate(batch)
         skipped = int((~used).sum())
+        batch = batch[used]
         if not used.any():
-            nothing = free.gap[used]
-            return GradientEstimate(zeros(system), nothing, free.expectations[used], nothing, targets[used], skipped)
-        x, targets = x[used], targets[used]
-        found = self.estimate(system, x, targets, cost, system.equilibrium(x), generator)
+            outputs = system.outputs(batch.free.expectations)
+            return GradientEstimate(zeros(system), batch.free.gap, outputs, batch.free.gap, batch.targets, skipped)
+        found = self.estimate(batch)
         return replace(found, skipped=found.skipped + skipped)
 
     @abstractmethod
-    def estimate(
-        self,
-        system: QuantumSystem,
-        x: Tensor,
-        targets: Tensor,
-        cost: Cost,
-        free: Equilibrium,
-        generator: torch.Generator | None,
-    ) -> GradientEstimate:
-        """The same for samples whose free equilibrium is known, and unique."""
-
-    def check_gaps(self, system: QuantumSystem, *equilibria: Equilibrium) -> Tensor:
-        """Which samples can be used, (B,).
-
-        Raises:
-            DegenerateGroundStateError: not all of them, with on_degenerate "error".
-        """
-        gaps = torch.stack([equilibrium.gap for equilibrium in equilibria]).amin(0)
-        used = gaps >= system.gap_tol
-        if self.on_degenerate == "error" and not used.all():
-            raise DegenerateGroundStateError(
-                f"{int((~used).sum())} of {len(used)} samples have a (nearly) degenerate ground state: the gap is "
-                f"{gaps.min().item():.1e}, below {system.gap_tol:g}; leave them out with --on_degenerate skip, lower "
-                "--beta, or set --gap_tol"
-            )
-        return used
+    def estimate(self, batch: Batch) -> GradientEstimate:
+        """The same for samples whose free ground states are all usable."""
 
 
 class ResponseEstimator(GradientEstimator):
-    """Free equilibrium, nudge, answer of the observables, local update: an estimator says how the answer is taken.
+    """Free equilibrium, nudge, response of the observables, local update: an estimator says how responses are taken.
 
     Args:
-        measurement: how expectation values are read off.
+        measurement: how expectation values are measured.
         on_degenerate: see `GradientEstimator`.
     """
 
@@ -144,21 +149,12 @@ class ResponseEstimator(GradientEstimator):
         self.measurement = measurement or Exact()
 
     @abstractmethod
-    def answers(
-        self,
-        system: QuantumSystem,
-        x: Tensor,
-        free: Equilibrium,
-        measured: Measured,
-        nudge: Tensor,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, list[Equilibrium]]:
-        """How every observable answers to the nudge.
+    def responses(self, batch: Batch, measured: Measured, nudge: Tensor) -> tuple[Tensor, list[Equilibrium]]:
+        """The response of every observable to the nudge.
 
         Args:
-            system, x, generator: as in the call.
-            free: the free equilibrium, and what was measured there.
-            measured: of the free equilibrium: the outputs, and all observables if `needs_free`.
+            batch: of B samples.
+            measured: at the free equilibrium: the outputs, and all observables if `needs_free`.
             nudge: coefficients of C in the outputs, (B, n_outputs).
 
         Returns:
@@ -170,24 +166,17 @@ class ResponseEstimator(GradientEstimator):
         """Whether observables other than the outputs are measured at the free equilibrium."""
         return False
 
-    def estimate(
-        self,
-        system: QuantumSystem,
-        x: Tensor,
-        targets: Tensor,
-        cost: Cost,
-        free: Equilibrium,
-        generator: torch.Generator | None,
-    ) -> GradientEstimate:
-        wanted = everything(system) if self.needs_free else system.output_index
-        measured = self.measurement.measure(system, free, wanted, generator)
+    def estimate(self, batch: Batch) -> GradientEstimate:
+        system, free = batch.system, batch.free
+        wanted = None if self.needs_free else system.output_index
+        measured = self.measurement.measure(free.state, batch.generator, wanted)
         outputs = system.outputs(measured.means)
-        nudge = cost.nudge(outputs, targets)
-        answers, nudged = self.answers(system, x, free, measured, nudge, generator)
-        used = self.check_gaps(system, free, *nudged)
-        gradients = system.local_gradient(answers[used], x[used]) if used.any() else zeros(system)
-        value = cost.value(outputs, targets)
-        return GradientEstimate(gradients, value, outputs, free.gap, targets, int((~used).sum()))
+        nudge = batch.cost.nudge(outputs, batch.targets)
+        responses, nudged = self.responses(batch, measured, nudge)
+        used = self.usable(free.state, *(equilibrium.state for equilibrium in nudged))
+        gradients = system.local_gradient(responses[used], batch.x[used]) if used.any() else zeros(system)
+        value = batch.cost.value(outputs, batch.targets)
+        return GradientEstimate(gradients, value, outputs, free.gap, batch.targets, int((~used).sum()))
 
 
 class QEP(ResponseEstimator):
@@ -222,24 +211,16 @@ class QEP(ResponseEstimator):
     def needs_free(self) -> bool:
         return any(shift == 0 for shift, _ in STENCILS[self.kind])
 
-    def answers(
-        self,
-        system: QuantumSystem,
-        x: Tensor,
-        free: Equilibrium,
-        measured: Measured,
-        nudge: Tensor,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, list[Equilibrium]]:
-        answer: Tensor | float = 0.0
+    def responses(self, batch: Batch, measured: Measured, nudge: Tensor) -> tuple[Tensor, list[Equilibrium]]:
+        responses: Tensor | float = 0.0
         nudged = []
         for shift, weight in STENCILS[self.kind]:
             means = measured.means
             if shift:
-                nudged.append(system.equilibrium(x, shift * self.beta * nudge, start=free))
-                means = self.measurement.measure(system, nudged[-1], everything(system), generator).means
-            answer = answer + weight / self.beta * means
-        return answer, nudged
+                nudged.append(batch.nudged(shift * self.beta * nudge))
+                means = self.measurement.measure(nudged[-1].state, batch.generator).means
+            responses = responses + weight / self.beta * means
+        return responses, nudged
 
 
 class Holomorphic(ResponseEstimator):
@@ -265,42 +246,22 @@ class Holomorphic(ResponseEstimator):
             raise ValueError(f"beta must be positive and points at least 2, got {beta} and {points}")
         self.beta, self.points = beta, points
 
-    def answers(
-        self,
-        system: QuantumSystem,
-        x: Tensor,
-        free: Equilibrium,
-        measured: Measured,
-        nudge: Tensor,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, list[Equilibrium]]:
-        answer: Tensor | float = 0.0
+    def responses(self, batch: Batch, measured: Measured, nudge: Tensor) -> tuple[Tensor, list[Equilibrium]]:
+        responses: Tensor | float = 0.0
         for m in range(self.points):
             beta = self.beta * cmath.exp(2j * cmath.pi * m / self.points)
-            answer = answer + system.continued_expectations(x, free, beta * nudge) / (self.points * beta)
-        return answer.real, []
+            means = batch.system.continued_expectations(batch.free, beta * nudge)
+            responses = responses + means / (self.points * beta)
+        return responses.real, []
 
 
 class ExactResponse(ResponseEstimator):
-    """The answer to an infinitely weak nudge: first-order perturbation theory, no beta and no error."""
+    """The response to an infinitely weak nudge: first-order perturbation theory, no beta and no error."""
 
-    def answers(
-        self,
-        system: QuantumSystem,
-        x: Tensor,
-        free: Equilibrium,
-        measured: Measured,
-        nudge: Tensor,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, list[Equilibrium]]:
-        return system.response(x, free, nudge), []
+    def responses(self, batch: Batch, measured: Measured, nudge: Tensor) -> tuple[Tensor, list[Equilibrium]]:
+        return batch.system.response(batch.free, nudge), []
 
 
 def zeros(system: QuantumSystem) -> dict[str, Tensor]:
     """No gradient, by parameter name."""
     return {name: torch.zeros_like(parameter) for name, parameter in system.named_parameters()}
-
-
-def everything(system: QuantumSystem) -> Tensor:
-    """Positions of all observables, (K,)."""
-    return torch.arange(len(system.observables), device=system.output_index.device)

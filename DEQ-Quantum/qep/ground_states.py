@@ -3,7 +3,7 @@
 Dense: the whole spectrum by `eigh`, to ten spins or so. Krylov: block Lanczos with full orthogonalisation, restarted
 from its two lowest Ritz vectors, which needs H only through products and can be started from a nearby ground state.
 Both states are sought at once because the second one says whether the first is the only one: where the gap is below
-a tolerance the response to a nudge is not defined, and whoever asks for it is told.
+a tolerance the response to a nudge is not defined (`degeneracy.py`).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qep.pauli import PauliSum
+from qep.operators import PauliSum
 
 METHODS = ("auto", "dense", "krylov")
 DENSE_LIMIT, AUTO_DENSE = 12, 6  # spins: beyond the first eigh has no memory, beyond the second Krylov is faster
@@ -88,6 +88,11 @@ class GroundStates:
     def psi(self) -> Tensor:
         """The ground states, (B, D)."""
         return self.vectors[:, 0]
+
+    def __getitem__(self, chosen: Tensor) -> "GroundStates":
+        """Those of some samples, by a mask (B,) or positions (B',)."""
+        spectrum = None if self.spectrum is None else (self.spectrum[0][chosen], self.spectrum[1][chosen])
+        return GroundStates(self.energy[chosen], self.gap[chosen], self.vectors[chosen], spectrum)
 
 
 def dense_ground_states(hamiltonian: PauliSum) -> GroundStates:

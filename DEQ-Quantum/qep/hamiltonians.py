@@ -12,10 +12,11 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from qep.ground_states import Diagonalisation, GroundStateError, GroundStates
-from qep.measurement import measurement_bases, sample_strings
-from qep.pauli import PauliStrings, place, z_string
+from circuits.paulis import place, z_string
+from qep.ground_states import Diagonalisation, GroundStateError
+from qep.operators import PauliStrings
 from qep.response import first_order_response
+from qep.state_vectors import StateVectors
 from qep.system import Equilibrium, QuantumSystem
 
 GRAPHS = ("all", "layered", "chain")
@@ -65,9 +66,7 @@ class SpinSystem(QuantumSystem):
         self.pauli = PauliStrings(self.observables, device)
         self.n_spins = self.pauli.n_spins
         self.output_index = torch.tensor([self.observables.index(o) for o in outputs], device=device)
-        self.bases = {
-            basis: torch.tensor(which, device=device) for basis, which in measurement_bases(self.observables).items()
-        }
+        self.bases = self.pauli.bases
         self.diagonalisation = diagonalisation
         self.gap_tol = diagonalisation.gap_tol
 
@@ -84,15 +83,15 @@ class SpinSystem(QuantumSystem):
     @torch.no_grad()
     def equilibrium(self, x: Tensor, nudge: Tensor | None = None, start: Equilibrium | None = None) -> Equilibrium:
         hamiltonian = self.pauli.bind(self.all_coefficients(x, nudge))
-        ground = self.diagonalisation.solve(hamiltonian, None if start is None else start.state.vectors)
-        return Equilibrium(self.pauli.expectations(ground.psi), ground.energy, ground.gap, ground)
+        ground = self.diagonalisation.solve(hamiltonian, None if start is None else start.state.ground.vectors)
+        return Equilibrium(x, StateVectors(self.pauli, ground, self.gap_tol))
 
     @torch.no_grad()
-    def response(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
-        ground: GroundStates = free.state
-        only_nudge = nudge.new_zeros(len(x), len(self.observables)).index_add(1, self.output_index, nudge)
+    def response(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        ground = free.state.ground
+        only_nudge = nudge.new_zeros(len(nudge), len(self.observables)).index_add(1, self.output_index, nudge)
         nudged_psi = self.pauli.bind(only_nudge).apply(ground.psi.unsqueeze(1)).squeeze(1)
-        change = first_order_response(self.pauli.bind(self.all_coefficients(x)), ground, nudged_psi)
+        change = first_order_response(self.pauli.bind(self.all_coefficients(free.x)), ground, nudged_psi)
         return 2 * self.pauli.sandwich(change, ground.psi).real
 
     def differentiable_expectations(self, x: Tensor) -> Tensor:
@@ -100,25 +99,20 @@ class SpinSystem(QuantumSystem):
         return self.pauli.expectations(states[:, :, 0])
 
     @torch.no_grad()
-    def continued_expectations(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
-        right = self._continued_state(x, free, nudge)
+    def continued_expectations(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        right = self._continued_state(free, nudge)
         # H + beta C is Hermitian but for beta: its left eigenvector is the right one at the conjugate nudge
-        left = self._continued_state(x, free, nudge.conj())
+        left = self._continued_state(free, nudge.conj())
         norm = (left.conj() * right).sum(-1, keepdim=True)
         return self.pauli.sandwich(left, right) / norm
 
-    def _continued_state(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
+    def _continued_state(self, free: Equilibrium, nudge: Tensor) -> Tensor:
         """The eigenvector of the non-Hermitian H + sum_o nudge_o O_o that lies next to the free state, (B, D)."""
-        _, states = torch.linalg.eig(self.pauli.bind(self.all_coefficients(x, nudge)).dense())
+        _, states = torch.linalg.eig(self.pauli.bind(self.all_coefficients(free.x, nudge)).dense())
         overlaps = (states.mH @ free.state.psi.to(states.dtype).unsqueeze(-1)).squeeze(-1).abs()
         if (overlaps.amax(-1) ** 2 < 0.5).any():
             raise GroundStateError("the complex nudge is too strong to follow the ground state; lower --beta")
         return states.gather(2, overlaps.argmax(-1).view(-1, 1, 1).expand(-1, states.shape[1], 1)).squeeze(-1)
-
-    @torch.no_grad()
-    def sample(self, equilibrium: Equilibrium, basis: str, shots: int, generator: torch.Generator) -> tuple:
-        strings = [self.observables[k] for k in self.bases[basis].tolist()]
-        return sample_strings(equilibrium.state.psi, basis, strings, shots, generator)
 
 
 class TransverseFieldIsing(SpinSystem):

@@ -7,28 +7,20 @@ Both see the cost as a function of the parameters and nothing else. They are for
 import torch
 from torch import Tensor
 
-from qep.costs import Cost
-from qep.estimators import GradientEstimate, GradientEstimator, zeros
-from qep.system import Equilibrium, QuantumSystem
+from qep.estimators import Batch, GradientEstimate, GradientEstimator, zeros
 
 
 class AutogradEigh(GradientEstimator):
     """Backpropagation through the dense diagonalisation."""
 
-    def estimate(
-        self,
-        system: QuantumSystem,
-        x: Tensor,
-        targets: Tensor,
-        cost: Cost,
-        free: Equilibrium,
-        generator: torch.Generator | None,
-    ) -> GradientEstimate:
+    def estimate(self, batch: Batch) -> GradientEstimate:
+        system, targets = batch.system, batch.targets
         parameters = dict(system.named_parameters())
-        outputs = system.outputs(system.differentiable_expectations(x))
-        value = cost.value(outputs, targets)
+        outputs = system.outputs(system.differentiable_expectations(batch.x))
+        value = batch.cost.value(outputs, targets)
         found = torch.autograd.grad(value.mean(), list(parameters.values()), allow_unused=True, materialize_grads=True)
-        return GradientEstimate(dict(zip(parameters, found)), value.detach(), outputs.detach(), free.gap, targets)
+        gradients = dict(zip(parameters, found))
+        return GradientEstimate(gradients, value.detach(), outputs.detach(), batch.free.gap, targets)
 
 
 class FiniteDifferences(GradientEstimator):
@@ -46,17 +38,11 @@ class FiniteDifferences(GradientEstimator):
         self.step = step
 
     @torch.no_grad()
-    def estimate(
-        self,
-        system: QuantumSystem,
-        x: Tensor,
-        targets: Tensor,
-        cost: Cost,
-        free: Equilibrium,
-        generator: torch.Generator | None,
-    ) -> GradientEstimate:
+    def estimate(self, batch: Batch) -> GradientEstimate:
+        system, cost, targets = batch.system, batch.cost, batch.targets
+
         def mean_cost() -> Tensor:
-            return cost.value(system.outputs(system.equilibrium(x).expectations), targets).mean()
+            return cost.value(system.outputs(system.equilibrium(batch.x).expectations), targets).mean()
 
         gradients = zeros(system)
         for name, parameter in system.named_parameters():
@@ -68,5 +54,5 @@ class FiniteDifferences(GradientEstimator):
                 values[i] = before - self.step
                 gradient[i] = (above - mean_cost()) / (2 * self.step)
                 values[i] = before
-        outputs = system.outputs(free.expectations)
-        return GradientEstimate(gradients, cost.value(outputs, targets), outputs, free.gap, targets)
+        outputs = system.outputs(batch.free.expectations)
+        return GradientEstimate(gradients, cost.value(outputs, targets), outputs, batch.free.gap, targets)

@@ -8,24 +8,15 @@ eigenvalue of Omega. Masses are constants: no mean depends on them. Source: Scel
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from qep.gaussian import Gaussian, PositionObservables
 from qep.ground_states import GroundStateError
 from qep.system import Equilibrium, QuantumSystem
 
 SOFTEST = 1e-3  # smallest stiffness kappa that an update may leave, so that a ground state exists
-POSITION = "position"  # the only preparation: positions commute
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Positions of B ground states: mean (B, n) and covariance (B, n, n)."""
-
-    mean: Tensor
-    covariance: Tensor
 
 
 class OscillatorNetwork(QuantumSystem):
@@ -59,23 +50,14 @@ class OscillatorNetwork(QuantumSystem):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        self.n, self.edges, self.gap_tol = n, list(edges), gap_tol
-        self.observables = [
-            *(f"r{j}" for j in range(n)),
-            *(f"r{j}^2" for j in range(n)),
-            *(f"(r{j}-r{k})^2" for j, k in self.edges),
-        ]
-        self.parts = (n, n, len(self.edges))
+        self.n, self.gap_tol = n, gap_tol
+        self.positions = PositionObservables(n, edges, device)
+        self.observables, self.bases = self.positions.names, self.positions.bases
         self.output_nodes = torch.tensor(list(output_nodes), device=device)
         self.output_index = torch.cat([self.output_nodes, n + self.output_nodes])
-        self.bases = {POSITION: torch.arange(len(self.observables), device=device)}
         masses = torch.ones(n, dtype=torch.float64) if masses is None else masses.double()
         self.inverse_root_mass = masses.to(device).rsqrt()
         self.input_nodes = torch.tensor(list(input_nodes), dtype=torch.int64, device=device)
-        # rows r_j - r_k of every edge
-        self.differences = torch.zeros(len(self.edges), n, dtype=torch.float64, device=device)
-        for row, (j, k) in zip(self.differences, self.edges):
-            row[j], row[k] = 1.0, -1.0
 
         def parameter(values: Tensor) -> nn.Parameter:
             return nn.Parameter(values.to(device))
@@ -86,12 +68,13 @@ class OscillatorNetwork(QuantumSystem):
         def normal(*size: int) -> Tensor:
             return torch.randn(*size, dtype=torch.float64, generator=generator)
 
-        self.stiffness, self.spring = parameter(uniform(n)), parameter(uniform(len(self.edges)))
+        self.stiffness, self.spring = parameter(uniform(n)), parameter(uniform(len(edges)))
         self.bias, self.input_weights = parameter(normal(n)), parameter(normal(len(input_nodes), n_inputs))
 
     def _matrix(self) -> Tensor:
         """A = diag(kappa) + Laplacian of K, (n, n)."""
-        return torch.diag(self.stiffness) + self.differences.mT @ (self.spring.unsqueeze(-1) * self.differences)
+        rows = self.positions.differences
+        return torch.diag(self.stiffness) + rows.mT @ (self.spring.unsqueeze(-1) * rows)
 
     def _problem(self, x: Tensor, nudge: Tensor | None) -> tuple[Tensor, Tensor]:
         """A and b of every sample, nudge included: (B, n, n), (B, n)."""
@@ -107,13 +90,6 @@ class OscillatorNetwork(QuantumSystem):
         """M^-1/2 . M^-1/2."""
         return self.inverse_root_mass.unsqueeze(-1) * matrix * self.inverse_root_mass
 
-    def _moments(self, mean: Tensor, covariance: Tensor) -> Tensor:
-        """Expectation values of all observables: (B, n), (B, n, n) -> (B, K)."""
-        second = covariance + mean.unsqueeze(-1) * mean.unsqueeze(-2)
-        squares = second.diagonal(dim1=-2, dim2=-1)
-        rows = self.differences.to(second.dtype)
-        return torch.cat([mean, squares, ((rows @ second) * rows).sum(-1)], -1)
-
     def _expectations(self, matrix: Tensor, force: Tensor) -> Tensor:
         """<O_k>, (B, K), for a real or complex symmetric A; differentiable."""
         mean = torch.linalg.solve(matrix.to(force.dtype), force)
@@ -123,7 +99,7 @@ class OscillatorNetwork(QuantumSystem):
         else:
             squares, modes = torch.linalg.eigh(self._scaled(matrix))
             inverse_root = (modes * squares.rsqrt().unsqueeze(-2)) @ modes.mT
-        return self._moments(mean, 0.5 * self._scaled(inverse_root))
+        return self.positions.expectations(mean, 0.5 * self._scaled(inverse_root))
 
     @torch.no_grad()
     def equilibrium(self, x: Tensor, nudge: Tensor | None = None, start: Equilibrium | None = None) -> Equilibrium:
@@ -138,21 +114,12 @@ class OscillatorNetwork(QuantumSystem):
         mean = torch.linalg.solve(matrix, force)
         covariance = 0.5 * self._scaled((modes / frequencies.unsqueeze(-2)) @ modes.mT)
         energy = 0.5 * frequencies.sum(-1) - 0.5 * (force * mean).sum(-1)
-        return Equilibrium(self._moments(mean, covariance), energy, frequencies[:, 0], Gaussian(mean, covariance))
+        return Equilibrium(x, Gaussian(self.positions, mean, covariance, energy, frequencies[:, 0], self.gap_tol))
 
     @torch.no_grad()
-    def sample(self, equilibrium: Equilibrium, basis: str, shots: int, generator: torch.Generator) -> tuple:
-        mean, covariance = equilibrium.state.mean, equilibrium.state.covariance
-        root = torch.linalg.cholesky(covariance)
-        normal = torch.randn(len(mean), shots, self.n, dtype=mean.dtype, device=mean.device, generator=generator)
-        r = mean.unsqueeze(1) + normal @ root.mT
-        readings = torch.cat([r, r.square(), (r @ self.differences.mT).square()], -1)
-        return readings.mean(1), readings.var(1)
-
-    @torch.no_grad()
-    def response(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
-        matrix, force = self._problem(x, None)
-        shifted, pushed = self._problem(x, nudge)
+    def response(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        matrix, force = self._problem(free.x, None)
+        shifted, pushed = self._problem(free.x, nudge)
         change, push = shifted - matrix, pushed - force  # dA/dbeta, db/dbeta
         mean = free.state.mean
         d_mean = torch.linalg.solve(matrix, push - (change @ mean.unsqueeze(-1)).squeeze(-1))
@@ -165,16 +132,15 @@ class OscillatorNetwork(QuantumSystem):
         d_covariance = 0.5 * self._scaled(modes @ d_inverse @ modes.mT)
         crossed = d_mean.unsqueeze(-1) * mean.unsqueeze(-2)
         # moments are linear in the second moment; the mean's part goes through d_covariance, its own square is zero
-        return self._moments(torch.zeros_like(mean), d_covariance + crossed + crossed.mT) + nn.functional.pad(
-            d_mean, (0, sum(self.parts[1:]))
-        )
+        moments = self.positions.expectations(torch.zeros_like(mean), d_covariance + crossed + crossed.mT)
+        return moments + nn.functional.pad(d_mean, (0, sum(self.positions.parts[1:])))
 
     def differentiable_expectations(self, x: Tensor) -> Tensor:
         return self._expectations(*self._problem(x, None))
 
     @torch.no_grad()
-    def continued_expectations(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
-        return self._expectations(*self._problem(x, nudge))
+    def continued_expectations(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        return self._expectations(*self._problem(free.x, nudge))
 
     def local_observables(self) -> dict[str, list[str]]:
         positions, squares = self.observables[: self.n], self.observables[self.n : 2 * self.n]
@@ -186,7 +152,7 @@ class OscillatorNetwork(QuantumSystem):
         }
 
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
-        positions, squares, differences = derivatives.split(self.parts, 1)
+        positions, squares, differences = derivatives.split(self.positions.parts, 1)
         return {
             "stiffness": 0.5 * squares.mean(0),
             "spring": 0.5 * differences.mean(0),

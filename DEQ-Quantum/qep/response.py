@@ -1,4 +1,4 @@
-"""How a ground state answers to a weak nudge, exactly to first order.
+"""The response of a ground state to a weak nudge, exactly to first order.
 
 With H^beta = H + beta C the ground state moves by beta times
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qep.ground_states import GroundStateError, GroundStates
-from qep.pauli import PauliSum
+from qep.operators import PauliSum
 
 CG_TOLERANCE = 1e-9
 CG_STEPS = 2000

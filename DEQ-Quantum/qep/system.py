@@ -9,24 +9,41 @@ values. Costs and nudges are made of some of the observables, the outputs.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
+
+from qep.states import State
 
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """The ground states of a batch of B systems.
+    """Where a batch of B systems settled.
 
     Attributes:
-        expectations: <O_k> of every observable, (B, K).
-        energy, gap: of the ground state, and to the next one, (B,).
-        state: what the system itself needs of it (wave functions, or a mean and a covariance).
+        x: the inputs, (B, n_inputs).
+        state: the ground states; what can be asked of them.
     """
 
-    expectations: Tensor
-    energy: Tensor
-    gap: Tensor
-    state: object
+    x: Tensor
+    state: State
+
+    @property
+    def expectations(self) -> Tensor:
+        """<O_k> of every observable, (B, K)."""
+        return self.state.expectations
+
+    @property
+    def energy(self) -> Tensor:
+        """Of the ground state, (B,)."""
+        return self.state.energy
+
+    @property
+    def gap(self) -> Tensor:
+        """To the next state, (B,)."""
+        return self.state.gap
+
+    def __getitem__(self, chosen: Tensor) -> "Equilibrium":
+        """The equilibria of some samples, by a mask (B,) or positions (B',), without solving them again."""
+        return Equilibrium(self.x[chosen], self.state[chosen])
 
 
 class QuantumSystem(nn.Module, ABC):
@@ -35,7 +52,8 @@ class QuantumSystem(nn.Module, ABC):
     Attributes:
         observables: names of the K observables.
         output_index: which of them are the outputs, (n_outputs,).
-        bases: observables that one preparation can measure together, by the preparation's name: positions (K_p,).
+        bases: measurement settings: positions of the observables that are measured together, (K_p,), by the setting's
+            name.
         gap_tol: lowest gap at which a ground state counts as the only one.
     """
 
@@ -46,7 +64,7 @@ class QuantumSystem(nn.Module, ABC):
 
     @abstractmethod
     def equilibrium(self, x: Tensor, nudge: Tensor | None = None, start: Equilibrium | None = None) -> Equilibrium:
-        """The ground states of H(theta, x) + sum_o nudge_o O_o, without autograd.
+        """Solve for the ground states of H(theta, x) + sum_o nudge_o O_o, without autograd.
 
         Args:
             x: inputs, (B, n_inputs), float64.
@@ -58,21 +76,12 @@ class QuantumSystem(nn.Module, ABC):
         """
 
     @abstractmethod
-    def sample(self, equilibrium: Equilibrium, basis: str, shots: int, generator: torch.Generator) -> tuple:
-        """Measure the observables of one preparation, each sample `shots` times.
-
-        Returns:
-            Means over the shots and unbiased variances of a single shot, (B, K_p) each, in the order of
-            `bases[basis]`.
-        """
-
-    @abstractmethod
     def local_observables(self) -> dict[str, list[str]]:
         """The observable that each parameter is trained from: by parameter name, one per row of the parameter."""
 
     @abstractmethod
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
-        """The gradient of the mean cost: each parameter from its own observable's answer to the nudge.
+        """The gradient of the mean cost: each parameter from its own observable's response to the nudge.
 
         Args:
             derivatives: d<O_k>/dbeta, (B, K).
@@ -83,15 +92,15 @@ class QuantumSystem(nn.Module, ABC):
         """
 
     @abstractmethod
-    def response(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
-        """d<O_k>/dbeta at beta = 0 for the nudge beta * sum_o nudge_o O_o, exactly: (B, K)."""
+    def response(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        """d<O_k>/dbeta at beta = 0 for the nudge beta * sum_o nudge_o O_o (B, n_outputs), exactly: (B, K)."""
 
     @abstractmethod
     def differentiable_expectations(self, x: Tensor) -> Tensor:
         """<O_k> of the free ground state, (B, K), with autograd through its diagonalisation: an oracle for tests."""
 
     @abstractmethod
-    def continued_expectations(self, x: Tensor, free: Equilibrium, nudge: Tensor) -> Tensor:
+    def continued_expectations(self, free: Equilibrium, nudge: Tensor) -> Tensor:
         """<O_k> at a complex nudge (B, n_outputs), by analytic continuation from the free equilibrium: (B, K)."""
 
     def constrain(self) -> None:

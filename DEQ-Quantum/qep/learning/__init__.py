@@ -1,1 +1,1 @@
-"""Training a quantum system at its ground state: tasks, the loop, and what its answers are worth."""
+"""Training a quantum system at its ground state: tasks, the loop, and evaluation."""

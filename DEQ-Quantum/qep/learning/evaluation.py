@@ -1,4 +1,4 @@
-"""What a system's answers are worth: cost, accuracy and gaps over samples, and what classical models reach."""
+"""Cost, accuracy and gaps of a system over samples, and what classical models reach on the same data."""
 
 from dataclasses import dataclass
 
@@ -22,17 +22,18 @@ class Evaluation:
 
 
 def evaluate(task: Task, samples: Samples) -> Evaluation:
-    """Answer every sample with exact expectation values.
+    """Outputs of every sample as exact expectation values, and metrics over them.
 
     Returns:
-        Metrics "cost"; "acc" where answers are right or wrong; "gap", its mean, and "gap_min"; "degenerate", the
-        share of samples whose ground state is not the only one, so that their answer means little.
+        Metrics "cost"; "acc" where outputs are right or wrong; "gap", its mean, and "gap_min"; "degenerate", the
+        share of samples whose ground state is not the only one, so that their outputs mean little.
     """
-    outputs, gaps = [], []
+    outputs, gaps, usable = [], [], []
     for x in samples.inputs.split(BATCH):
         found = task.system.equilibrium(x)
         outputs.append(task.system.outputs(found.expectations))
         gaps.append(found.gap)
+        usable.append(found.state.usable)
     output, gap = torch.cat(outputs), torch.cat(gaps)
     metrics = {"cost": task.cost.value(output, samples.targets).mean().item()}
     if task.correct is not None:
@@ -40,7 +41,7 @@ def evaluate(task: Task, samples: Samples) -> Evaluation:
     metrics |= {
         "gap": gap.mean().item(),
         "gap_min": gap.min().item(),
-        "degenerate": (gap < task.system.gap_tol).double().mean().item(),
+        "degenerate": (~torch.cat(usable)).double().mean().item(),
     }
     return Evaluation(metrics, output)
 

@@ -1,7 +1,7 @@
-"""What a system can be asked to learn: its data, its cost, the system itself, and when an answer counts as right.
+"""What a system can be asked to learn: its data, its cost, the system itself, and when outputs count as right.
 
 XOR and a random teacher on small Ising models; digits and MNIST with pooled features as fields on all spins, one
-output spin per class; linear regression on a network of oscillators, whose best answer has a closed form.
+output spin per class; linear regression on a network of oscillators, whose best solution has a closed form.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class Task:
         system: with its initial parameters.
         cost: of its outputs.
         train, val, test: samples.
-        correct: whether outputs (B, n_outputs) are right for targets, (B,); None where no answer is right or wrong.
+        correct: whether outputs (B, n_outputs) are right for targets, (B,); None where there is no right or wrong.
         classes: names of the classes; empty where there are none.
     """
 
@@ -112,7 +112,7 @@ def _teacher(s: QEPSettings, device: torch.device | str) -> Task:
 
 
 def _images(s: QEPSettings, device: torch.device | str) -> Task:
-    """Pooled features drive all spins through trainable weights; the largest output is the answer."""
+    """Pooled features drive all spins through trainable weights; the largest output names the class."""
     splits = load_features(s.task, s.num_classes, s.side, s.seed, s.data_dir, device)
     labelled = s.cost_kind == "cross_entropy"
 

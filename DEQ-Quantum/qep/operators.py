@@ -1,28 +1,22 @@
-"""Pauli strings as bit masks, and weighted sums of them acting on batches of state vectors.
+"""Pauli strings as operators: weighted sums of them acting on batches of state vectors.
 
-A string such as "ZIXY" names one matrix per spin, spin 0 first. With x the bits where it flips a spin (X or Y) and
-z the bits where it signs one (Z or Y), it maps a basis state |s> to i^#Y (-1)^|s & z| |s ^ x>. So no matrix is ever
-built: strings of I and Z are signs, summed into one diagonal; strings within four neighbouring spins are summed into
-one 16x16 matrix; only what is left over permutes the state. Spin 0 is the highest bit of s, as in a Kronecker product.
+With x the bits of the spins that a string flips (X or Y) and z of those that it signs (Z or Y), it maps a basis state
+|s> to i^#Y (-1)^|s & z| |s ^ x>. So no matrix of the whole space is built: strings of I and Z are signs, summed into
+one diagonal; strings within four neighbouring spins are summed into one 16x16 matrix; only what is left over permutes
+the state. Spin 0 is the highest bit of s, as in a Kronecker product. The strings themselves, as text, are
+`circuits/paulis.py`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from circuits.paulis import check_strings, mask, measurement_settings
+
 BLOCK = 4  # spins whose strings are summed into one small matrix
-
-
-def z_string(n_spins: int, *spins: int) -> str:
-    """The string with a Z on each of the given spins."""
-    return place(n_spins, dict.fromkeys(spins, "Z"))
-
-
-def place(n_spins: int, letters: dict[int, str]) -> str:
-    """The string with these letters on these spins, identity elsewhere."""
-    return "".join(letters.get(spin, "I") for spin in range(n_spins))
 
 
 @dataclass(frozen=True)
@@ -30,12 +24,12 @@ class _Group:
     """Strings that flip the same spins: (P_k psi)[t] = phases[k, t] psi[index[t]].
 
     Attributes:
-        which: positions in the list of strings, (K_g,).
+        members: positions in the list of strings, (K_g,).
         index: t ^ x, (D,).
         phases: i^#Y (-1)^|(t ^ x) & z|, (K_g, D).
     """
 
-    which: Tensor
+    members: Tensor
     index: Tensor
     phases: Tensor
 
@@ -45,12 +39,12 @@ class _Block:
     """Flipping strings within neighbouring spins: a state seen as (left, size, right) is multiplied in the middle.
 
     Attributes:
-        which: positions in the list of strings, (K_b,).
+        members: positions in the list of strings, (K_b,).
         matrices: of the strings on the block alone, (K_b, size, size).
         left, right: dimensions of the spins before and after the block.
     """
 
-    which: Tensor
+    members: Tensor
     matrices: Tensor
     left: int
     right: int
@@ -68,21 +62,21 @@ class PauliStrings:
         dtype: float64, or complex128 if a string has an odd number of Y.
 
     Raises:
-        ValueError: no strings, other letters, different lengths, or one string twice.
+        ValueError: see `circuits.paulis.check_strings`.
     """
 
     def __init__(self, strings: Sequence[str], device: torch.device | str = "cpu"):
-        _check(strings)
+        check_strings(strings)
         self.strings = tuple(strings)
         self.n_spins = len(strings[0])
         self.dim = 2**self.n_spins
         self.device = torch.device(device)
         self.dtype = torch.complex128 if any(s.count("Y") % 2 for s in strings) else torch.float64
-        flips = [_mask(s, "XY") for s in strings]
+        flips = [mask(s, "XY") for s in strings]
         groups = {x: [k for k, flip in enumerate(flips) if flip == x] for x in dict.fromkeys(flips)}
         diagonal = groups.pop(0, [])
         self._diagonal = self._group(0, diagonal)
-        self._groups = [self._group(x, which) for x, which in groups.items()]
+        self._groups = [self._group(x, members) for x, members in groups.items()]
         blocks = [range(start, min(start + BLOCK, self.n_spins)) for start in range(0, self.n_spins, BLOCK)]
         inside: dict[range, list[int]] = {block: [] for block in blocks}
         loose: dict[int, list[int]] = {}
@@ -93,29 +87,35 @@ class PauliStrings:
                 inside[home].append(k)
             elif flips[k]:
                 loose.setdefault(flips[k], []).append(k)
-        self._blocks = [self._block(block, which) for block, which in inside.items() if which]
-        self._loose = [self._group(x, which) for x, which in loose.items()]
+        self._blocks = [self._block(block, members) for block, members in inside.items() if members]
+        self._loose = [self._group(x, members) for x, members in loose.items()]
 
     def __len__(self) -> int:
         return len(self.strings)
 
-    def _group(self, x: int, which: list[int]) -> _Group:
-        index = torch.arange(self.dim, device=self.device) ^ x
-        phases = torch.empty(len(which), self.dim, dtype=self.dtype, device=self.device)
-        for row, k in zip(phases, which):
-            row.copy_(_phases(self.strings[k], index, self.dtype))
-        return _Group(torch.tensor(which, dtype=torch.int64, device=self.device), index, phases)
+    @cached_property
+    def bases(self) -> dict[str, Tensor]:
+        """Measurement settings: positions of the strings that are measured together, by the letters of their basis."""
+        settings = measurement_settings(self.strings)
+        return {basis: torch.tensor(members, device=self.device) for basis, members in settings.items()}
 
-    def _block(self, spins: range, which: list[int]) -> _Block:
+    def _group(self, x: int, members: list[int]) -> _Group:
+        index = torch.arange(self.dim, device=self.device) ^ x
+        phases = torch.empty(len(members), self.dim, dtype=self.dtype, device=self.device)
+        for row, k in zip(phases, members):
+            row.copy_(_phases(self.strings[k], index, self.dtype))
+        return _Group(torch.tensor(members, dtype=torch.int64, device=self.device), index, phases)
+
+    def _block(self, spins: range, members: list[int]) -> _Block:
         size = 2 ** len(spins)
         rows = torch.arange(size, device=self.device)
-        matrices = torch.zeros(len(which), size, size, dtype=self.dtype, device=self.device)
-        for matrix, k in zip(matrices, which):
+        matrices = torch.zeros(len(members), size, size, dtype=self.dtype, device=self.device)
+        for matrix, k in zip(matrices, members):
             string = self.strings[k][spins.start : spins.stop]
-            columns = rows ^ _mask(string, "XY")
+            columns = rows ^ mask(string, "XY")
             matrix[rows, columns] = _phases(string, columns, self.dtype)
         left, right = 2**spins.start, 2 ** (self.n_spins - spins.stop)
-        return _Block(torch.tensor(which, device=self.device), matrices, left, right)
+        return _Block(torch.tensor(members, device=self.device), matrices, left, right)
 
     def bind(self, coefficients: Tensor) -> "PauliSum":
         """The operators sum_k c_k P_k of a batch.
@@ -123,22 +123,22 @@ class PauliStrings:
         Args:
             coefficients: (B, K), real, or complex for the analytic continuation; autograd goes through.
         """
-        diagonal = _product(coefficients[:, self._diagonal.which], self._diagonal.phases)
+        diagonal = _product(coefficients[:, self._diagonal.members], self._diagonal.phases)
         blocks = []
         for block in self._blocks:
-            own = coefficients[:, block.which]
+            own = coefficients[:, block.members]
             # one matrix serves all samples where they agree, as transverse fields do
             own = own[:1] if bool((own == own[:1]).all()) else own
             matrix = _product(own, block.matrices.flatten(1)).unflatten(1, block.matrices.shape[1:])
             blocks.append((matrix, block))
-        loose = [(_product(coefficients[:, group.which], group.phases), group.index) for group in self._loose]
+        loose = [(_product(coefficients[:, group.members], group.phases), group.index) for group in self._loose]
         return PauliSum(diagonal, blocks, loose)
 
     def sandwich(self, phi: Tensor, psi: Tensor) -> Tensor:
         """<phi| P_k |psi> for every string: (B, D), (B, D) -> (B, K)."""
         values = psi.new_empty(len(psi), len(self), dtype=_common(phi, psi, self._diagonal.phases))
         for group in (self._diagonal, *self._groups):
-            values[:, group.which] = _product(phi.conj() * psi[:, group.index], group.phases.mT)
+            values[:, group.members] = _product(phi.conj() * psi[:, group.index], group.phases.mT)
         return values
 
     def expectations(self, psi: Tensor) -> Tensor:
@@ -183,21 +183,6 @@ class PauliSum:
         return self.apply(eye.expand(n_samples, dim, dim)).mT
 
 
-def _check(strings: Sequence[str]) -> None:
-    if not strings or not strings[0]:
-        raise ValueError("a sum of Pauli strings needs at least one string of at least one spin")
-    for string in strings:
-        if set(string) - set("IXYZ") or len(string) != len(strings[0]):
-            raise ValueError(f"{string!r} is not a Pauli string of {len(strings[0])} letters I, X, Y, Z")
-    if len(set(strings)) < len(strings):
-        raise ValueError("a Pauli string occurs twice: add its coefficients")
-
-
-def _mask(string: str, letters: str) -> int:
-    """Bits of the spins with one of these letters, spin 0 the highest."""
-    return sum(1 << (len(string) - 1 - spin) for spin, letter in enumerate(string) if letter in letters)
-
-
 def parity(bits: Tensor) -> Tensor:
     """Number of set bits modulo 2, elementwise, for integers below 2^32."""
     for shift in (16, 8, 4, 2, 1):
@@ -208,7 +193,7 @@ def parity(bits: Tensor) -> Tensor:
 def _phases(string: str, states: Tensor, dtype: torch.dtype) -> Tensor:
     """i^#Y (-1)^|s & z| for basis states s: (D,) -> (D,)."""
     power = 1j ** string.count("Y")
-    return (power if dtype.is_complex else power.real) * (1 - 2 * parity(states & _mask(string, "ZY"))).to(dtype)
+    return (power if dtype.is_complex else power.real) * (1 - 2 * parity(states & mask(string, "ZY"))).to(dtype)
 
 
 def _common(*tensors: Tensor) -> torch.dtype:
