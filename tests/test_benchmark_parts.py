@@ -209,7 +209,7 @@ def test_wrong_flags_end_in_one_line(flags, message, capsys):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_where_there_is_none_ends_in_one_line(capsys):
     with pytest.raises(SystemExit) as ended:
-        benchmark.main(parse_command_line(["step", "--device", "cuda"]))
+        benchmark.main(["step", "--device", "cuda"])
     error = capsys.readouterr().err
     assert ended.value.code == 1 and "no CUDA device" in error and error.count("\n") == 1
 

@@ -13,8 +13,9 @@ import pytest
 
 import reproduce
 from conftest import REPOSITORY, SCRIPTS, user_environment
-from reproduction import sweep
-from reproduction.rows import KINDS, MODELS, TABLE_5, TABLES
+from reproduction import report, sweep
+from reproduction.names import MODELS
+from reproduction.rows import KINDS, TABLE_5, TABLES
 from reproduction.sweep import (
     DATA,
     STOPPED_EARLY,
@@ -161,7 +162,7 @@ def test_report_finds_the_searches_of_every_length(two_lengths, tmp_path, monkey
     reproduce.main(["table5", *two_lengths, "--report"])
     assert lengths(tmp_path) == everything
     (tmp_path / "results" / "table5" / "trials.json").unlink()
-    monkeypatch.setattr(reproduce, "draw", lambda options: None)
+    monkeypatch.setattr(report, "draw_figures", lambda options: None)
     reproduce.main(["report", *two_lengths])
     assert lengths(tmp_path) == everything
 
@@ -170,10 +171,9 @@ KEPT = REPOSITORY / "results" / "paper" / "table5" / "trials.json"
 
 
 @pytest.mark.skipif(not KEPT.exists(), reason="no search is committed")
-def test_committed_search_is_the_readmes():
+def test_committed_table_is_that_of_the_committed_trials():
     text = sweep.markdown(json.loads(KEPT.read_text()))
     assert KEPT.with_name("table.md").read_text() == text + "\n"
-    assert f"<!-- reproduce.py table5 -->\n\n{text}\n\n<!-- end -->" in (REPOSITORY / "README.md").read_text()
 
 
 # the command
