@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (SettingsError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
-        print("\nstopped; what is done is kept, the same command goes on")
+        print("\nstopped; what is done is kept, the same command resumes")
         raise SystemExit(128 + signal.SIGINT) from None
 
 

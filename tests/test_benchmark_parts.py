@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import benchmark
-from benchmarks import equality, report, scaling, step, timing
+from benchmarks import equality, one_f, report, scaling, step, timing
 from benchmarks.command_line import parse_command_line
 from benchmarks.memory import peak_bytes
 from benchmarks.step import VARIANTS, Problem, Step, Variant
@@ -228,6 +228,17 @@ def test_every_flag_has_its_default_in_the_help(command, capsys):
         assert name == "command" or f"--{name}" in shown
         if isinstance(value, int):
             assert f"(default: {value})" in shown
+
+
+def test_the_same_work_is_compared_from_slow_to_fast():
+    assert one_f.pairs({"torchquantum": None, "compiled": None, "pennylane": None}) == {
+        ("pennylane, f forward", "torchquantum, f forward"),
+        ("pennylane, f forward+backward", "torchquantum, f forward+backward"),
+        *((f"{slow}, f forward", f"compiled, f forward{bound}") for slow in ("pennylane", "torchquantum")
+          for bound in ("", ", once bound")),
+        *((f"{slow}, f forward+backward", "compiled, f forward+backward") for slow in ("pennylane", "torchquantum")),
+    }  # fmt: skip
+    assert one_f.pairs({"compiled": None}) == set()
 
 
 def test_tables_line_up():

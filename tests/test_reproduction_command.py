@@ -103,7 +103,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, tiny_data, schedule
     wait_for((folder / "checkpoint_last.pt").exists)
     process.send_signal(signal.SIGINT)
     text = finish(process, 130)
-    assert "the same command goes on" in text and not processes_of(tmp_path)
+    assert "the same command resumes" in text and not processes_of(tmp_path)
     assert not list((tmp_path / "runs").glob(".stop-*"))
     assert "1 of 1 runs finished" in finish(start(tmp_path, tiny_data, "--epochs", 200, **scheduler))
     assert "continuing after step" in (folder / "log.txt").read_text()

@@ -120,7 +120,8 @@ def test_switches_are_those_of_the_command_line():
 
 @pytest.mark.parametrize("text, status", [("--help", 0), ("table2 --help", 0), ("theory --help", 0), ("table9", 2),
                                           ("table2 --rows no", 2), ("theory --runs", 2), ("table2 --epochs 0", 2),
-                                          ("table2 --report --rows implicit", 2), ("table --help", 0), ("run --help", 0),
+                                          ("table2 --report --rows implicit", 2), ("table --help", 0),
+                                          ("run --help", 0), ("qep time", 2),
                                           ("circuit --help", 0), ("qep error --help", 0), ("qep table", 2)])  # fmt: skip
 def test_help_and_wrong_flags_do_not_wait_for_torch(text, status):
     look = (

@@ -58,4 +58,5 @@ def test_the_command_prints_the_table_of_files(capsys):
     files = sorted(map(str, (REPOSITORY / "results" / "engines").glob("compiled-*.json")))
     reproduce.main(["table", *files])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and lines[2].startswith("| IMPLICIT | amplitude | 0.798 | ") and lines[2].endswith(" | 0, 1, 2 |")
+    assert len(lines) == 3 and lines[2].endswith(" | 0, 1, 2 |")
+    assert lines[2].startswith("| IMPLICIT | amplitude | 0.798 | ")

@@ -1,4 +1,4 @@
-"""Table 5: what is searched, how trials are kept and reported, and a search that is stopped and goes on."""
+"""Table 5: what is searched, how trials are kept and reported, and a search that is stopped and resumed."""
 
 import json
 import signal
@@ -221,7 +221,7 @@ def test_search_stops_and_goes_on(tmp_path, tiny_data):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     text = process.communicate(timeout=1500)[0]
-    assert process.returncode == 130 and "the same command goes on" in text
+    assert process.returncode == 130 and "the same command resumes" in text
     assert not (first / "results.json").exists() and not list(first.parent.glob(".stop-*"))
     assert not (first / STOPPED_EARLY).exists()
     text = start(*running).communicate(timeout=1500)[0]
@@ -302,7 +302,7 @@ def test_failing_trials_end_with_one_line_and_status_1(tmp_path):
         list(map(str, words)), env=user_environment(), capture_output=True, text=True, timeout=1500, check=False
     )
     text = process.stdout + process.stderr
-    assert process.returncode == 1 and "goes on" not in text and "Traceback" not in text, text
+    assert process.returncode == 1 and "resumes" not in text and "Traceback" not in text, text
     assert "mnist4 direct-1" in process.stdout  # the other search ran all the same
     (line,) = process.stderr.splitlines()
     assert line.startswith("error: 2 of 2 searches failed: mnist4 direct-2, 1 of 1 trials failed; the first, lr-0.05: ")

@@ -70,7 +70,7 @@ def calls(found: dict[str, OneF], problem: Problem) -> dict[str, Callable[[], ob
 
 
 def pairs(found: dict[str, OneF]) -> set[tuple[str, str]]:
-    """Labels of `calls` whose times are compared, (slow, fast): the same work, with a forward pass also f once bound."""
+    """Labels of `calls` that are compared, (slow, fast): the same work; a forward pass also with f once bound."""
     compared = set()
     for slow, fast in combinations([name for name in FROM_SLOW_TO_FAST if name in found], 2):
         compared |= {(f"{slow}, {work}", f"{fast}, {work}") for work in (FORWARD, BACKWARD)}

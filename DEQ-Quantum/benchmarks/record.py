@@ -1,4 +1,4 @@
-"""What a benchmark has measured so far: the content of its JSON file, filled as it goes on."""
+"""What a benchmark has measured so far: the content of its JSON file, filled while it runs."""
 
 import argparse
 import os

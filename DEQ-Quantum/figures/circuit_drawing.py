@@ -1,7 +1,7 @@
 """A circuit as a picture, drawn from the `Circuit` that the engines run: Figs 2 and 3 of arXiv 2410.23940.
 
 Operations are packed to the left, part by part, so that no vertical line crosses another gate; long circuits
-go on in further rows. The colour of a gate says which part it belongs to: the encoding, the random
+continue in further rows. The colour of a gate says which part it belongs to: the encoding, the random
 operations, the trainable gates of the four-qubit blocks, their fixed gates.
 """
 

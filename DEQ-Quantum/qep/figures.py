@@ -35,7 +35,7 @@ def draw_qep_run(metrics_csv: Path) -> Figure:
     """Cost, accuracy, gap and 1 - the gradient's cosine of a run against its epochs.
 
     Args:
-        metrics_csv: of a run of train_qep.py, which may still be going on.
+        metrics_csv: of a run of train_qep.py, which may be under way.
 
     Raises:
         OSError: the file cannot be read.

@@ -77,7 +77,7 @@ def measure_bias(problems: list[Problem], betas: list[float]) -> Iterator[dict]:
 def measure_shots(
     problems: list[Problem], betas: list[float], shots: list[int], repetitions: int, seed: int
 ) -> Iterator[dict]:
-    """Errors with finitely many readings of each preparation; points left out as in `measure_bias`.
+    """Errors with finitely many shots of each preparation; points left out as in `measure_bias`.
 
     Yields:
         {"estimator", "shots", "beta", "error"}.

@@ -26,7 +26,7 @@ TRIALS = 20
 HTML_IN_RESULTS = Path("")
 
 EXAMPLES = """examples:
-  every row of Table 2 with three seeds, on all cores; the same command goes on where it was stopped:
+  every row of Table 2 with three seeds, on all cores; the same command resumes where it was stopped:
     python reproduce.py table2
   what that would run, and a shorter trial of two of its rows:
     python reproduce.py table2 --dry_run

@@ -63,11 +63,19 @@ def fill_pages(tables: dict[str, str], root: Path = REPOSITORY, pages: Sequence[
     shown = set()
     for page in pages:
         if (root / page).exists():
-            shown.update(fill(root / page, lambda command: _table_of(command, tables, root)))
+            shown.update(fill(root / page, lambda command: table_of(command, tables, root)))
     return [name for name in tables if name not in shown]
 
 
-def _table_of(command: str, tables: dict[str, str], root: Path) -> str | None:
+def table_of(command: str, tables: dict[str, str], root: Path) -> str | None:
+    """The table that a marker's command names; arguments as in `fill_pages`.
+
+    Returns:
+        Markdown; None for a table that has not been run yet.
+
+    Raises:
+        SettingsError: it names no table, or files that are no results.
+    """
     if command in NAMES:
         return tables.get(command)
     words = shlex.split(command)

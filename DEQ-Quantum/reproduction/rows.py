@@ -1,16 +1,16 @@
 """Tables 1 to 5 of Schleich et al. (arXiv 2410.23940) as data: what each row is, its flags, the paper's numbers.
 
 A further row is one more `Row` in a table; nothing else has to know. Baselines train with the hyper-parameters that
-Table 5 gives the paper's model of the same depth, but for `CLASSICAL_RATE`: none were searched for them. Flags are those of
-train_qdeq.py without their dashes. All of these stand again in the scripts, which a test compares.
+Table 5 gives the paper's model of the same depth, but for `CLASSICAL_RATE`: none were searched for them. Flags are
+those of train_qdeq.py without their dashes. All of these stand again in the scripts, which a test compares.
 """
 
 from dataclasses import dataclass, field
 
 from reproduction.names import BASELINES, LINEAR, MODELS
 
-# of models without a circuit: Table 5's 0.05 is ten times too high for them. On MNIST-10 their equilibrium ended at 86 to
-# 87 % with it, and at 97 % with this, the smallest rate of Appendix E, which was chosen on the validation set
+# of models without a circuit: Table 5's 0.05 is ten times too high for them. On MNIST-10 their equilibrium ended at 86
+# to 87 % with it, and at 97 % with this, the smallest rate of Appendix E, which was chosen on the validation set
 CLASSICAL_RATE = {"lr": 0.005}
 
 # the flags that make each model of section 3.3
@@ -221,9 +221,9 @@ TABLES = {
             + _baselines("mnist4")
             + (*_baseline("wang2022", "mnist4", {}, "angle_", "baseline, angle", amplitude_encoder=False),),
             (
-                "The paper's page with Table 1 is missing from what we could read, so no row has a number of the paper. Its "
-                "text says of Table 1: with amplitude encoding shallow DIRECT models are best; with angle encoding deeper "
-                "DIRECT models are better, and IMPLICIT beats them all.",
+                "The paper's page with Table 1 is missing from what we could read, so no row has a number of the paper. "
+                "Its text says of Table 1: with amplitude encoding shallow DIRECT models are best; with angle encoding "
+                "deeper DIRECT models are better, and IMPLICIT beats them all.",
             ),
         ),
         Table(

@@ -59,7 +59,7 @@ def _run(searches: list[Search], options: argparse.Namespace) -> list[str]:
         print(f"{one.data} {one.model}", flush=True)
         outcome = tuning.run_search(one, options.trials, options.threads, gpu, options.jobs)
         if outcome.status == "stopped":
-            print("stopped; the same command goes on")
+            print("stopped; the same command resumes")
             raise SystemExit(128 + signal.SIGINT)
         if outcome.status == "failed":
             failed.append(f"{one.data} {one.model}, {outcome.message}")

@@ -80,7 +80,7 @@ def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
     stopped_by = run_all(left, pool, stop_path, overview)
     failed = [job for job in left if job.results() is None]
     if failed and stopped_by is not None:
-        print("stopped; the same command goes on")
+        print("stopped; the same command resumes")
         raise SystemExit(128 + stopped_by)
     if failed:
         fail(f"{len(failed)} of {len(jobs)} runs failed; the first with: {failed[0].shown_command}")

@@ -6,6 +6,7 @@ from reproduction.tables import spread_of
 from utils.markdown import markdown_table
 
 ENCODING = "amplitude"  # where a table has rows of both
+FAMILIES = ("", ENCODING, "baseline")
 NARROW, WIDE = (f"{BASELINES[name]}, {MODELS['implicit']}" for name in ("classical_narrow", "classical"))
 HEADER = ("test accuracy, %", "IMPLICIT", "best DIRECT", "the paper's IMPLICIT", LINEAR, NARROW, WIDE)
 DASH = "-"
@@ -25,7 +26,8 @@ def summary(contents: list[dict]) -> str | None:
         return None
     numbers = sorted({len(row["seeds"]) for content in contents for row in _shown(content).values()})
     seeds = " or ".join(map(str, numbers))
-    about = f"Mean ± sample standard deviation over {seeds} seed{'s' * (numbers != [1])}."
+    about = f"Mean ± sample standard deviation over {seeds} seed{'s' * (numbers != [1])}; "
+    about += "the best DIRECT is the one with the highest test accuracy."
     epochs = {content["table"]: content["epochs"] for content in contents}
     if any(epochs[name] != TABLES[name].epochs for name in epochs):
         about += " Trained for fewer or more epochs than the paper's models."
@@ -35,7 +37,7 @@ def summary(contents: list[dict]) -> str | None:
 def _shown(content: dict) -> dict[str, dict]:
     """The finished rows of a table that belong here, by the column they belong to; DIRECT the best on the test set."""
     finished = {row["row"]: row for row in content["rows"]}
-    rows = [row for row in TABLES[content["table"]].rows if row.name in finished and row.family in ("", ENCODING, "baseline")]
+    rows = [row for row in TABLES[content["table"]].rows if row.name in finished and row.family in FAMILIES]
     columns = {("qdeq", "implicit"): "implicit", ("linear", ""): "linear", ("classical_narrow", "implicit"): "narrow",
                ("classical", "implicit"): "wide"}  # fmt: skip
     shown = {columns[row.model, row.depth]: finished[row.name] for row in rows if (row.model, row.depth) in columns}

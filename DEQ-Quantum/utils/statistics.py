@@ -36,7 +36,7 @@ def mean_and_spread(values: Sequence[float | None]) -> Spread:
     """Mean and sample standard deviation.
 
     Args:
-        values: at least one; None, which results.json has in place of a number that is not finite, makes all of it None.
+        values: at least one; with a None, which results.json has for a number that is not finite, both are None.
     """
     if None in values:
         return Spread(None, None)
