@@ -9,7 +9,7 @@ import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
 from reproduction.command_line import parse_command_line as parse_reproduce
 from reproduction.jobs import SWITCHES, flags_of, make_job, same_run
-from reproduction.names import BASELINES, MODELS
+from reproduction.names import BASELINES, DEPTHS
 from reproduction.rows import KINDS, TABLE_5, TABLES, Paper
 from training.command_line import parse_command_line
 from training.settings import Settings
@@ -45,7 +45,7 @@ def test_every_flag_of_a_row_has_an_effect(table, row):
 def test_every_table_has_the_papers_six_models_and_numbers():
     assert list(TABLES) == ["table1", "table2", "table3", "table4"]
     for hyperparameters in TABLE_5.values():
-        assert set(hyperparameters) == set(MODELS)
+        assert set(hyperparameters) == set(DEPTHS)
     for table in TABLES.values():
         names = [row.name for row in table.rows]
         assert len(set(names)) == len(names)

@@ -8,6 +8,7 @@ import pytest
 import reproduce
 from conftest import REPOSITORY, SCRIPTS
 from reproduction.run_table import run_table
+from runs.settings import SettingsError
 
 
 def run(seed: int, accuracy: float, **other) -> dict:
@@ -43,6 +44,11 @@ def test_names_the_file_it_cannot_read(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         reproduce.main(["table", str(tmp_path)])
     assert end.value.code == 1 and str(tmp_path / "results.json") in capsys.readouterr().err
+
+
+def test_a_model_of_another_version_is_named():
+    with pytest.raises(SettingsError, match="--model transformer, which is none of qdeq, "):
+        run_table([run(0, 0.9, model="transformer")])
 
 
 def test_modules_of_tables_know_nothing_of_the_papers_rows():

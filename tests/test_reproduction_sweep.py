@@ -14,7 +14,7 @@ import pytest
 import reproduce
 from conftest import REPOSITORY, SCRIPTS, user_environment
 from reproduction import report, sweep
-from reproduction.names import MODELS
+from reproduction.names import DEPTHS
 from reproduction.rows import KINDS, TABLE_5, TABLES
 from reproduction.sweep import (
     DATA,
@@ -42,14 +42,14 @@ def test_spaces_are_those_of_appendix_e():
 
 
 @pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", DEPTHS)
 def test_the_papers_choice_is_one_of_them(data, model):
     assert papers_choice(data, model) in choices_of(data, model)
 
 
 def test_a_trial_of_the_papers_choice_is_the_tables_row(tmp_path):
     for data, table in DATA.items():
-        for model in MODELS:
+        for model in DEPTHS:
             table_row = KINDS[model] | TABLE_5[data][model] | TABLES[table].flags
             job = Search(data, model, 25, tmp_path).job(papers_choice(data, model))
             settings = parse_command_line(list(job.flags))

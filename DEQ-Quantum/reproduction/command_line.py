@@ -15,7 +15,7 @@ from reproduction.flags import (
     runs_flags,
     seeds_flags,
 )
-from reproduction.names import MODELS
+from reproduction.names import DEPTHS
 from reproduction.qep_command_line import add_qep
 from reproduction.rows import TABLES
 from reproduction.sweep import DATA
@@ -84,7 +84,7 @@ def _add_tables(commands) -> None:
     about = "search the hyper-parameters of Table 5 on the validation set (needs requirements-sweep.txt)"
     command = commands.add_parser("table5", help=about, description=about, parents=searching)
     command.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="(default: all)")
-    command.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="(default: all)")
+    command.add_argument("--models", nargs="+", choices=list(DEPTHS), default=list(DEPTHS), help="(default: all)")
     command.add_argument(
         "--trials",
         type=COUNT,

@@ -1,6 +1,8 @@
-"""What models are called in tables and figures: the paper's by how deep they are, baselines by --model."""
+"""What rows are called: how deep a model is, in the paper's words, and which models it is compared with. Torch-free."""
 
-MODELS = {
+from models.table import MODELS
+
+DEPTHS = {
     "implicit": "IMPLICIT",
     "warmup": "IMPLICIT+WARMUP",
     "direct-10": "DIRECT-10",
@@ -8,12 +10,6 @@ MODELS = {
     "direct-2": "DIRECT-2",
     "direct-1": "DIRECT-1",
 }
-
-BASELINES = {
-    "wang2022": "Wang et al. 2022",
-    "alam2021": "Alam et al. 2021 (PCA)",
-    "classical": "classical DEQ",
-    "classical_narrow": "narrow classical DEQ",
-}
-
-LINEAR = "linear classifier"
+# at two depths each, in the order of their rows
+BASELINES = {name: MODELS[name].label for name in ("wang2022", "alam2021", "classical", "classical_narrow")}
+LINEAR = MODELS["linear"].label

@@ -17,13 +17,13 @@ from circuits.circuit import build_circuit
 from dataset import CLASSES
 from figures import draw_circuit, draw_overview, save_figure
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
-from reproduction.names import BASELINES, MODELS
+from reproduction.names import BASELINES, DEPTHS
 from reproduction.rows import TABLES, Row, Table
 
 SUFFIXES = (".svg", ".png")
 # a model of a depth has its style in every figure
 STYLES = [
-    *(("qdeq", depth) for depth in MODELS),
+    *(("qdeq", depth) for depth in DEPTHS),
     *((name, depth) for name in BASELINES for depth in ("direct-1", "implicit")),
     ("linear", ""),
 ]
@@ -142,7 +142,7 @@ def _depth_lines(members: dict[str, RowData]) -> list[Line]:
     for depth in ("implicit", "warmup"):
         if depth in members:
             values = np.array(list(_accuracies(members[depth]).values()))[:, None].repeat(2, axis=1)
-            lines.append(Line(MODELS[depth], ends, values, STYLES.index(("qdeq", depth))))
+            lines.append(Line(DEPTHS[depth], ends, values, STYLES.index(("qdeq", depth))))
     return lines
 
 

@@ -7,7 +7,7 @@ those of train_qdeq.py without their dashes. All of these stand again in the scr
 
 from dataclasses import dataclass, field
 
-from reproduction.names import BASELINES, LINEAR, MODELS
+from reproduction.names import BASELINES, DEPTHS, LINEAR
 
 # of models without a circuit: Table 5's 0.05 is ten times too high for them. On MNIST-10 their equilibrium ended at 86
 # to 87 % with it, and at 97 % with this, the smallest rate of Appendix E, which was chosen on the validation set
@@ -131,13 +131,13 @@ class Table:
 
 
 def _rows(
-    data: str, paper: dict[str, tuple], prefix: str = "", family: str = "", depths=tuple(MODELS), **flags
+    data: str, paper: dict[str, tuple], prefix: str = "", family: str = "", depths=tuple(DEPTHS), **flags
 ) -> tuple[Row, ...]:
     """The paper's models on one data set; `paper` holds a row's numbers in the order of `Paper`."""
     return tuple(
         Row(
             prefix + depth,
-            MODELS[depth],
+            DEPTHS[depth],
             KINDS[depth] | TABLE_5[data][depth] | flags,
             Paper(*paper.get(depth, ())),
             family,
@@ -162,7 +162,7 @@ def _baseline(
         flags |= CLASSICAL_RATE
     rows = []
     for depth in ("direct-1", "implicit"):
-        row, short = f"{name}-{depth}", f"{BASELINES[name]}: {MODELS[depth]}"
+        row, short = f"{name}-{depth}", f"{BASELINES[name]}: {DEPTHS[depth]}"
         chosen = {"model": name} | KINDS[depth] | TABLE_5[data][depth] | flags
         rows.append(Row(prefix + row, short, chosen, Paper(*paper.get(row, ())), family, name, depth))
     return rows

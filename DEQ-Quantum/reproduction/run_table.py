@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from reproduction.names import BASELINES, LINEAR
+from models.table import MODELS
 from runs.settings import SettingsError
 from utils.markdown import markdown_table
 from utils.statistics import mean_and_spread
@@ -85,9 +85,11 @@ def _row(runs: list[dict]) -> list[str]:
 
 
 def model_name(result: dict) -> str:
-    """The paper's name of a run's model, after the baseline's where it is one."""
-    if result["model"] == "linear":
-        return LINEAR
+    """The paper's name of a run's depth, after that of its model where it is not the paper's own."""
+    model = MODELS.get(result["model"])
+    if model is None:
+        raise SettingsError(f"results of --model {result['model']}, which is none of {', '.join(MODELS)}")
+    if not model.has_depth:
+        return model.label
     depth = {"implicit": "IMPLICIT", "warmup": "IMPLICIT+WARMUP", "direct": f"DIRECT-{result['n_layer']}"}
-    baseline = BASELINES.get(result["model"])
-    return f"{baseline}: {depth[result['mode']]}" if baseline else depth[result["mode"]]
+    return f"{model.label}: {depth[result['mode']]}" if model.label else depth[result["mode"]]

@@ -1,13 +1,13 @@
 """The README's one table of results: what each data set's tables come to, beside the paper and classical models."""
 
-from reproduction.names import BASELINES, LINEAR, MODELS
+from reproduction.names import BASELINES, DEPTHS, LINEAR
 from reproduction.rows import TABLES, Row
 from reproduction.tables import spread_of
 from utils.markdown import markdown_table
 
 ENCODING = "amplitude"  # where a table has rows of both
 FAMILIES = ("", ENCODING, "baseline")
-NARROW, WIDE = (f"{BASELINES[name]}, {MODELS['implicit']}" for name in ("classical_narrow", "classical"))
+NARROW, WIDE = (f"{BASELINES[name]}, {DEPTHS['implicit']}" for name in ("classical_narrow", "classical"))
 HEADER = ("test accuracy, %", "IMPLICIT", "best DIRECT", "the paper's IMPLICIT", LINEAR, NARROW, WIDE)
 DASH = "-"
 

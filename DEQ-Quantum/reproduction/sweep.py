@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 
 from reproduction.jobs import Job, make_job
-from reproduction.names import MODELS
+from reproduction.names import DEPTHS
 from reproduction.rows import KINDS, TABLE_5, TABLES, Row, Table
 from utils.files import write_json, write_text
 from utils.markdown import markdown_table
@@ -59,7 +59,7 @@ class Search:
     """One cell of Table 5: a model on a data set.
 
     Attributes:
-        data, model: keys of `DATA` and `MODELS`.
+        data, model: keys of `DATA` and `DEPTHS`.
         epochs: of a trial; searches of other lengths are other searches.
         work_dir: its runs lie in <work_dir>/table5/<data>/<model>.
         extra: further flags of train_qdeq.py.
@@ -94,7 +94,7 @@ def searches_in(work_dir: Path) -> list[Search]:
     return [
         Search(data, model, epochs, work_dir)
         for data in DATA
-        for model in MODELS
+        for model in DEPTHS
         for epochs in _lengths(work_dir / "table5" / data / model)
     ]
 
@@ -168,7 +168,7 @@ def write_report(searches: list[Search], results_dir: Path) -> str | None:
 
 def _key(cell: dict) -> tuple[int, int, int]:
     """Of a search of one length, in the order of Table 5."""
-    return list(DATA).index(cell["data"]), list(MODELS).index(cell["model"]), cell["epochs"]
+    return list(DATA).index(cell["data"]), list(DEPTHS).index(cell["model"]), cell["epochs"]
 
 
 def _summary(cell: dict) -> dict:
@@ -200,7 +200,7 @@ def markdown(cells: list[dict]) -> str:
         length = f"{cell['epochs']}" + (
             f" (paper: {cell['paper_epochs']})" if cell["epochs"] != cell["paper_epochs"] else ""
         )
-        row = [cell["data"], MODELS[cell["model"]], _words(best["choice"]), f"{best['val_acc']:.2f}"]
+        row = [cell["data"], DEPTHS[cell["model"]], _words(best["choice"]), f"{best['val_acc']:.2f}"]
         row += [f"{best['test_acc']:.2f}", _words(cell["paper_choice"])]
         row += [f"{paper['val_acc']:.2f}", f"{paper['test_acc']:.2f}"] if paper else ["not run", ""]
         rows.append([*row, f"{cell['n_finished'] + cell['n_stopped']} ({cell['n_stopped']})", length])
