@@ -37,7 +37,7 @@ def test_steps_leave_the_parameters_where_they_are():
 
 def test_the_step_has_the_operations_asked_for():
     model = Step(Variant("compiled", "broyden"), Problem(4, 2, 0, CPU, n_operations=7)).model
-    assert len(model.layer.circuit.ansatz) == 7 + 7
+    assert len(model.layer.circuit.ansatz.operations) == 7 + 7
 
 
 def test_features_are_like_mnists():

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from circuits.encodings import ENCODINGS
 from data_settings import DATASETS
 from reproduction.flags import (
     COUNT,
@@ -150,12 +151,12 @@ def _add_pictures(commands) -> None:
     about = "a circuit, gate by gate"
     circuit = commands.add_parser("circuit", help=about, description=about)
     circuit.add_argument("--n_wires", type=int, default=10, metavar="N", help="qubits, even, from 4 (default: 10)")
-    circuit.add_argument("--encoding", choices=("amplitude", "angle"), default="amplitude", help="(default: amplitude)")
+    circuit.add_argument("--encoding", choices=ENCODINGS, default="amplitude", help="(default: amplitude)")
     about = "the model in one picture"
     overview = commands.add_parser("overview", help=about, description=about)
     for picture, default in (
         (run, "curves.png in the run folder"),
-        (circuit, "images/circuit_<n_wires>.png, with _angle for that encoding"),
+        (circuit, "images/circuit_<n_wires>.png, with the name of another encoding than amplitude"),
         (overview, "images/qdeq.png"),
     ):
         picture.add_argument("--out", type=Path, metavar="FILE", help=f".png, .svg or .pdf (default: {default})")
