@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import benchmark
-from benchmarks import scaling, timing
-from benchmarks.command_line import parse_command_line
+from benchmarks import measurements, scaling, timing
 from benchmarks.step import VARIANTS, Problem
 
 SMALL = ("--batch_size", 4, "--repetitions", 2, "--device", "cpu", "--threads", 1, "--seed", 1)
@@ -33,8 +32,7 @@ def run(tmp_path):
 
     def run(command: str, *flags: object) -> tuple[int, dict]:
         path = tmp_path / "out.json"
-        options = parse_command_line([command, *map(str, SMALL + flags), "--json", str(path)])
-        status = benchmark.main(options)
+        status = benchmark.main([command, *map(str, SMALL + flags), "--json", str(path)])
         assert [p.name for p in tmp_path.glob("*.json*")] == ["out.json"]
         return status, json.loads(path.read_text())
 
@@ -164,7 +162,7 @@ def test_engines_that_differ_are_an_error(run, monkeypatch, capsys):
 def test_without_pennylane(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pennylane", None)
     monkeypatch.delitem(sys.modules, "benchmarks.pennylane_layer", raising=False)
-    monkeypatch.setattr(benchmark, "VARIANTS", VARIANTS[3:])
+    monkeypatch.setattr(measurements, "VARIANTS", VARIANTS[3:])
     status, content = run("step", "--n_wires", 4, "--repetitions", 1)
     (note,) = content["notes"]
     assert status == 0 and "PennyLane" in note and "requirements-benchmark.txt" in note and "\n" not in note
@@ -174,7 +172,7 @@ def test_without_pennylane(run, monkeypatch, capsys):
 
 def test_with_pennylane(run, monkeypatch):
     pytest.importorskip("pennylane", reason="requirements-benchmark.txt is not installed")
-    monkeypatch.setattr(benchmark, "VARIANTS", VARIANTS[3:])
+    monkeypatch.setattr(measurements, "VARIANTS", VARIANTS[3:])
     status, content = run("step", "--n_wires", 4)
     assert status == 0 and content["pennylane"] and not content["notes"]
     assert {"pennylane, f forward", "pennylane, f forward+backward"} <= set(content["one_f"]["times"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import benchmark
-from benchmarks import equality, report, scaling, step, timing
+from benchmarks import equality, one_f, report, scaling, step, timing
 from benchmarks.command_line import parse_command_line
 from benchmarks.memory import peak_bytes
 from benchmarks.step import VARIANTS, Problem, Step, Variant
@@ -37,7 +37,7 @@ def test_steps_leave_the_parameters_where_they_are():
 
 def test_the_step_has_the_operations_asked_for():
     model = Step(Variant("compiled", "broyden"), Problem(4, 2, 0, CPU, n_operations=7)).model
-    assert len(model.layer.circuit.ansatz) == 7 + 7
+    assert len(model.layer.circuit.ansatz.operations) == 7 + 7
 
 
 def test_features_are_like_mnists():
@@ -209,7 +209,7 @@ def test_wrong_flags_end_in_one_line(flags, message, capsys):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_where_there_is_none_ends_in_one_line(capsys):
     with pytest.raises(SystemExit) as ended:
-        benchmark.main(parse_command_line(["step", "--device", "cuda"]))
+        benchmark.main(["step", "--device", "cuda"])
     error = capsys.readouterr().err
     assert ended.value.code == 1 and "no CUDA device" in error and error.count("\n") == 1
 
@@ -228,6 +228,17 @@ def test_every_flag_has_its_default_in_the_help(command, capsys):
         assert name == "command" or f"--{name}" in shown
         if isinstance(value, int):
             assert f"(default: {value})" in shown
+
+
+def test_the_same_work_is_compared_from_slow_to_fast():
+    assert one_f.pairs({"torchquantum": None, "compiled": None, "pennylane": None}) == {
+        ("pennylane, f forward", "torchquantum, f forward"),
+        ("pennylane, f forward+backward", "torchquantum, f forward+backward"),
+        *((f"{slow}, f forward", f"compiled, f forward{bound}") for slow in ("pennylane", "torchquantum")
+          for bound in ("", ", once bound")),
+        *((f"{slow}, f forward+backward", "compiled, f forward+backward") for slow in ("pennylane", "torchquantum")),
+    }  # fmt: skip
+    assert one_f.pairs({"compiled": None}) == set()
 
 
 def test_tables_line_up():

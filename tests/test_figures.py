@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 import figures
 from circuits import Circuit, PauliReadout, build_circuit, from_gates, rotation_layers
-from draw_figures import main
 from figures import draw_circuit, draw_confusion_matrix, draw_overview, draw_training_curves, save_figure
 from figures.circuit_drawing import COLUMNS_PER_ROW, place_operations
 from figures.overview import SOLVER_STEPS, solver_traces
+from reproduce import main
 from runs.tracking import CsvLog
 from training.metrics import COLUMNS
 

@@ -9,8 +9,9 @@ import textwrap
 
 import pytest
 
-import study_qep
+import reproduce
 from conftest import REPOSITORY, SCRIPTS, user_environment
+from reproduction.command_line import parse_command_line
 
 SECTION = (REPOSITORY / "README.md").read_text().split("## Quantum equilibrium propagation\n")[1].split("\n## ")[0]
 FILES = sorted((REPOSITORY / "results" / "qep").rglob("*.json"))
@@ -19,7 +20,7 @@ FILES = sorted((REPOSITORY / "results" / "qep").rglob("*.json"))
 @pytest.mark.parametrize("pattern", re.findall(r"<!-- study_qep\.py table (\S+) -->", SECTION))
 def test_tables_are_those_of_the_committed_files(pattern, capsys):
     files = sorted(map(str, REPOSITORY.glob(pattern)))
-    study_qep.main(["table", *files])
+    reproduce.main(["qep", "table", *files])
     assert f"<!-- study_qep.py table {pattern} -->\n\n{capsys.readouterr().out.strip()}\n" in SECTION
 
 
@@ -27,7 +28,7 @@ def test_commands_parse():
     commands = re.findall(r"^    python DEQ-Quantum/study_qep\.py (.*)$", SECTION, re.MULTILINE)
     assert len(commands) == 3
     for command in commands:
-        study_qep._parser().parse_args(shlex.split(command))
+        parse_command_line(["qep", *shlex.split(command)])
 
 
 def test_the_example_runs():

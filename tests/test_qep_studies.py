@@ -8,14 +8,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-import study_qep
+import reproduce
 from conftest import REPOSITORY, ctrl_c, user_environment
 from qep import QEP, ExactResponse, GroundStateError, studies
 from qep.figures import draw_comparison, draw_gradient_error, draw_qep_run
 from qep.learning.loop import COLUMNS
-from qep.report import run_table, time_table
 from qep.settings import parse_command_line
 from qep.studies import best_betas, measure_bias, measure_shots, measure_times, regression
+from qep.tables import run_table, time_table
 from runs.tracking import CsvLog
 
 RESULTS = REPOSITORY / "results" / "qep"
@@ -155,7 +155,7 @@ def test_figures_show_the_files_numbers(tmp_path):
         star = drawn[f"best {row['estimator']} {row['shots']}"]
         assert (star.get_xdata()[0], star.get_ydata()[0]) == (row["beta"], row["error"])
 
-    study_qep.main(["figures", "--results", str(tmp_path), "--images", str(tmp_path / "images")])
+    reproduce.main(["qep", "figures", "--results", str(tmp_path), "--images", str(tmp_path / "images")])
     names = {path.name for path in (tmp_path / "images").iterdir()}
     assert names == {f"qep_{name}.{kind}" for name in ("mnist4", "gradient_error") for kind in ("png", "svg")}
 
@@ -170,14 +170,14 @@ def test_a_runs_curves_leave_out_what_was_not_measured(tmp_path):
 
 def test_studies_write_where_they_were_measured(tmp_path, capsys):
     error, times = tmp_path / "a" / "error.json", tmp_path / "time.json"
-    study_qep.main(["error", "--json", str(error), "--betas", "0.1", "0.4", "--shots", "20", "--n_spins", "3",
+    reproduce.main(["qep", "error", "--json", str(error), "--betas", "0.1", "0.4", "--shots", "20", "--n_spins", "3",
                     "--problems", "1", "--repetitions", "1"])  # fmt: skip
-    study_qep.main(["time", "--json", str(times), "--spins", "5", "--dense_spins", "0", "--repetitions", "1"])
+    reproduce.main(["qep", "time", "--json", str(times), "--spins", "5", "--dense_spins", "0", "--repetitions", "1"])
     for path in (error, times):
         content = json.loads(path.read_text())
         assert {"seed", "git_commit", "device", "date", "arguments"} <= set(content)
     capsys.readouterr()
-    study_qep.main(["table", str(times)])
+    reproduce.main(["qep", "table", str(times)])
     assert capsys.readouterr().out.startswith("| spins | QEP centred, krylov, ms |")
 
 
@@ -185,14 +185,14 @@ def test_a_study_that_cannot_be_written_is_not_begun(tmp_path, monkeypatch, caps
     monkeypatch.setattr(studies, "measure_times", lambda *_: pytest.fail("measured"))
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as end:
-        study_qep.main(["time", "--json", str(tmp_path / "file" / "x.json")])
+        reproduce.main(["qep", "time", "--json", str(tmp_path / "file" / "x.json")])
     assert end.value.code == 1 and "file" in capsys.readouterr().err
 
 
 def test_an_interrupted_study_ends_without_a_traceback(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(studies, "measure_times", ctrl_c)
     with pytest.raises(SystemExit) as end:
-        study_qep.main(["time", "--json", str(tmp_path / "x.json")])
+        reproduce.main(["qep", "time", "--json", str(tmp_path / "x.json")])
     assert end.value.code == 130 and "stopped" in capsys.readouterr().out
 
 
@@ -203,7 +203,7 @@ def test_an_interrupted_study_ends_without_a_traceback(tmp_path, monkeypatch, ca
 ])  # fmt: skip
 def test_misuse_is_one_line(words, said, capsys):
     with pytest.raises(SystemExit) as end:
-        study_qep.main(words)
+        reproduce.main(["qep", *words])
     error = capsys.readouterr().err
     assert end.value.code in (1, 2) and said in error and error.count("\n") == 1
 

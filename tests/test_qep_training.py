@@ -271,7 +271,7 @@ def test_missing_data_is_one_line(run_script, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("script", ["train_qep.py", "study_qep.py"])
+@pytest.mark.parametrize("script", ["train_qep.py"])
 def test_help_does_not_wait_for_torch(script):
     look = f"""
 import runpy, sys

@@ -10,7 +10,6 @@ import pytest
 
 import benchmarks.command_line
 import reproduction.command_line
-import results_table
 from conftest import REPOSITORY, SCRIPTS, user_environment
 from models.table import MODELS, build_model
 from training.command_line import parse_command_line
@@ -47,15 +46,6 @@ def test_other_commands_parse(script, parse):
         parse(shlex.split(command))
 
 
-@pytest.mark.parametrize("pattern", sorted(set(re.findall(r"<!-- results_table\.py (\S+) -->", README))))
-def test_result_tables_are_those_of_the_committed_files(pattern):
-    files = sorted(map(str, REPOSITORY.glob(pattern)))
-    assert files, f"{pattern} names no file"
-    printed = subprocess.run([sys.executable, str(SCRIPTS / "results_table.py"), *files],
-                             capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
-    assert f"<!-- results_table.py {pattern} -->\n\n{printed}\n" in README
-
-
 def test_speeds_are_those_of_the_committed_benchmark():
     measured = json.loads((REPOSITORY / "results" / "benchmark" / "step.json").read_text())
     medians = [
@@ -84,41 +74,6 @@ def test_linked_files_and_scripts_exist():
     assert names
     for name in names:
         assert (REPOSITORY / name).exists(), name
-
-
-def run(seed: int, accuracy: float, **other) -> dict:
-    return {
-        "dataset": "mnist", "num_classes": 4, "n_wires": 4, "encoding": "amplitude", "mode": "implicit", "n_layer": 0,
-        "trainable_gates": "all", "engine": "compiled", "epochs": 100.0, "test_acc": accuracy, "test_res": 0.01,
-        "test_res_rel": 0.001, "train_seconds": 10.0, "seconds_per_step": 0.002, "seed": seed, **other,
-    }  # fmt: skip
-
-
-def test_results_table_puts_seeds_together_with_their_spread():
-    lines = results_table.table([run(0, 0.9), run(1, 0.92), run(0, 0.8, mode="direct", n_layer=5)]).splitlines()
-    assert len(lines) == 2 + 2
-    assert "| IMPLICIT | amplitude | 100 | 91.00 ± 1.41 |" in lines[2] and lines[2].endswith("| 0, 1 |")
-    assert "| DIRECT-5 |" in lines[3] and "| 80.00 |" in lines[3]
-
-
-def test_results_table_says_what_was_not_finite():
-    (line,) = results_table.table([run(0, 0.9), run(1, 0.9, test_res=None)]).splitlines()[2:]
-    assert "| 90.00 ± 0.00 | not finite | 1.0e-03 ± 0.0e+00 |" in line
-
-
-def test_results_table_tells_baselines_apart():
-    models = {"wang2022": "Wang et al. 2022: IMPLICIT", "classical": "classical DEQ: IMPLICIT",
-              "alam2021": "Alam et al. 2021 (PCA): IMPLICIT", "linear": "linear classifier"}  # fmt: skip
-    lines = results_table.table([run(0, 0.9), *(run(0, 0.9, model=model) for model in models)]).splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {name}" for name in ("IMPLICIT", *models.values())]
-    assert len(results_table.table([run(0, 0.9), run(1, 0.9, model="qdeq")]).splitlines()) == 2 + 1
-
-
-def test_results_table_names_the_file_it_cannot_read(tmp_path, capsys):
-    (tmp_path / "results.json").write_text("{")
-    with pytest.raises(SystemExit) as end:
-        results_table.main([str(tmp_path)])
-    assert end.value.code == 1 and str(tmp_path / "results.json") in capsys.readouterr().err
 
 
 def test_parameter_counts_of_the_baselines_are_the_models():

@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-import reproduce
 from conftest import REPOSITORY, SCRIPTS, user_environment
-from reproduction import pictures
+from reproduction import pictures, run_tables
+from reproduction.report import PAGES
 from reproduction.rows import TABLES
 from reproduction.tables import build_table
 from wandb_reader import _records, read_offline_run
@@ -103,7 +103,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, tiny_data, schedule
     wait_for((folder / "checkpoint_last.pt").exists)
     process.send_signal(signal.SIGINT)
     text = finish(process, 130)
-    assert "the same command goes on" in text and not processes_of(tmp_path)
+    assert "the same command resumes" in text and not processes_of(tmp_path)
     assert not list((tmp_path / "runs").glob(".stop-*"))
     assert "1 of 1 runs finished" in finish(start(tmp_path, tiny_data, "--epochs", 200, **scheduler))
     assert "continuing after step" in (folder / "log.txt").read_text()
@@ -154,19 +154,21 @@ def test_each_table_has_a_summary_in_its_own_group(tmp_path, monkeypatch):
 
     wandb = SimpleNamespace(init=init, Settings=dict, Table=dict, Image=str)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    stems = ("training_table1", "training_table2", "confusion_table2", "spectral_radius")
-    monkeypatch.setattr(pictures, "draw_results", lambda *folders: [tmp_path / f"{stem}.png" for stem in stems])
+    stems = (("table1", "a"), ("table2", "b"), ("table2", "c"), (None, "d"))
+    drawn = [pictures.Picture(table, (tmp_path / f"{stem}.svg", tmp_path / f"{stem}.png")) for table, stem in stems]
+    monkeypatch.setattr(pictures, "draw_results", lambda *folders: drawn)
     contents = [build_table(TABLES[name], 100, [0], {}) for name in ("table1", "table2")]
     options = Namespace(wandb_project="tests", wandb="offline", work_dir=tmp_path)
-    reproduce._log_summaries(contents, tmp_path, options)
+    run_tables.log_summaries(contents, tmp_path, options)
     assert runs == [
-        {"group": "table1", "job_type": "summary", "logged": {"table1", "training_table1", "spectral_radius"}},
-        {"group": "table2", "job_type": "summary", "logged": {"table2", *stems[1:]}},
+        {"group": "table1", "job_type": "summary", "logged": {"table1", "a", "d"}},
+        {"group": "table2", "job_type": "summary", "logged": {"table2", "b", "c", "d"}},
     ]
 
 
-def test_the_readme_finds_every_offline_run(tmp_path):
-    (command,) = re.findall(r"`(find runs/paper [^`]+)`", (REPOSITORY / "README.md").read_text())
+def test_the_command_of_the_pages_finds_every_offline_run(tmp_path):
+    texts = [(REPOSITORY / page).read_text() for page in PAGES if (REPOSITORY / page).exists()]
+    (command,) = re.findall(r"`(find runs/paper [^`]+)`", "\n".join(texts))
     folders = ("table2/implicit/seed-0", "table5/mnist4/direct-2/lr-0.05", "summary")
     for folder in folders:
         (tmp_path / "runs" / "paper" / folder / "wandb" / "offline-run-1" / "files").mkdir(parents=True)

@@ -16,9 +16,9 @@ from conftest import REPOSITORY
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
 from figures.style import BLUE, save_figure
 from reproduction import page, pictures
+from reproduction.collect import CURVES, write_table
 from reproduction.dashboard import table_of
 from reproduction.jobs import make_job
-from reproduction.report import write_table
 from reproduction.rows import TABLES
 from training.command_line import parse_command_line
 
@@ -42,22 +42,16 @@ def make_results(folder: Path, table_name: str, rows: tuple[str, ...], seeds=(0,
             }  # fmt: skip
             (job.folder / "results.json").write_text(json.dumps(results))
             with (job.folder / "metrics.csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, ("event", "train_step", "epoch", "mode", *pictures_columns()))
+                writer = csv.DictWriter(file, ("event", "train_step", "epoch", "mode", *CURVES))
                 writer.writeheader()
                 for epoch in range(1, EPOCHS + 1):
-                    values = dict.fromkeys(pictures_columns(), 0.5 + seed / 10 - (EPOCHS - epoch) / 10)
+                    values = dict.fromkeys(CURVES, 0.5 + seed / 10 - (EPOCHS - epoch) / 10)
                     if not settings["spectral_radius_mode"]:
                         values["val_spectral_radius"] = ""
                     writer.writerow({"event": "val", "train_step": epoch, "epoch": epoch, "mode": 1} | values)
             jobs.append(job)
     write_table(table, EPOCHS, list(seeds), jobs, folder / "results")
     return folder / "results"
-
-
-def pictures_columns():
-    from reproduction.collect import CURVES
-
-    return CURVES
 
 
 def lines_of(figure: Figure, axes: int = 0) -> dict[str, tuple]:
@@ -90,11 +84,9 @@ def test_accuracy_against_depth_shows_ours_the_papers_and_the_limit(tmp_path):
     assert list(figure.axes[0].get_xticks()) == [1, 2, 5, 10]
 
 
-def test_every_row_has_a_model_and_its_style():
+def test_every_row_has_its_style_and_no_style_is_idle():
     for table in TABLES.values():
-        models = [pictures.RowData(row, [], {}).model for row in table.rows]
-        assert all(row.name in (model, row.name.partition("_")[0] + "_" + model) for row, model in zip(table.rows, models))
-        assert set(models) == set(pictures.STYLES)
+        assert {(row.model, row.depth) for row in table.rows} == set(pictures.STYLES)
 
 
 def test_accuracy_against_depth_keeps_seeds_apart(tmp_path):
@@ -147,8 +139,9 @@ def test_lines_beyond_the_colours_differ_in_their_dashes():
 
 def test_figures_command_writes_vector_and_pixels(tmp_path, run_script):
     results = make_results(tmp_path, "table2", ("implicit", "direct-1", "direct-2"))
-    for path in pictures.draw_results(results, tmp_path / "images"):
-        assert path.stat().st_size > 1000
+    drawn = pictures.draw_results(results, tmp_path / "images")
+    assert [picture.table for picture in drawn] == ["table2", "table2", None, None]
+    assert all(path.stat().st_size > 1000 for picture in drawn for path in picture.paths)
     names = {path.name for path in (tmp_path / "images").iterdir()}
     stems = ("training_table2", "confusion_table2", "accuracy_against_depth", "spectral_radius")
     assert names == {stem + suffix for stem in stems for suffix in (".svg", ".png")}

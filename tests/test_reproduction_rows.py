@@ -9,7 +9,8 @@ import pytest
 from conftest import REPOSITORY, SCRIPTS, user_environment
 from reproduction.command_line import parse_command_line as parse_reproduce
 from reproduction.jobs import SWITCHES, flags_of, make_job, same_run
-from reproduction.rows import BASELINES, MODELS, TABLE_5, TABLES
+from reproduction.names import BASELINES, DEPTHS
+from reproduction.rows import KINDS, TABLE_5, TABLES, Paper
 from training.command_line import parse_command_line
 from training.settings import Settings
 
@@ -23,6 +24,7 @@ def test_rows_are_what_the_scripts_train(table, row, tmp_path):
     echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     echo.chmod(0o755)
     model = row.name.removeprefix("amplitude_").removeprefix("angle_").removeprefix("released_")
+    assert model == "-".join(filter(None, (row.model.replace("qdeq", ""), row.depth)))
     words = ["bash", str(REPOSITORY / "bash_scripts" / f"{SCRIPT_OF[table.name]}.sh"), "train", "--model", model]
     words += ["--amplitude_encoder", "False"] * row.name.startswith("angle")
     words += ["--trainable_gates", "released"] * row.name.startswith("released")
@@ -43,17 +45,37 @@ def test_every_flag_of_a_row_has_an_effect(table, row):
 def test_every_table_has_the_papers_six_models_and_numbers():
     assert list(TABLES) == ["table1", "table2", "table3", "table4"]
     for hyperparameters in TABLE_5.values():
-        assert set(hyperparameters) == set(MODELS)
+        assert set(hyperparameters) == set(DEPTHS)
     for table in TABLES.values():
         names = [row.name for row in table.rows]
         assert len(set(names)) == len(names)
         assert table.epochs == (25 if table.name == "table4" else 100)
         baselines = {f"{name}-{depth}" for name in BASELINES for depth in ("direct-1", "implicit")}
         assert baselines | {"linear"} <= set(names)
+    assert all(row.paper == Paper() for row in TABLES["table1"].rows)  # its page could not be read
     assert TABLES["table2"].row("alam2021-direct-1").paper.test_acc == 71.75
     assert TABLES["table2"].row("implicit").paper.test_acc == 73.68
     assert TABLES["table3"].row("direct-10").paper.train_seconds == 11651.96
     assert TABLES["table4"].row("warmup").paper.test_acc == 25.45
+
+
+def test_fields_of_a_row_agree_with_its_flags():
+    for table, row in ROWS:
+        assert row.flags.get("model", "qdeq") == row.model
+        if row.depth:
+            assert KINDS[row.depth].items() <= row.flags.items()
+        settings = parse_command_line(list(flags_of(table, row, table.epochs))).settings
+        assert ("angle" in row.family) == (not settings.amplitude_encoder)
+        assert ("released" in row.family) == (settings.trainable_gates == "released")
+        assert ("baseline" in row.family) == (row.model != "qdeq")
+
+
+def test_labels_name_the_model_and_its_family():
+    labels = {row.name: row.label for row in TABLES["table1"].rows + TABLES["table2"].rows}
+    assert labels["implicit"] == "IMPLICIT" and labels["amplitude_warmup"] == "IMPLICIT+WARMUP, amplitude"
+    assert labels["released_direct-1"] == "DIRECT-1, released gates"
+    assert labels["linear"] == "linear classifier, baseline"
+    assert labels["angle_wang2022-implicit"] == "Wang et al. 2022: IMPLICIT, baseline, angle"
 
 
 def test_shortened_runs_keep_the_warm_ups_share():
@@ -98,12 +120,14 @@ def test_switches_are_those_of_the_command_line():
 
 @pytest.mark.parametrize("text, status", [("--help", 0), ("table2 --help", 0), ("theory --help", 0), ("table9", 2),
                                           ("table2 --rows no", 2), ("theory --runs", 2), ("table2 --epochs 0", 2),
-                                          ("table2 --report --rows implicit", 2)])  # fmt: skip
+                                          ("table2 --report --rows implicit", 2), ("table --help", 0),
+                                          ("run --help", 0), ("qep time", 2),
+                                          ("circuit --help", 0), ("qep error --help", 0), ("qep table", 2)])  # fmt: skip
 def test_help_and_wrong_flags_do_not_wait_for_torch(text, status):
     look = (
         "import sys, runpy; sys.argv[0] = 'reproduce.py'\n"
         "try: runpy.run_path('reproduce.py', run_name='__main__')\n"
-        "finally: print('heavy:', [m for m in ('torch', 'ray', 'matplotlib', 'optuna') if m in sys.modules])"
+        "finally: print('heavy:', [m for m in ('torch', 'numpy', 'ray', 'matplotlib', 'optuna') if m in sys.modules])"
     )
     run = subprocess.run(
         [sys.executable, "-c", look, *text.split()], cwd=SCRIPTS, capture_output=True, text=True, timeout=60

@@ -1,4 +1,4 @@
-"""Table 5: what is searched, how trials are kept and reported, and a search that is stopped and goes on."""
+"""Table 5: what is searched, how trials are kept and reported, and a search that is stopped and resumed."""
 
 import json
 import signal
@@ -13,8 +13,9 @@ import pytest
 
 import reproduce
 from conftest import REPOSITORY, SCRIPTS, user_environment
-from reproduction import sweep
-from reproduction.rows import KINDS, MODELS, TABLE_5, TABLES
+from reproduction import report, sweep
+from reproduction.names import DEPTHS
+from reproduction.rows import KINDS, TABLE_5, TABLES
 from reproduction.sweep import (
     DATA,
     STOPPED_EARLY,
@@ -41,14 +42,14 @@ def test_spaces_are_those_of_appendix_e():
 
 
 @pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", DEPTHS)
 def test_the_papers_choice_is_one_of_them(data, model):
     assert papers_choice(data, model) in choices_of(data, model)
 
 
 def test_a_trial_of_the_papers_choice_is_the_tables_row(tmp_path):
     for data, table in DATA.items():
-        for model in MODELS:
+        for model in DEPTHS:
             table_row = KINDS[model] | TABLE_5[data][model] | TABLES[table].flags
             job = Search(data, model, 25, tmp_path).job(papers_choice(data, model))
             settings = parse_command_line(list(job.flags))
@@ -161,7 +162,7 @@ def test_report_finds_the_searches_of_every_length(two_lengths, tmp_path, monkey
     reproduce.main(["table5", *two_lengths, "--report"])
     assert lengths(tmp_path) == everything
     (tmp_path / "results" / "table5" / "trials.json").unlink()
-    monkeypatch.setattr(reproduce, "draw", lambda options: None)
+    monkeypatch.setattr(report, "draw_figures", lambda options: None)
     reproduce.main(["report", *two_lengths])
     assert lengths(tmp_path) == everything
 
@@ -170,10 +171,9 @@ KEPT = REPOSITORY / "results" / "paper" / "table5" / "trials.json"
 
 
 @pytest.mark.skipif(not KEPT.exists(), reason="no search is committed")
-def test_committed_search_is_the_readmes():
+def test_committed_table_is_that_of_the_committed_trials():
     text = sweep.markdown(json.loads(KEPT.read_text()))
     assert KEPT.with_name("table.md").read_text() == text + "\n"
-    assert f"<!-- reproduce.py table5 -->\n\n{text}\n\n<!-- end -->" in (REPOSITORY / "README.md").read_text()
 
 
 # the command
@@ -221,7 +221,7 @@ def test_search_stops_and_goes_on(tmp_path, tiny_data):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     text = process.communicate(timeout=1500)[0]
-    assert process.returncode == 130 and "the same command goes on" in text
+    assert process.returncode == 130 and "the same command resumes" in text
     assert not (first / "results.json").exists() and not list(first.parent.glob(".stop-*"))
     assert not (first / STOPPED_EARLY).exists()
     text = start(*running).communicate(timeout=1500)[0]
@@ -302,7 +302,7 @@ def test_failing_trials_end_with_one_line_and_status_1(tmp_path):
         list(map(str, words)), env=user_environment(), capture_output=True, text=True, timeout=1500, check=False
     )
     text = process.stdout + process.stderr
-    assert process.returncode == 1 and "goes on" not in text and "Traceback" not in text, text
+    assert process.returncode == 1 and "resumes" not in text and "Traceback" not in text, text
     assert "mnist4 direct-1" in process.stdout  # the other search ran all the same
     (line,) = process.stderr.splitlines()
     assert line.startswith("error: 2 of 2 searches failed: mnist4 direct-2, 1 of 1 trials failed; the first, lr-0.05: ")

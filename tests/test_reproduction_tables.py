@@ -8,8 +8,8 @@ import pytest
 
 import reproduce
 from conftest import REPOSITORY
-from reproduction import report, tables
-from reproduction.collect import collect, curves, kept_path, read_kept
+from reproduction import tables
+from reproduction.collect import collect, curves, kept_path, read_kept, write_table
 from reproduction.jobs import make_job
 from reproduction.rows import TABLES
 from reproduction.tables import as_csv, build_table, markdown
@@ -131,24 +131,17 @@ def test_kept_results_of_other_settings_do_not_count(finished_job, tmp_path):
 
 
 def test_table_is_made_of_kept_results_alone(finished_job, tmp_path):
-    first = report.write_table(TABLE, 100, [0], [finished_job], tmp_path / "results")
+    first = write_table(TABLE, 100, [0], [finished_job], tmp_path / "results")
     (finished_job.folder / "results.json").unlink()
-    again = report.write_table(TABLE, 100, [0], [finished_job], tmp_path / "results")
+    again = write_table(TABLE, 100, [0], [finished_job], tmp_path / "results")
     assert first == again == json.loads((tmp_path / "results" / "table2" / "table.json").read_text())
     assert (tmp_path / "results" / "table2" / "table.md").read_text() == markdown(first) + "\n"
 
 
 def test_nothing_is_written_where_nothing_has_run(tmp_path):
-    content = report.write_table(TABLE, 100, [0], [], tmp_path)
+    content = write_table(TABLE, 100, [0], [], tmp_path)
     assert not content["rows"] and not list(tmp_path.iterdir())
     assert "Not run yet" in markdown(content)
-
-
-def test_tables_are_put_into_their_places(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n\n<!-- reproduce.py table2 -->\nold\n<!-- end -->\n\nafter\n")
-    assert report.put_into(readme, {"table2": r"new \1", "table3": "x"}) == ["table3"]
-    assert readme.read_text() == "before\n\n<!-- reproduce.py table2 -->\n\nnew \\1\n\n<!-- end -->\n\nafter\n"
 
 
 COMMITTED = sorted((REPOSITORY / "results" / "paper").glob("table[1-4]/table.json"))
@@ -164,7 +157,3 @@ def test_committed_tables_are_those_of_the_committed_runs(path, tmp_path):
     assert rebuilt == content
     assert path.with_suffix(".md").read_text() == markdown(content) + "\n"
     assert path.with_suffix(".csv").read_text() == as_csv(content)
-    assert (
-        f"<!-- reproduce.py {table.name} -->\n\n{markdown(content)}\n\n<!-- end -->"
-        in (REPOSITORY / "README.md").read_text()
-    )

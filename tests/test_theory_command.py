@@ -107,7 +107,7 @@ def test_an_interrupted_command_says_that_it_goes_on(command, monkeypatch, capsy
     monkeypatch.setattr(theory, "run", interrupted)
     with pytest.raises(SystemExit) as end:
         command()
-    assert end.value.code == 130 and "the same command goes on" in capsys.readouterr().out
+    assert end.value.code == 130 and "the same command resumes" in capsys.readouterr().out
 
 
 def test_a_run_folder_is_looked_at(tmp_path):

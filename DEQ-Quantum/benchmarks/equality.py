@@ -4,7 +4,7 @@ from torch import Tensor
 
 from benchmarks.step import SETTINGS, Problem, Step, Variant
 
-# a solver's answer is known to its own tolerance and no better, so two answers need not agree further
+# a solver's result is known to its own tolerance and no better, so two results need not agree further
 SOLVER_TOLERANCE = SETTINGS["broyden"].forward.tol
 # Broyden's backward solve in z takes other iterates than in the readouts: either gradient is off by its own share
 GRADIENT_TOLERANCE_ACROSS_SPACES = 10 * SOLVER_TOLERANCE

@@ -1,6 +1,7 @@
 """One call of f, forward and backward, by every simulator that is installed, on the same circuit and batch."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -10,13 +11,15 @@ from benchmarks.step import Problem
 from utils import seeds
 
 FORWARD, BACKWARD = "f forward", "f forward+backward"
+BOUND = f"{FORWARD}, once bound"  # what the solver sees of the compiled engine
+FROM_SLOW_TO_FAST = ("pennylane", "torchquantum", "compiled")
 
 
 class OneF:
     """f(z; x) at fixed parameters by one simulator.
 
     Args:
-        f: (z, x) to f(z; x), each (B, n_wires^2), meeting the circuit at every call.
+        f: (z, x) to f(z; x), each (B, n_wires^2), simulating the circuit at every call.
         theta: (n_parameters,), what f depends on besides.
         problem: circuit and batch.
     """
@@ -62,16 +65,18 @@ def calls(found: dict[str, OneF], problem: Problem) -> dict[str, Callable[[], ob
     with torch.no_grad():
         bound = problem.layer("compiled").bind(problem.batch[0])
     z = found["compiled"].z.detach()
-    timed[f"compiled, {FORWARD}, once bound"] = torch.no_grad()(lambda: bound(z))
+    timed[f"compiled, {BOUND}"] = torch.no_grad()(lambda: bound(z))
     return timed | {f"{name}, {BACKWARD}": f.backward for name, f in found.items()}
 
 
-def comparable(slow: str, fast: str) -> bool:
-    """Whether two labels of `calls` are the same work, by simulators in the order from slow to fast."""
-    slower, faster = (
-        {"pennylane": 0, "torchquantum": 1, "compiled": 2}[s.split(", ")[0]] for s in (slow, fast)
-    )
-    return slower < faster and slow.split(", ")[1] == fast.split(", ")[1]
+def pairs(found: dict[str, OneF]) -> set[tuple[str, str]]:
+    """Labels of `calls` that are compared, (slow, fast): the same work; a forward pass also with f once bound."""
+    compared = set()
+    for slow, fast in combinations([name for name in FROM_SLOW_TO_FAST if name in found], 2):
+        compared |= {(f"{slow}, {work}", f"{fast}, {work}") for work in (FORWARD, BACKWARD)}
+        if fast == "compiled":
+            compared.add((f"{slow}, {FORWARD}", f"{fast}, {BOUND}"))
+    return compared
 
 
 def compare(found: dict[str, OneF]) -> list[dict]:

@@ -30,7 +30,7 @@ class Sweep:
         by: "wires" or "operations", what grows.
         repetitions: rounds of timing; 0 measures memory only.
         limit_seconds: for one contestant on one problem.
-        points: filled as the sweep goes on, one entry per contestant and problem.
+        points: filled during the sweep, one entry per contestant and problem.
     """
 
     def __init__(self, by: str, repetitions: int, limit_seconds: float, points: list[dict]):

@@ -60,7 +60,7 @@ def interleave(
         contestants: what to call, by label.
         repetitions: rounds; before the first, each contestant is called to warm up.
         device: where they run.
-        series: filled as the rounds go on, so that whoever interrupts has what was measured.
+        series: filled round by round, so that whoever interrupts has what was measured.
 
     Yields:
         The label of what was just done: once per contestant for the warm-up, then once per block.

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Metrics:
-    """The rows of a metrics.csv, column by column; the run may still be going on.
+    """The rows of a metrics.csv, column by column; the run may be under way.
 
     Args:
         path: the file that `runs.tracking.CsvLog` writes.

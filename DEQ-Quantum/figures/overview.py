@@ -73,7 +73,7 @@ def solver_traces(seed: int = 0, n_parameter_sets: int = 16) -> dict[str, np.nda
             for name, collected in traces.items():
                 settings = SolverSettings(name, max_steps=SOLVER_STEPS, tol=0.0)
                 trace = solve(h, x.new_zeros(len(x), circuit.n_wires), settings).trace
-                # a trace ends early where every sample has met f(z) = z to the last bit
+                # a trace ends early where f(z) = z to the last bit for every sample
                 collected.append(torch.cat([trace, trace[-1:].expand(SOLVER_STEPS + 1 - len(trace), -1)]))
     return {
         name: torch.cat(collected, dim=1).median(dim=1).values.numpy() for name, collected in traces.items()

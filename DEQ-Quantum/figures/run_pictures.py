@@ -24,7 +24,7 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
     """Loss, accuracy, residual and solver steps of a run against its epochs.
 
     Args:
-        metrics_csv: the file that `runs.tracking.CsvLog` writes, of a run that may still be going on. A
+        metrics_csv: the file that `runs.tracking.CsvLog` writes, of a run that may be under way. A
             warm-up (rows of mode 0 before rows of mode 1) is shaded; the test split is a dashed line.
 
     Returns:
@@ -124,7 +124,7 @@ def _draw_residual(axes: Axes, metrics: Metrics, names: list[str]) -> None:
 
 
 def _draw_steps(axes: Axes, metrics: Metrics, names: list[str]) -> None:
-    """Steps on the left axis, and on the right one the share of samples that met the tolerance."""
+    """Steps on the left axis, and on the right one the share of samples that converged."""
     _draw_lines(axes, metrics, names)
     axes.set_ylim(bottom=0)
     epoch, converged = metrics.line("val_converged")

@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from figures.metrics import Metrics
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION
+from utils.statistics import mean_and_spread
 
 SPLITS = {"train": BLUE, "val": ORANGE, "test": VERMILION}
 COST, ANGLE = LOGARITHMIC = ("cost", "1 - cosine to the exact gradient")
@@ -34,7 +35,7 @@ def draw_qep_run(metrics_csv: Path) -> Figure:
     """Cost, accuracy, gap and 1 - the gradient's cosine of a run against its epochs.
 
     Args:
-        metrics_csv: of a run of train_qep.py, which may still be going on.
+        metrics_csv: of a run of train_qep.py, which may be under way.
 
     Raises:
         OSError: the file cannot be read.
@@ -99,8 +100,8 @@ def draw_comparison(runs: list[tuple[dict, Path]]) -> Figure:
         own = [(result, path) for result, path in runs if result["estimator"] == estimator]
         if not own:
             continue
-        test = 100 * np.array([result["test_acc"] for result, _ in own])
-        text = f"{label}: test {test.mean():.2f} ± {test.std(ddof=1):.2f} %" if len(own) > 1 else label
+        test = [100 * result["test_acc"] for result, _ in own]
+        text = f"{label}: test {mean_and_spread(test).text('.2f')} %" if len(own) > 1 else label
         metrics = [Metrics(path) for _, path in own]
         lines = [m.line("val_acc") for m in metrics]
         _draw_band(left, lines, text, colour, dashes, f"val_acc {estimator}", 100)
@@ -142,7 +143,7 @@ def draw_gradient_error(content: dict) -> Figure:
     """The gradient's relative error against beta: exact expectation values on the left, shots on the right.
 
     Args:
-        content: what `study_qep.py error` writes; of it "bias", "shots", "best".
+        content: what `reproduce.py qep error` writes; of it "bias", "shots", "best".
 
     Returns:
         Two panels with logarithmic axes: on the left oracles without a beta as horizontal lines, on the right a line

@@ -1,7 +1,8 @@
-"""From run folders to what is committed: each run's results.json and a compact copy of its curves.
+"""From run folders to what is committed: each run's results and curves, and the table made of them.
 
 <results_dir>/<table>/<row>/seed-<n>.json    results.json as the run wrote it
 <results_dir>/<table>/<row>/seed-<n>.csv     one line per epoch: the figures' data
+<results_dir>/<table>/table.{json,csv,md}    the table
 """
 
 import csv
@@ -10,6 +11,8 @@ import json
 from pathlib import Path
 
 from reproduction.jobs import Job, same_run
+from reproduction.rows import Table
+from reproduction.tables import as_csv, build_table, markdown
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
 from utils.files import write_json, write_text
@@ -76,3 +79,28 @@ def read_kept(job: Job, results_dir: Path) -> dict | None:
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{path} is no results file of a run ({error!r}); remove it") from error
     return results if same_run(saved, parse_command_line(list(job.flags)).settings) else None
+
+
+def write_table(table: Table, epochs: int, seeds: list[int], jobs: list[Job], results_dir: Path) -> dict:
+    """Keep what is finished, then write table.md, table.csv and table.json of all that is kept.
+
+    Args:
+        table, epochs, seeds: as in `build_table`.
+        jobs: every row with every seed.
+        results_dir: where results are kept.
+
+    Returns:
+        The table; without rows, and unwritten, where there is no finished run.
+
+    Raises:
+        SettingsError: a damaged results file.
+    """
+    collect(jobs, results_dir)
+    kept = {(job.row, job.seed): read_kept(job, results_dir) for job in jobs}
+    content = build_table(table, epochs, seeds, {key: value for key, value in kept.items() if value})
+    if content["rows"]:
+        folder = results_dir / table.name
+        write_json(folder / "table.json", content)
+        write_text(folder / "table.csv", as_csv(content))
+        write_text(folder / "table.md", markdown(content) + "\n")
+    return content

@@ -3,18 +3,31 @@
 import argparse
 from pathlib import Path
 
+from circuits.encodings import ENCODINGS
 from data_settings import DATASETS
-from reproduction.rows import MODELS, TABLES
+from reproduction.flags import (
+    COUNT,
+    add_images,
+    add_missing,
+    add_report,
+    integer,
+    results_flags,
+    running_flags,
+    runs_flags,
+    seeds_flags,
+)
+from reproduction.names import DEPTHS
+from reproduction.qep_command_line import add_qep
+from reproduction.rows import TABLES
 from reproduction.sweep import DATA
 from utils.command_line import OneLineParser
 from utils.files import REPOSITORY
 
-SEEDS = (0, 1, 2)
 TRIALS = 20
 HTML_IN_RESULTS = Path("")
 
 EXAMPLES = """examples:
-  every row of Table 2 with three seeds, on all cores; the same command goes on where it was stopped:
+  every row of Table 2 with three seeds, on all cores; the same command resumes where it was stopped:
     python reproduce.py table2
   what that would run, and a shorter trial of two of its rows:
     python reproduce.py table2 --dry_run
@@ -27,86 +40,17 @@ EXAMPLES = """examples:
     python reproduce.py tables --missing
   the tables of what is finished, without running anything:
     python reproduce.py table2 --report
+  a table of runs of your own, and the training curves of one:
+    python reproduce.py table ../runs/*
+    python reproduce.py run ../runs/NAME
+  a circuit, gate by gate:
+    python reproduce.py circuit --n_wires 6 --encoding angle --out circuit.svg
 
 Ctrl-C lets every run save and end. Exit status: 0 done; 1 a run failed; 2 a wrong flag; 130 interrupted."""
 
 
-def _integer(minimum: int):
-    """A parser of integers from a minimum."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = minimum - 1
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"expected an integer from {minimum}, got {text!r}")
-        return value
-
-    return read
-
-
-COUNT = _integer(1)
-
-
-def _results() -> argparse.ArgumentParser:
-    """Flags of every command: where results lie."""
-    flags = argparse.ArgumentParser(add_help=False)
-    flags.add_argument(
-        "--results_dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of what is kept of them (default: results/paper, with --epochs N results/paper_N-epochs)",
-    )
-    flags.add_argument(
-        "--epochs", type=COUNT, metavar="N", help="runs of so many epochs, not of as many as the paper's"
-    )
-    return flags
-
-
-def _runs() -> argparse.ArgumentParser:
-    """Flags of commands that look at runs."""
-    flags = argparse.ArgumentParser(add_help=False)
-    flags.add_argument(
-        "--work_dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of the runs, <table>/<row>/seed-<n> (default: runs/paper, with --epochs N runs/paper_N-epochs)",
-    )
-    return flags
-
-
-def _seeds() -> argparse.ArgumentParser:
-    """Flags of commands that repeat runs; each trial of a search is a single one."""
-    flags = argparse.ArgumentParser(add_help=False)
-    flags.add_argument(
-        "--seeds", type=_integer(0), nargs="+", default=list(SEEDS), metavar="N", help="(default: 0 1 2)"
-    )
-    return flags
-
-
-def _running() -> argparse.ArgumentParser:
-    """Flags of commands that train."""
-    flags = argparse.ArgumentParser(add_help=False)
-    flags.add_argument(
-        "--jobs", type=COUNT, metavar="N", help="runs at once (default: as many as there are cores); needs Ray"
-    )
-    flags.add_argument("--threads", type=COUNT, default=1, metavar="N", help="cores of a run (default: 1)")
-    flags.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to run on, or auto for the one in reach")
-    flags.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
-    flags.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
-    flags.add_argument(
-        "--wandb", choices=("disabled", "offline", "online"), default="disabled", help="as in train_qdeq.py"
-    )
-    flags.add_argument("--wandb_project", default="qdeq", metavar="NAME", help="(default: qdeq)")
-    flags.add_argument(
-        "--dry_run", action="store_true", help="print the commands of the runs that are left, run nothing"
-    )
-    return flags
-
-
 def build_parser() -> argparse.ArgumentParser:
-    """One sub-command for each table, and more."""
+    """One sub-command for each table, and more; its name is in `command`."""
     parser = OneLineParser(
         prog="reproduce.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -114,24 +58,34 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    searching = [_results(), _runs(), _running()]
-    parents = [*searching, _seeds()]
+    _add_tables(commands)
+    _add_report_command(commands)
+    _add_theory(commands)
+    _add_run_table(commands)
+    _add_pictures(commands)
+    add_qep(commands)
+    return parser
+
+
+def _add_tables(commands) -> None:
+    searching = [results_flags(), runs_flags(), running_flags()]
+    parents = [*searching, seeds_flags()]
     for table in TABLES.values():
         about = f"{table.title}: {len(table.rows)} rows of {table.epochs} epochs"
         command = commands.add_parser(table.name, help=about, description=about, parents=parents)
         command.add_argument("--rows", nargs="+", choices=[row.name for row in table.rows], help="only these rows")
         command.set_defaults(tables=[table.name])
-        _add_missing(command)
-        _add_report(command)
+        add_missing(command)
+        add_report(command)
     about = "Tables 1 to 4 in one go"
     command = commands.add_parser("tables", help=about, description=about, parents=parents)
     command.set_defaults(tables=list(TABLES), rows=None)
-    _add_missing(command)
-    _add_report(command)
+    add_missing(command)
+    add_report(command)
     about = "search the hyper-parameters of Table 5 on the validation set (needs requirements-sweep.txt)"
     command = commands.add_parser("table5", help=about, description=about, parents=searching)
     command.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="(default: all)")
-    command.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="(default: all)")
+    command.add_argument("--models", nargs="+", choices=list(DEPTHS), default=list(DEPTHS), help="(default: all)")
     command.add_argument(
         "--trials",
         type=COUNT,
@@ -139,13 +93,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"choices tried of each model on each data set (default: {TRIALS})",
     )
-    _add_report(command)
+    add_report(command)
     about = "draw Figures 1 to 3 and those of the kept results"
-    command = commands.add_parser("figures", help=about, description=about, parents=[_results()])
-    _add_images(command)
-    about = "keep what is finished; write all tables, figures and the README's tables anew"
-    command = commands.add_parser("report", help=about, description=about, parents=[_results(), _runs(), _seeds()])
-    _add_images(command)
+    command = commands.add_parser("figures", help=about, description=about, parents=[results_flags()])
+    add_images(command)
+
+
+def _add_report_command(commands) -> None:
+    about = "keep what is finished; write all tables, figures and the pages that show them anew"
+    parents = [results_flags(), runs_flags(), seeds_flags()]
+    command = commands.add_parser("report", help=about, description=about, parents=parents)
+    add_images(command)
     command.add_argument(
         "--html",
         type=Path,
@@ -154,8 +112,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="also one self-contained page of them (default: report.html in --results_dir)",
     )
-    _add_theory(commands)
-    return parser
 
 
 def _add_theory(commands) -> None:
@@ -165,7 +121,7 @@ def _add_theory(commands) -> None:
         help=about,
         description=about.capitalize() + ". Trains what it looks at for a few epochs; about 3 minutes of one core.",
     )
-    command.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="of all that is random (default: 0)")
+    command.add_argument("--seed", type=integer(0), default=0, metavar="N", help="of all that is random (default: 0)")
     command.add_argument(
         "--runs", type=Path, nargs="+", default=[], metavar="DIR", help="run folders whose models are looked at besides"
     )
@@ -178,37 +134,38 @@ def _add_theory(commands) -> None:
         help="results are written to its folder theory (default: results/paper; with another --dataset or --seed, or "
         "with --runs, a folder that says so, as results/paper_digits_seed-1_runs)",
     )
-    _add_images(command)
+    add_images(command)
     command.set_defaults(epochs=None)
 
 
-def _add_images(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--images_dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of the figures of results (default: images/paper, with another --results_dir images in it)",
-    )
+def _add_run_table(commands) -> None:
+    about = "a Markdown table of finished runs, those that differ in their seed in one row"
+    command = commands.add_parser("table", help=about, description=about)
+    command.add_argument("files", type=Path, nargs="+", help="results.json files, or run folders that hold one")
 
 
-def _add_missing(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--missing",
-        action="store_true",
-        help="leave out runs whose results are kept already in --results_dir, as in a fresh clone those of others",
-    )
-
-
-def _add_report(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--report", action="store_true", help="run nothing: keep finished runs' results, print and write the table"
-    )
+def _add_pictures(commands) -> None:
+    about = "the training curves of a run"
+    run = commands.add_parser("run", help=about, description=about)
+    run.add_argument("run", type=Path, help="run folder, with a metrics.csv in it")
+    about = "a circuit, gate by gate"
+    circuit = commands.add_parser("circuit", help=about, description=about)
+    circuit.add_argument("--n_wires", type=int, default=10, metavar="N", help="qubits, even, from 4 (default: 10)")
+    circuit.add_argument("--encoding", choices=ENCODINGS, default="amplitude", help="(default: amplitude)")
+    about = "the model in one picture"
+    overview = commands.add_parser("overview", help=about, description=about)
+    for picture, default in (
+        (run, "curves.png in the run folder"),
+        (circuit, "images/circuit_<n_wires>.png, with the name of another encoding than amplitude"),
+        (overview, "images/qdeq.png"),
+    ):
+        picture.add_argument("--out", type=Path, metavar="FILE", help=f".png, .svg or .pdf (default: {default})")
 
 
 def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if getattr(options, "rows", None):
         parser.error("--report shows whole tables: leave out --rows")
-    idle = {action.dest: action.default for action in _running()._actions} | {"missing": False, "trials": TRIALS}
+    idle = {action.dest: action.default for action in running_flags()._actions} | {"missing": False, "trials": TRIALS}
     for name, default in idle.items():
         if getattr(options, name, default) != default:
             parser.error(f"--report runs nothing: leave out --{name}")
@@ -220,6 +177,15 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
     options = parser.parse_args(arguments)
     if getattr(options, "report", False):
         _refuse_beside_report(parser, options)
+    if "results_dir" in options:
+        _choose_folders(options)
+    if "seeds" in options:
+        options.seeds = list(dict.fromkeys(options.seeds))
+    return options
+
+
+def _choose_folders(options: argparse.Namespace) -> None:
+    """Folders that were not given: those of the paper's tables, or their own where other runs are asked for."""
     # trials of a search are seldom as long as the paper's runs: its table says how long, cell by cell
     shortened = options.epochs is not None and options.command != "table5"
     apart = [f"{options.epochs}-epochs"] if shortened else []
@@ -241,6 +207,3 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
         options.images_dir = (options.images_dir or images).resolve()
     if getattr(options, "html", None) == HTML_IN_RESULTS:
         options.html = options.results_dir / "report.html"
-    if "seeds" in options:
-        options.seeds = list(dict.fromkeys(options.seeds))
-    return options

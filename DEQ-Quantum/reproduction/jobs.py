@@ -1,6 +1,6 @@
 """One job: one row of a table with one seed, run as a train_qdeq.py process of its own.
 
-A job is named by its settings: a run folder with the same settings is that job's run, finished or to be continued, and
+A job is named by its settings: a run folder with the same settings is that job's run, finished or to be resumed, and
 a run with any other settings is left alone, also one that another command begins meanwhile. Nothing here imports torch,
 so that a worker which only waits for its process stays small.
 """
@@ -36,7 +36,7 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: "finished", "stopped" (on request, to be continued) or "failed" with the reason."""
+    """How a job ended: "finished", "stopped" (on request, to be resumed) or "failed" with the reason."""
 
     status: str
     message: str = ""
@@ -82,7 +82,7 @@ class Job:
 
     @property
     def command(self) -> list[str]:
-        """Starts the run, or goes on with it where it has begun."""
+        """Starts the run, or resumes it where it has begun."""
         folder = self.folder
         where = ["--restart", "--name", folder.name, "--work_dir", str(folder.parent)]
         return [sys.executable, str(TRAIN), *self.flags, *where]
@@ -181,7 +181,7 @@ def _folder(path: Path, wanted: Settings) -> Path:
 
 
 def run_job(job: Job, stop_path: Path, threads: int) -> Outcome:
-    """Train a job to its end, from its last checkpoint if it has one; a process that is killed is started again.
+    """Train a job to its end, resuming its last checkpoint if it has one; a process that is killed is started again.
 
     Two workers never write one run: a lock beside its folder is held for as long as its process lives, even where
     the worker that started it is gone. While one waits for it, the folder may turn out to be that of a run with other

@@ -7,9 +7,10 @@ event is a line.
 import shutil
 import sys
 import time
-from statistics import mean, stdev
+from statistics import mean
 
 from reproduction.jobs import Job, Outcome
+from utils.statistics import mean_and_spread
 
 STATUS_EVERY = 600.0  # seconds, where the block cannot be drawn
 UP, CLEAR = "\x1b[{}A", "\x1b[J"
@@ -117,8 +118,7 @@ class Overview:
             done = [100 * self._accuracy[job] for job in jobs if job in self._accuracy]
             parts = [f"{len(done)}/{len(jobs)} seeds"]
             if done:
-                spread = f" ± {stdev(done):.2f}" if len(done) > 1 else ""
-                parts.append(f"test {mean(done):.2f}{spread} %")
+                parts.append(f"test {mean_and_spread(done).text('.2f')} %")
             running = [self._running(job) for job in jobs if job in self._starts]
             parts += running
             parts += [f"seed {job.seed} failed" for job in jobs if self._status_of(job) == "failed"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from markdown import markdown
 from markdown.extensions.toc import TocExtension
 
+from reproduction.rows import TABLES
 from utils.files import write_text
 
 CAPTIONS = {
@@ -23,8 +24,15 @@ CAPTIONS = {
     "ablations": "A short training with other solver caps, starts of the parameters and Jacobian weights.",
     "accuracy_against_depth": "Test accuracy against the number of explicit layers; IMPLICIT is the limit of many.",
     "spectral_radius": "Spectral radius of df/dz at the equilibrium through training, mean over validation images.",
-    "training": "Training curves of all models: mean over seeds, bands from the lowest to the highest.",
-    "confusion": "Confusion matrices on the test set in % of each true class, the seeds' counts added.",
+}
+# of one table each
+CAPTIONS |= {
+    f"{figure}_{table}": f"{table.capitalize()}. {text}"
+    for table in TABLES
+    for figure, text in {
+        "training": "Training curves of all models: mean over seeds, bands from the lowest to the highest.",
+        "confusion": "Confusion matrices on the test set in % of each true class, the seeds' counts added.",
+    }.items()
 }
 
 PAGE = """<!DOCTYPE html>
@@ -71,10 +79,7 @@ def write_page(path: Path, tables: list[Path], images: list[Path]) -> None:
 
 def caption(image: Path) -> str:
     """What is said below an image; its name, where nothing is known of it."""
-    if image.stem in CAPTIONS:
-        return CAPTIONS[image.stem]
-    kind, _, rest = image.stem.partition("_")
-    return f"{rest.capitalize()}. {CAPTIONS[kind]}" if kind in CAPTIONS else image.stem.replace("_", " ")
+    return CAPTIONS.get(image.stem, image.stem.replace("_", " "))
 
 
 def _figure(image: Path) -> str:

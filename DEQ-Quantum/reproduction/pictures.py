@@ -1,4 +1,4 @@
-"""The figures: what each shows of the kept results, and where it is written.
+"""The figures of the tables: what each shows of the kept results, and where it is written.
 
 Figures 1 to 3 are drawn from the model's and the circuit's own objects; the others, which the paper lacks, from
 <results_dir>: seed-<n>.csv and seed-<n>.json of each row. A figure without data is left out.
@@ -6,7 +6,6 @@ Figures 1 to 3 are drawn from the model's and the circuit's own objects; the oth
 
 import csv
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,16 @@ from circuits.circuit import build_circuit
 from dataset import CLASSES
 from figures import draw_circuit, draw_overview, save_figure
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
-from reproduction.rows import BASELINES, MODELS, TABLES, Row, Table
+from reproduction.names import BASELINES, DEPTHS
+from reproduction.rows import TABLES, Row, Table
 
 SUFFIXES = (".svg", ".png")
-# a model has its style in every figure
-STYLES = [*MODELS, *(f"{name}-{depth}" for name in BASELINES for depth in ("direct-1", "implicit")), "linear"]
+# a model of a depth has its style in every figure
+STYLES = [
+    *(("qdeq", depth) for depth in DEPTHS),
+    *((name, depth) for name in BASELINES for depth in ("direct-1", "implicit")),
+    ("linear", ""),
+]
 RESIDUAL = r"$\Vert f(z)-z\Vert\,/\,\Vert z\Vert$"
 
 
@@ -34,15 +38,18 @@ class RowData:
     results: list[dict]
     curves: dict[str, np.ndarray]
 
-    @property
-    def family(self) -> str:
-        """What distinguishes it from rows of the same model, as the encoding in Table 1."""
-        return self.row.label.partition(", ")[2]
 
-    @property
-    def model(self) -> str:
-        """Which of MODELS or the baselines; before its name a row's may say of which family it is."""
-        return next(model for model in STYLES if f"_{self.row.name}".endswith(f"_{model}"))
+@dataclass(frozen=True)
+class Picture:
+    """A figure that has been written.
+
+    Attributes:
+        table: name of the table whose rows it shows; None: those of every table.
+        paths: its files, one of each of `SUFFIXES`.
+    """
+
+    table: str | None
+    paths: tuple[Path, ...]
 
 
 def load_rows(table: Table, results_dir: Path) -> list[RowData]:
@@ -73,21 +80,20 @@ def _stacked(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _curve(data: RowData, name: str, scale: float = 1.0) -> Line:
-    label = data.row.label.partition(", ")[0]
-    return Line(label, data.curves["epoch"][0], scale * data.curves[name], STYLES.index(data.model))
+    style = STYLES.index((data.row.model, data.row.depth))
+    return Line(data.row.short, data.curves["epoch"][0], scale * data.curves[name], style)
 
 
 def _families(rows: list[RowData]) -> dict[str, list[RowData]]:
     families: dict[str, list[RowData]] = {}
     for data in rows:
-        families.setdefault(data.family, []).append(data)
+        families.setdefault(data.row.family, []).append(data)
     return families
 
 
 def _where(table: Table, family: str) -> str:
     """A panel's title: the data set, and what sets the family apart."""
-    data = re.split(r",| \(", table.title)[0]
-    return f"{data}, {family}" if family else data
+    return f"{table.data}, {family}" if family else table.data
 
 
 def draw_training(table: Table, rows: list[RowData]) -> Figure:
@@ -110,7 +116,7 @@ def draw_depth(tables: dict[str, list[RowData]]) -> Figure | None:
     panels = []
     for name, rows in tables.items():
         for family, members in _families(rows).items():
-            lines = _depth_lines({data.model: data for data in members})
+            lines = _depth_lines({data.row.depth: data for data in members if data.row.model == "qdeq"})
             if lines:
                 title = _where(TABLES[name], family)
                 panels.append(Panel(title, "layers L", "test accuracy, %", lines, x_ticks=(1, 2, 5, 10)))
@@ -118,7 +124,8 @@ def draw_depth(tables: dict[str, list[RowData]]) -> Figure | None:
 
 
 def _depth_lines(members: dict[str, RowData]) -> list[Line]:
-    direct = {int(model.split("-")[1]): data for model, data in members.items() if model.startswith("direct-")}
+    """Lines of the paper's models of one family, by depth."""
+    direct = {data.row.flags["n_layer"]: data for data in members.values() if data.row.flags["mode"] == "direct"}
     if len(direct) < 2:
         return []
     depths = np.array(sorted(direct))
@@ -132,10 +139,10 @@ def _depth_lines(members: dict[str, RowData]) -> list[Line]:
             Line("DIRECT, paper", np.array(sorted(paper)), np.array([[paper[d] for d in sorted(paper)]]), None, "s")
         )
     ends = np.array([depths[0], depths[-1]])
-    for model, label in (("implicit", "IMPLICIT"), ("warmup", "IMPLICIT+WARMUP")):
-        if model in members:
-            values = np.array(list(_accuracies(members[model]).values()))[:, None].repeat(2, axis=1)
-            lines.append(Line(label, ends, values, list(MODELS).index(model)))
+    for depth in ("implicit", "warmup"):
+        if depth in members:
+            values = np.array(list(_accuracies(members[depth]).values()))[:, None].repeat(2, axis=1)
+            lines.append(Line(DEPTHS[depth], ends, values, STYLES.index(("qdeq", depth))))
     return lines
 
 
@@ -180,22 +187,22 @@ def draw_fixed(images_dir: Path) -> list[Path]:
     return [path for name, draw in FIXED.items() for path in _save(draw(), images_dir / name)]
 
 
-def draw_results(results_dir: Path, images_dir: Path) -> list[Path]:
-    """The figures of the kept results; the files that were written."""
+def draw_results(results_dir: Path, images_dir: Path) -> list[Picture]:
+    """The figures of the kept results, and of which table each is."""
     tables = {name: load_rows(table, results_dir) for name, table in TABLES.items()}
     tables = {name: rows for name, rows in tables.items() if rows}
-    figures: dict[str, Figure | None] = {}
+    figures: list[tuple[str | None, str, Figure | None]] = []
     for name, rows in tables.items():
-        figures[f"training_{name}"] = draw_training(TABLES[name], rows)
-        figures[f"confusion_{name}"] = draw_confusions(TABLES[name], rows)
+        figures.append((name, f"training_{name}", draw_training(TABLES[name], rows)))
+        figures.append((name, f"confusion_{name}", draw_confusions(TABLES[name], rows)))
     if tables:
-        figures["accuracy_against_depth"] = draw_depth(tables)
-        figures["spectral_radius"] = draw_spectral_radii(tables)
-    return [path for name, figure in figures.items() if figure for path in _save(figure, images_dir / name)]
+        figures.append((None, "accuracy_against_depth", draw_depth(tables)))
+        figures.append((None, "spectral_radius", draw_spectral_radii(tables)))
+    return [Picture(table, _save(figure, images_dir / stem)) for table, stem, figure in figures if figure]
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+def _save(figure: Figure, stem: Path) -> tuple[Path, ...]:
+    paths = tuple(stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
     for path in paths:
         save_figure(figure, path)
     return paths

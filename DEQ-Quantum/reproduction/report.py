@@ -1,50 +1,93 @@
-"""Reports: tables of what is finished, written beside the results they are made of, and into the README."""
+"""`reproduce.py report`: tables, figures, the pages that show them and, if asked for, one page of all, anew."""
 
-import re
+import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-from reproduction.collect import collect, read_kept
-from reproduction.jobs import Job
-from reproduction.rows import Table
-from reproduction.tables import as_csv, build_table, markdown
-from utils.files import write_json, write_text
+from reproduction import qep_studies, run_table
+from reproduction.drawing import IMAGES, draw_figures
+from reproduction.markers import fill
+from reproduction.rows import TABLES
+from reproduction.run_tables import keep_and_show
+from reproduction.summary import summary
+from reproduction.sweep import searches_in
+from reproduction.sweep import write_report as write_search_report
+from reproduction.tables import markdown
+from runs.settings import SettingsError
+from utils.files import REPOSITORY
+
+# where tables are read
+PAGES = ("README.md", "results/README.md", "results/benchmark/README.md", "results/qep/README.md")
+# tables that a page may show and that need not have been run yet
+NAMES = (*TABLES, "table5", "summary")
+# commands whose tables are of files
+OF_FILES = {("table",): run_table.table_of_files, ("qep", "table"): qep_studies.table_of_files}
 
 
-def write_table(table: Table, epochs: int, seeds: list[int], jobs: list[Job], results_dir: Path) -> dict:
-    """Keep what is finished, then write table.md, table.csv and table.json of all that is kept.
+def write_report(options: argparse.Namespace) -> None:
+    """Keep what is finished; write tables, figures and pages."""
+    contents = [keep_and_show(table, options, options.results_dir) for table in TABLES.values()]
+    tables = {content["table"]: markdown(content) for content in contents}
+    if found := write_search_report(searches_in(options.work_dir), options.results_dir):
+        tables["table5"] = found
+    if of_all := summary(contents):
+        tables["summary"] = of_all
+    draw_figures(options)
+    if options.results_dir == REPOSITORY / "results" / "paper":
+        for name in fill_pages(tables):
+            print(f"no page has a place for {name}: <!-- reproduce.py {name} --> and <!-- end -->")
+    if options.html:
+        from reproduction.page import write_page  # here: an import that no other command needs
 
-    Returns:
-        The table; without rows, and unwritten, where there is no finished run.
-
-    Raises:
-        SettingsError: a damaged results file.
-    """
-    collect(jobs, results_dir)
-    kept = {(job.row, job.seed): read_kept(job, results_dir) for job in jobs}
-    content = build_table(table, epochs, seeds, {key: value for key, value in kept.items() if value})
-    if content["rows"]:
-        folder = results_dir / table.name
-        write_json(folder / "table.json", content)
-        write_text(folder / "table.csv", as_csv(content))
-        write_text(folder / "table.md", markdown(content) + "\n")
-    return content
+        pages = sorted(options.results_dir.glob("*/*.md"))
+        images = {path.name: path for folder in (IMAGES, options.images_dir) for path in sorted(folder.glob("*.png"))}
+        write_page(options.html, pages, list(images.values()))
+        print(options.html)
 
 
-def put_into(readme: Path, tables: dict[str, str]) -> list[str]:
-    """Replace the README's tables between `<!-- reproduce.py NAME -->` and `<!-- end -->`.
+def fill_pages(tables: dict[str, str], root: Path = REPOSITORY, pages: Sequence[str] = PAGES) -> list[str]:
+    """Put tables where they are read.
 
     Args:
-        readme: the file.
-        tables: Markdown by the table's name.
+        tables: Markdown by name; tables of files are made on the way.
+        root: folder that the pages and the files of their tables are named from.
+        pages: those that exist are filled.
 
     Returns:
-        Names of tables for which it has no place.
+        Names of tables for which no page has a place.
+
+    Raises:
+        SettingsError: a marker without an end, or that names no table, or files that are no results.
     """
-    text, homeless = readme.read_text(), []
-    for name, table in tables.items():
-        marked = re.compile(rf"(<!-- reproduce\.py {name} -->\n).*?(<!-- end -->)", re.S)
-        if not marked.search(text):
-            homeless.append(name)
-        text = marked.sub(lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text)
-    write_text(readme, text)
-    return homeless
+    shown = set()
+    for page in pages:
+        if (root / page).exists():
+            shown.update(fill(root / page, lambda command: table_of(command, tables, root)))
+    return [name for name in tables if name not in shown]
+
+
+def table_of(command: str, tables: dict[str, str], root: Path) -> str | None:
+    """The table that a marker's command names; arguments as in `fill_pages`.
+
+    Returns:
+        Markdown; None for a table that has not been run yet.
+
+    Raises:
+        SettingsError: it names no table, or files that are no results.
+    """
+    if command in NAMES:
+        return tables.get(command)
+    words = shlex.split(command)
+    for name, table_of_files in OF_FILES.items():
+        patterns = words[len(name) :]
+        if tuple(words[: len(name)]) == name and patterns:
+            return table_of_files([path for pattern in patterns for path in _files(pattern, root)])
+    raise SettingsError(f"<!-- reproduce.py {command} --> names no table")
+
+
+def _files(pattern: str, root: Path) -> list[Path]:
+    paths = sorted(root.glob(pattern), key=str)
+    if not paths:
+        raise SettingsError(f"{pattern} in a page's marker names no file")
+    return paths

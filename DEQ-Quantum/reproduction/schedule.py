@@ -134,7 +134,7 @@ def run_all(jobs: Sequence[Job], pool: Pool, stop_path: Path, overview: Overview
                 if stop.signal is not None:
                     stop_path.touch()
         finally:
-            # whatever ended the loop, no run goes on unwatched
+            # whatever ended the loop, no run continues unwatched
             if n_running:
                 stop_path.touch()
             pool.close()

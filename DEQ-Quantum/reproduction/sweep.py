@@ -5,13 +5,15 @@ What is searched, a trial as a job, and what was found. Ray Tune and Optuna, whi
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from reproduction.jobs import Job, make_job
-from reproduction.rows import KINDS, MODELS, TABLE_5, TABLES, Row, Table
+from reproduction.names import DEPTHS
+from reproduction.rows import KINDS, TABLE_5, TABLES, Row, Table
 from utils.files import write_json, write_text
+from utils.markdown import markdown_table
 
 # data sets by the names that Table 5's columns have here, and the table that trains on them
 DATA = {"mnist4": "table1", "mnist10": "table2", "fashion10": "table3", "cifar10": "table4"}
@@ -57,7 +59,7 @@ class Search:
     """One cell of Table 5: a model on a data set.
 
     Attributes:
-        data, model: keys of `DATA` and `MODELS`.
+        data, model: keys of `DATA` and `DEPTHS`.
         epochs: of a trial; searches of other lengths are other searches.
         work_dir: its runs lie in <work_dir>/table5/<data>/<model>.
         extra: further flags of train_qdeq.py.
@@ -82,8 +84,8 @@ class Search:
         choice = canonical(choice)
         name = "_".join(f"{flag}-{value:g}" for flag, value in choice.items())
         flags = {name: value for name, value in self.table.flags.items() if name != "spectral_radius_mode"}
-        table = Table(self.data, self.table.title, flags, self.table.epochs, ())
-        row = Row(self.model, name, KINDS[self.model] | choice)
+        table = replace(self.table, name=self.data, flags=flags)
+        row = Row(self.model, name, KINDS[self.model] | choice, depth=self.model)
         return make_job(table, row, SEED, self.epochs, self.work_dir / "table5", self.extra, name=name)
 
 
@@ -92,7 +94,7 @@ def searches_in(work_dir: Path) -> list[Search]:
     return [
         Search(data, model, epochs, work_dir)
         for data in DATA
-        for model in MODELS
+        for model in DEPTHS
         for epochs in _lengths(work_dir / "table5" / data / model)
     ]
 
@@ -166,7 +168,7 @@ def write_report(searches: list[Search], results_dir: Path) -> str | None:
 
 def _key(cell: dict) -> tuple[int, int, int]:
     """Of a search of one length, in the order of Table 5."""
-    return list(DATA).index(cell["data"]), list(MODELS).index(cell["model"]), cell["epochs"]
+    return list(DATA).index(cell["data"]), list(DEPTHS).index(cell["model"]), cell["epochs"]
 
 
 def _summary(cell: dict) -> dict:
@@ -186,29 +188,26 @@ def _summary(cell: dict) -> dict:
     }
 
 
-HEADER = (
-    "| data | model | best found | validation, % | test, % | Table 5's choice | validation, % | test, % | trials "
-    "(stopped early) | epochs |\n|---|---|---|---|---|---|---|---|---|---|"
-)
+HEADER = ("data", "model", "best found", "validation, %", "test, %", "Table 5's choice", "validation, %", "test, %",
+          "trials (stopped early)", "epochs")  # fmt: skip
 
 
 def markdown(cells: list[dict]) -> str:
     """The best found beside Table 5's, chosen by validation accuracy."""
-    lines = []
+    rows = []
     for cell in map(_summary, cells):
         best, paper = cell["best"], cell["paper_trial"]
         length = f"{cell['epochs']}" + (
             f" (paper: {cell['paper_epochs']})" if cell["epochs"] != cell["paper_epochs"] else ""
         )
-        parts = [cell["data"], MODELS[cell["model"]], _words(best["choice"]), f"{best['val_acc']:.2f}"]
-        parts += [f"{best['test_acc']:.2f}", _words(cell["paper_choice"])]
-        parts += [f"{paper['val_acc']:.2f}", f"{paper['test_acc']:.2f}"] if paper else ["not run", ""]
-        parts += [f"{cell['n_finished'] + cell['n_stopped']} ({cell['n_stopped']})", length]
-        lines.append("| " + " | ".join(parts) + " |")
+        row = [cell["data"], DEPTHS[cell["model"]], _words(best["choice"]), f"{best['val_acc']:.2f}"]
+        row += [f"{best['test_acc']:.2f}", _words(cell["paper_choice"])]
+        row += [f"{paper['val_acc']:.2f}", f"{paper['test_acc']:.2f}"] if paper else ["not run", ""]
+        rows.append([*row, f"{cell['n_finished'] + cell['n_stopped']} ({cell['n_stopped']})", length])
     return "\n\n".join(
         [
             "**Hyper-parameters**, searched as in Appendix E, one seed, chosen on the validation set",
-            "\n".join([HEADER, *lines]),
+            markdown_table(HEADER, rows),
             "lr: learning rate; w, f: weight and frequency of the Jacobian loss; warm-up: its steps and layers.",
         ]
     )

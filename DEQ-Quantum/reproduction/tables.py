@@ -8,10 +8,12 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from statistics import mean, stdev
+from dataclasses import asdict
 
 from reproduction.overview import duration
 from reproduction.rows import Row, Table
+from utils.markdown import markdown_table
+from utils.statistics import Spread, mean_and_spread
 
 # what a table shows of a run, and the factor from results.json to its unit
 MEASURES = {
@@ -28,10 +30,8 @@ KNOWN_TEST_IMAGES = {
     "images 0 to 999 are exact, 1000 to 9999 were decoded from JPEG of quality 75 (mean error 6/255 per colour pixel, "
     "before pooling).",
 }
-HEADER = (
-    "| model | test accuracy, % | paper | difference | peak memory, MB (paper) | training, s (paper) | `res` (paper) "
-    "| `res_rel` | parameters | seeds |\n|---|---|---|---|---|---|---|---|---|---|"
-)
+HEADER = ("model", "test accuracy, %", "paper", "difference", "peak memory, MB (paper)", "training, s (paper)",
+          "`res` (paper)", "`res_rel`", "parameters", "seeds")  # fmt: skip
 
 
 def build_table(table: Table, epochs: int, seeds: list[int], results: dict[tuple[str, int], dict]) -> dict:
@@ -80,15 +80,10 @@ def _row(row: Row, runs: list[dict]) -> dict:
     content = {"row": row.name, "label": row.label, "seeds": [run["seed"] for run in runs]}
     for name, scale in MEASURES.items():
         values = [None if run[name] is None else scale * run[name] for run in runs]
-        finite = None not in values  # a run that diverged has null in its results.json
-        content[name] = {
-            "mean": mean(values) if finite else None,
-            "std": stdev(values) if finite and len(values) > 1 else None,
-            "values": values,
-            "paper": getattr(row.paper, name, None),
-        }
+        content[name] = asdict(mean_and_spread(values)) | {"values": values, "paper": getattr(row.paper, name, None)}
     accuracy = content["test_acc"]
-    accuracy["difference"] = None if accuracy["paper"] is None else accuracy["mean"] - accuracy["paper"]
+    compared = None not in (accuracy["mean"], accuracy["paper"])
+    accuracy["difference"] = accuracy["mean"] - accuracy["paper"] if compared else None
     return content
 
 
@@ -104,7 +99,7 @@ def markdown(content: dict) -> str:
     """The table and what to know about it, as it stands in the README."""
     parts = [f"**{content['title']}**, {_length(content)}"]
     if content["rows"]:
-        parts.append("\n".join([HEADER, *map(_line, content["rows"])]))
+        parts.append(markdown_table(HEADER, map(_cells, content["rows"])))
     commits = ", ".join(f"{commit} ({n})" for commit, n in content["runs_of_commit"].items())
     about = list(content["notes"])
     if commits:
@@ -128,12 +123,16 @@ def _length(content: dict) -> str:
     return text if epochs == paper else f"{text}, **not the paper's {paper}** (warm-ups changed in proportion)"
 
 
-def _line(row: dict) -> str:
+def spread_of(measure: dict) -> Spread:
+    """Mean and spread of one measure of a row of `build_table`."""
+    return Spread(measure["mean"], measure["std"])
+
+
+def _cells(row: dict) -> list[str]:
     accuracy = row["test_acc"]
-    spread = "" if accuracy["std"] is None else f" ± {accuracy['std']:.2f}"
-    cells = [
+    return [
         row["label"],
-        f"{accuracy['mean']:.2f}{spread}",
+        spread_of(accuracy).text(".2f"),
         _number(accuracy["paper"], ".2f"),
         _number(accuracy["difference"], "+.2f"),
         *(
@@ -149,7 +148,6 @@ def _line(row: dict) -> str:
         _number(row["n_parameters"]["mean"], ".0f"),
         ", ".join(map(str, row["seeds"])),
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def _number(value: float | None, form: str) -> str:

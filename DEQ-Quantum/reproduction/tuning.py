@@ -1,4 +1,4 @@
-"""Ray Tune and Optuna for `sweep`: which trials are run, which are stopped early, and how a search goes on.
+"""Ray Tune and Optuna for `sweep`: which trials are run, which are stopped early, and how a search resumes.
 
 Optuna proposes, from the paper's choice on; ASHA stops trials that are hopeless at their epoch; Tune keeps the state of
 both in <search>/tune, and a trial's run folder keeps the trial. Imported only where Ray and Optuna are needed.
@@ -25,7 +25,7 @@ from reproduction.sweep import SEED, STOPPED_EARLY, Search, canonical, choices_o
 
 METRIC = "val_acc"
 FEWEST_EPOCHS = 5  # of a trial before it may be stopped
-KEPT = 3  # of so many trials one goes on
+KEPT = 3  # of so many trials one continues
 
 # our own last line says how a search ended
 logging.getLogger("ray.tune.tune").addFilter(lambda record: "Trials did not complete" not in record.getMessage())
@@ -37,11 +37,11 @@ def job_of(search: Search, config: dict) -> Job:
 
 
 class TrialOfSearch(tune.Trainable):
-    """A trial as Tune sees it: each step is a validation of its run, which goes on in a process of its own."""
+    """A trial as Tune sees it: each step is a validation of its run, which is a process of its own."""
 
     def setup(self, config: dict, search: Search, threads: int) -> None:
         self._job = job_of(search, config)
-        (self._job.folder / STOPPED_EARLY).unlink(missing_ok=True)  # by a search of fewer trials: now it goes on
+        (self._job.folder / STOPPED_EARLY).unlink(missing_ok=True)  # by a search of fewer trials: now it resumes
         self._here = tempfile.TemporaryDirectory()  # of this machine: the trial's process runs here too
         self._stop_path = Path(self._here.name) / "stop"
         self._seen, self._outcome = 0.0, None
@@ -70,7 +70,7 @@ class TrialOfSearch(tune.Trainable):
             time.sleep(POLL)
 
     def cleanup(self) -> None:
-        """Stop the run softly, if it still goes on."""
+        """Stop the run softly, if it is not over."""
         self._stop_path.touch()
         self._thread.join()
         self._here.cleanup()
@@ -94,7 +94,8 @@ class Lines(tune.Callback):
     def _say(self, trials: list, trial, how: str) -> None:
         result = trial.last_result or {}
         choice = " ".join(f"{name} {value:g}" for name, value in canonical(dict(trial.config)).items())
-        ended = 1 + sum(other.is_finished() for other in trials if other is not trial)  # Tune tells of it before or after
+        # Tune counts this trial before or after it tells of it
+        ended = 1 + sum(other.is_finished() for other in trials if other is not trial)
         accuracy = f"val {100 * result[METRIC]:.2f} % at epoch {result['epoch']:g}" if METRIC in result else "no result"
         print(f"{time.strftime('%H:%M')}  trial {ended} {how}: {choice}: {accuracy}", flush=True)
 
@@ -107,7 +108,7 @@ def run_search(search: Search, n_trials: int, threads: int, gpu: float, at_once:
         n_trials: how many proposals are looked at; where there are not more choices, each of them once.
         threads: cores of a trial.
         gpu: its share of one.
-        at_once: trials; None: as many as Ray has cores for. A search that goes on keeps what it began with.
+        at_once: trials; None: as many as Ray has cores for. A search that resumes keeps what it began with.
 
     Returns:
         "finished" where all its trials have ended, "stopped" where Ctrl-C left some for the same command, else "failed"
@@ -171,5 +172,5 @@ def _outcome(results: list[tune.Result], n_trials: int) -> Outcome:
 
 
 def _is_done(result: dict | None) -> bool:
-    """Whether a trial has met its end, or the scheduler's: a stopped search leaves the others as they are."""
+    """Whether a trial has ended, by itself or by the scheduler: a stopped search leaves the others as they are."""
     return bool(result and result.get("done"))

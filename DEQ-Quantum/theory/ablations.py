@@ -7,8 +7,7 @@ is that of the test images with the trained solver cap; the spectral radius is t
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from statistics import mean, stdev
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
@@ -16,6 +15,7 @@ from dataset import Splits
 from theory.subjects import train_for
 from training.evaluation import depth_of, evaluate
 from training.settings import Settings
+from utils.statistics import mean_and_spread
 
 CAPS = (1, 2, 3, 5, 10, 20)
 SCALES = {"uniform ±π": math.pi, "uniform ±π/4": math.pi / 4, "uniform ±0.1": 0.1, "all zero": 0.0}
@@ -81,10 +81,7 @@ def measure(variant: Variant, settings: Settings, splits: dict[int, Splits], epo
         "label": variant.label,
         "epochs": epochs,
         "seeds": list(seeds),
-        **{
-            name: {"mean": mean(found), "std": stdev(found) if len(found) > 1 else None}
-            for name, found in values.items()
-        },
+        **{name: asdict(mean_and_spread(found)) for name, found in values.items()},
     }
 
 

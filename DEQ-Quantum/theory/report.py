@@ -1,5 +1,8 @@
 """What `theory/` measured, as Markdown: for every check the statement, then its numbers."""
 
+from utils.markdown import markdown_table
+from utils.statistics import Spread
+
 
 def markdown(parts: dict, kept: dict[str, dict]) -> str:
     """The whole report.
@@ -24,9 +27,7 @@ def markdown(parts: dict, kept: dict[str, dict]) -> str:
 
 def table(header: list[str], rows: list[list]) -> str:
     """A Markdown table; floats with three significant digits."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
-    return "\n".join(lines)
+    return markdown_table(header, [[_cell(value) for value in row] for row in rows])
 
 
 def _cell(value) -> str:
@@ -206,9 +207,7 @@ def _gradient(gradient: list[dict]) -> str:
 
 def _ablations(ablations: list[dict]) -> str:
     def spread(entry: dict, name: str, form: str, scale: float = 1.0) -> str:
-        found = entry[name]
-        text = format(scale * found["mean"], form)
-        return text if found["std"] is None else f"{text} ± {format(scale * found['std'], form)}"
+        return Spread(**entry[name]).text(form, scale)
 
     rows = [
         [entry["ablation"], entry["label"], spread(entry, "acc", ".2f", 100), spread(entry, "loss", ".3f"),

@@ -4,7 +4,7 @@
     <out>/theory.md     tables of all of it
 
 A part whose file was made from the same source, seed and plan is read back instead of measured again, so an interrupted
-command goes on where it was.
+command resumes where it was.
 """
 
 import hashlib

@@ -1,14 +1,13 @@
 """Markdown tables of finished QEP runs and of the time study, from their JSON files. Torch-free."""
 
-from results_table import spread
+from utils.markdown import markdown_table
+from utils.statistics import mean_and_spread
 
 # what makes two runs the same but for the seed
 SAME = ("task", "num_classes", "n_spins", "graph", "cost", "estimator", "beta", "shots", "epochs", "n_train")
 NEEDED = {*SAME, "seed", "test_cost", "first_val_cost", "seconds_per_sample", "cosine_min"}
-HEADER = (
-    "| task | size | gradient | test accuracy, % | test cost | cost at start | smallest cosine | classical | "
-    "ms a sample | seeds |\n|---|---|---|---|---|---|---|---|---|---|"
-)
+HEADER = ("task", "size", "gradient", "test accuracy, %", "test cost", "cost at start", "smallest cosine", "classical",
+          "ms a sample", "seeds")  # fmt: skip
 METHODS = {"exact": "exact response", "holomorphic": "QEP holomorphic"}
 DASH = "-"
 
@@ -18,14 +17,14 @@ def run_table(results: list[dict]) -> str:
     rows: dict[tuple, list[dict]] = {}
     for result in results:
         rows.setdefault(tuple(result[name] for name in SAME), []).append(result)
-    return "\n".join([HEADER, *(_row(runs) for runs in rows.values())])
+    return markdown_table(HEADER, map(_row, rows.values()))
 
 
-def _row(runs: list[dict]) -> str:
+def _row(runs: list[dict]) -> list[str]:
     first = runs[0]
 
     def cell(name: str, form: str, scale: float = 1.0) -> str:
-        return spread([run[name] for run in runs], form, scale) if name in first else DASH
+        return mean_and_spread([run[name] for run in runs]).text(form, scale) if name in first else DASH
 
     classical = DASH
     if "linear_test_acc" in first:
@@ -34,7 +33,7 @@ def _row(runs: list[dict]) -> str:
         classical = f"least squares {cell('least_squares_test_cost', '.2e')}"
     compared = [run["cosine_min"] for run in runs if run["cosine_min"] is not None]
     n_classes = first["num_classes"]
-    cells = [
+    return [
         f"{first['task']}, {n_classes} classes" if n_classes else first["task"],
         f"{first['n_spins']}",
         _method(first),
@@ -46,7 +45,6 @@ def _row(runs: list[dict]) -> str:
         cell("seconds_per_sample", ".2f", 1e3),
         ", ".join(str(run["seed"]) for run in runs),
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def _method(run: dict) -> str:
@@ -62,11 +60,8 @@ def time_table(points: list[dict]) -> str:
     columns = list(dict.fromkeys((p["solver"], p["estimator"]) for p in points))
     found = {(p["n_spins"], p["solver"], p["estimator"]): 1e3 * p["median"] for p in points}
     names = {"centred": "QEP centred", "exact": "exact response"}
-    lines = [
-        "| spins | " + " | ".join(f"{names[e]}, {s}, ms" for s, e in columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
+    rows = [
+        [str(n), *(f"{found[n, s, e]:.3g}" if (n, s, e) in found else DASH for s, e in columns)]
+        for n in sorted({p["n_spins"] for p in points})
     ]
-    for n in sorted({p["n_spins"] for p in points}):
-        cells = [f"{found[n, s, e]:.3g}" if (n, s, e) in found else DASH for s, e in columns]
-        lines.append(f"| {n} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(["spins", *(f"{names[e]}, {s}, ms" for s, e in columns)], rows)

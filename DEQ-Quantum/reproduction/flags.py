@@ -1,0 +1,121 @@
+"""Flags that several sub-commands of `reproduce.py` share, and what their values may be. Torch-free."""
+
+import argparse
+from pathlib import Path
+
+SEEDS = (0, 1, 2)
+
+
+def integer(minimum: int):
+    """A parser of integers from a minimum."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"expected an integer from {minimum}, got {text!r}")
+        return value
+
+    return read
+
+
+def number(minimum: float):
+    """A parser of finite numbers from a minimum."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not minimum <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"expected a number from {minimum:g}, got {text!r}")
+        return value
+
+    return read
+
+
+COUNT = integer(1)
+
+
+def results_flags() -> argparse.ArgumentParser:
+    """Flags of every command: where results lie."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument(
+        "--results_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of what is kept of them (default: results/paper, with --epochs N results/paper_N-epochs)",
+    )
+    flags.add_argument(
+        "--epochs", type=COUNT, metavar="N", help="runs of so many epochs, not of as many as the paper's"
+    )
+    return flags
+
+
+def runs_flags() -> argparse.ArgumentParser:
+    """Flags of commands that look at runs."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument(
+        "--work_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the runs, <table>/<row>/seed-<n> (default: runs/paper, with --epochs N runs/paper_N-epochs)",
+    )
+    return flags
+
+
+def seeds_flags() -> argparse.ArgumentParser:
+    """Flags of commands that repeat runs; each trial of a search is a single one."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument(
+        "--seeds", type=integer(0), nargs="+", default=list(SEEDS), metavar="N", help="(default: 0 1 2)"
+    )
+    return flags
+
+
+def running_flags() -> argparse.ArgumentParser:
+    """Flags of commands that train."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument(
+        "--jobs", type=COUNT, metavar="N", help="runs at once (default: as many as there are cores); needs Ray"
+    )
+    flags.add_argument("--threads", type=COUNT, default=1, metavar="N", help="cores of a run (default: 1)")
+    flags.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to run on, or auto for the one in reach")
+    flags.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
+    flags.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
+    flags.add_argument(
+        "--wandb", choices=("disabled", "offline", "online"), default="disabled", help="as in train_qdeq.py"
+    )
+    flags.add_argument("--wandb_project", default="qdeq", metavar="NAME", help="(default: qdeq)")
+    flags.add_argument(
+        "--dry_run", action="store_true", help="print the commands of the runs that are left, run nothing"
+    )
+    return flags
+
+
+def add_images(command: argparse.ArgumentParser) -> None:
+    """--images_dir."""
+    command.add_argument(
+        "--images_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the figures of results (default: images/paper, with another --results_dir images in it)",
+    )
+
+
+def add_missing(command: argparse.ArgumentParser) -> None:
+    """--missing."""
+    command.add_argument(
+        "--missing",
+        action="store_true",
+        help="leave out runs whose results are kept already in --results_dir, as in a fresh clone those of others",
+    )
+
+
+def add_report(command: argparse.ArgumentParser) -> None:
+    """--report."""
+    command.add_argument(
+        "--report", action="store_true", help="run nothing: keep finished runs' results, print and write the table"
+    )

@@ -1,0 +1,123 @@
+"""`reproduce.py table1` to `table4` and `tables`: run what is not finished, keep it, show it."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from reproduction.collect import kept_path, read_kept, write_table
+from reproduction.jobs import Job, make_job
+from reproduction.overview import Overview
+from reproduction.rows import TABLES, Table
+from reproduction.schedule import new_stop_path, open_pool, run_all
+from reproduction.tables import markdown
+from training.settings import Settings
+from utils.command_line import fail
+from utils.files import write_text
+
+
+def run_tables(options: argparse.Namespace) -> None:
+    """Run what is not finished and show it; with --report only write the tables."""
+    if options.report:
+        for name in options.tables:
+            keep_and_show(TABLES[name], options, options.results_dir)
+        return
+    tables = [_chosen(TABLES[name], options) for name in options.tables]
+    jobs = [job for table in tables for job in jobs_of(table, options)]
+    kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
+    jobs = [job for job in jobs if job not in kept]
+    jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
+    left = [job for job in jobs if job.results() is None]
+    print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {options.work_dir}", flush=True)
+    if options.dry_run:
+        print("\n".join(job.shown_command for job in left))
+        return
+    if left:
+        _run(jobs, left, options)
+    # of this command's rows alone, and beside its runs: only --report writes among the results
+    shown = options.work_dir / "shown"
+    _copy_kept(kept, options.results_dir, shown)
+    contents = [keep_and_show(table, options, shown) for table in tables]
+    if options.wandb != "disabled":
+        log_summaries([content for content in contents if content["rows"]], shown, options)
+
+
+def _chosen(table: Table, options: argparse.Namespace) -> Table:
+    """The table, or only the rows that --rows names."""
+    if options.rows is None:
+        return table
+    return replace(table, rows=tuple(row for row in table.rows if row.name in options.rows))
+
+
+def jobs_of(table: Table, options: argparse.Namespace) -> list[Job]:
+    """Every row of a table with every seed."""
+    epochs = options.epochs or table.epochs
+    return [
+        make_job(table, row, seed, epochs, options.work_dir, watched(options, table.name, row.name))
+        for row in table.rows
+        for seed in options.seeds
+    ]
+
+
+def watched(options: argparse.Namespace, group: str, job_type: str) -> tuple[str, ...]:
+    """Flags of where a run computes and how it is watched; `report` has none of them, and needs none."""
+    given = vars(options)
+    data_dir = Path(given.get("data_dir") or Settings().data_dir).resolve()  # absolute: workers start elsewhere
+    flags = ["--device", given.get("device", "cpu"), "--tensorboard", "False", "--data_dir", str(data_dir)]
+    if given.get("wandb", "disabled") != "disabled":
+        flags += ["--wandb", options.wandb, "--wandb_project", options.wandb_project]
+        flags += ["--wandb_group", group, "--wandb_job_type", job_type]
+    return tuple(flags)
+
+
+def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
+    """Run jobs; ends the program where one failed or a signal came."""
+    stop_path = new_stop_path(options.work_dir)
+    pool = open_pool(stop_path, options.threads, options.jobs, options.address, options.device == "cuda")
+    overview = Overview(jobs, pool.slots)
+    for job in jobs:
+        if job not in left:
+            overview.already(job)
+    stopped_by = run_all(left, pool, stop_path, overview)
+    failed = [job for job in left if job.results() is None]
+    if failed and stopped_by is not None:
+        print("stopped; the same command resumes")
+        raise SystemExit(128 + stopped_by)
+    if failed:
+        fail(f"{len(failed)} of {len(jobs)} runs failed; the first with: {failed[0].shown_command}")
+
+
+def _copy_kept(jobs: list[Job], results_dir: Path, shown: Path) -> None:
+    """Show kept results too; those of runs that lie in the work folder are written over them."""
+    for job in jobs:
+        for suffix in (".json", ".csv"):
+            copy = kept_path(job, shown).with_suffix(suffix)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_text(copy, kept_path(job, results_dir).with_suffix(suffix).read_text())
+
+
+def keep_and_show(table: Table, options: argparse.Namespace, results_dir: Path) -> dict:
+    """Keep what is finished of a table, write it and print it.
+
+    Returns:
+        What `build_table` makes of it.
+    """
+    epochs = options.epochs or table.epochs
+    content = write_table(table, epochs, options.seeds, jobs_of(table, options), results_dir)
+    print(f"\n{markdown(content)}")
+    if content["rows"]:
+        print(f"\nwritten to {results_dir / table.name}")
+    return content
+
+
+def log_summaries(contents: list[dict], results_dir: Path, options: argparse.Namespace) -> None:
+    """Each table with its own figures and those that show every table, as a wandb run of its own."""
+    if not contents:
+        return
+    from reproduction.dashboard import log_summary  # here: only a dashboard needs them
+    from reproduction.pictures import draw_results
+
+    pictures = draw_results(results_dir, results_dir / "images")
+    for content in contents:
+        own = [picture for picture in pictures if picture.table in (None, content["table"])]
+        images = [path for picture in own for path in picture.paths if path.suffix == ".png"]
+        log_summary(content, images, options.wandb_project, options.wandb, options.work_dir / "summary")
