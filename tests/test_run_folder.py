@@ -1,4 +1,4 @@
-"""The run folder: new or going on, its settings against the command's flags, its log, facts of the machine."""
+"""The run folder: new or resumed, its settings against the command's flags, its log, facts of the machine."""
 
 import json
 from pathlib import Path
