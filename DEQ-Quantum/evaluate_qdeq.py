@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="which images")
     for name, kind in (("f_solver", str), ("stop_mode", str), ("f_thres", int), ("f_tol", float)):
         parser.add_argument(f"--{name}", type=kind, default=None, help="as in train_qdeq.py; None: as trained")
-    parser.add_argument("--engine", default=None, help="compiled or torchquantum; None: as trained")
+    parser.add_argument("--engine", default=None, help="as in train_qdeq.py; None: as trained")
     parser.add_argument("--max_images", type=integer(1), default=None, help="only the first so many; None: all")
     parser.add_argument("--spectral_radius_mode", action="store_true", help="also the Jacobian's spectral radius")
     parser.add_argument("--data_dir", default=None, help="folder of <dataset>.npz; None: as trained")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.qdeq_model import QDEQModel
+from models.table import build_model
 from training.evaluation import depth_of, measure
 from training.metrics import COLUMNS, EVENTS, METRICS, names
 from training.settings import Settings
@@ -29,7 +29,7 @@ def test_every_event_is_known():
 @pytest.mark.parametrize("mode", [{"mode": "implicit"}, {"mode": "direct", "n_layer": 1}])
 def test_what_is_measured_of_every_image_is_in_the_list(mode):
     settings = Settings(n_wires=4, num_classes=2, **mode)
-    prediction = QDEQModel(4, 2)(torch.rand(3, 16), depth_of(settings))
+    prediction = build_model(settings)(torch.rand(3, 16), depth_of(settings))
     measured = measure(prediction, torch.tensor([0, 1, 1]))
     of_the_solver = {"solver_steps", "converged"}
     expected = {*names("train")} - {"jac_loss"}  # which is of the batch

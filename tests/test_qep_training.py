@@ -1,4 +1,4 @@
-"""End to end: train_qep.py on every task, its run folder, going on after a stop, and what it refuses."""
+"""End to end: train_qep.py on every task, its run folder, resuming after a stop, and what it refuses."""
 
 import csv
 import json

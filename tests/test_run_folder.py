@@ -1,4 +1,4 @@
-"""The run folder: new or going on, its settings against the command's flags, its log, facts of the machine."""
+"""The run folder: new or resumed, its settings against the command's flags, its log, facts of the machine."""
 
 import json
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_one_process_at_a_time_goes_on_with_a_run(run):
     first.create()
     (path / "results.json").write_text("{}")
     before = listing(path)
-    with pytest.raises(SettingsError, match=f"another process is at the run {path}"):
+    with pytest.raises(SettingsError, match=f"another process holds the run {path}"):
         second.create()
     assert listing(path) == before
     first.release()

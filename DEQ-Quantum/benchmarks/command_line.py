@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from utils.command_line import OneLineParser
+from utils.command_line import OneLineParser, integer, positive
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LARGEST_SEED = 2**63 - 1
@@ -25,35 +25,9 @@ of them; medians over the rounds are compared. Ctrl-C ends a benchmark early: wh
 Exit status: 0 done; 1 a wrong result or an error; 2 a wrong flag; 130 interrupted."""
 
 
-def _integer(minimum: int, maximum: int | None = None, even: bool = False):
-    """A parser of integers in a range."""
-    needs = f"an {'even ' if even else ''}integer from {minimum}" + (f" to {maximum}" if maximum else "")
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected {needs}, got {text!r}") from None
-        if value < minimum or (maximum is not None and value > maximum) or (even and value % 2):
-            raise argparse.ArgumentTypeError(f"expected {needs}, got {value}")
-        return value
-
-    return read
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
-    return value
-
-
-WIRES = _integer(4, even=True)
-COUNT = _integer(1)
-OPERATIONS = _integer(0)
+WIRES = integer(4, even=True)
+COUNT = integer(1)
+OPERATIONS = integer(0)
 
 
 def _common(repetitions: int) -> argparse.ArgumentParser:
@@ -64,7 +38,7 @@ def _common(repetitions: int) -> argparse.ArgumentParser:
     add(
         "--repetitions", type=COUNT, default=repetitions, metavar="N", help=f"rounds (default: {repetitions})"
     )
-    add("--seed", type=_integer(0, LARGEST_SEED), default=1111, metavar="N",
+    add("--seed", type=integer(0, LARGEST_SEED), default=1111, metavar="N",
         help="of parameters, features and random vectors (default: 1111)")  # fmt: skip
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA where there is one")
     add("--threads", type=COUNT, metavar="N", help="CPU threads of torch (default: torch's own choice)")
@@ -83,7 +57,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         help="random operations of the circuit (default: 50 100 200 400 800)")  # fmt: skip
     add("--reference_operations", type=OPERATIONS, default=200, metavar="N",
         help="TorchQuantum's step too, up to so many operations (default: 200)")  # fmt: skip
-    add("--seconds", type=_positive, default=120.0, metavar="X",
+    add("--seconds", type=positive, default=120.0, metavar="X",
         help="leave out a point that would take longer, and say so (default: 120)")  # fmt: skip
 
 
@@ -120,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     solve.add_argument("--max_steps", type=COUNT, default=10, metavar="N", help="solver steps (default: 10)")
     solve.add_argument(
         "--tol",
-        type=_positive,
+        type=positive,
         default=1e-3,
         metavar="X",
         help="relative residual that stops (default: 1e-3)",
@@ -135,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_n_wires(scaling)
     scaling.add_argument("--wires", type=WIRES, nargs="+", default=[4, 6, 8, 10, 12, 14, 16], metavar="N",
                          help="qubits, even (default: 4 6 8 10 12 14 16)")  # fmt: skip
-    scaling.add_argument("--reference_wires", type=_integer(0), default=10, metavar="N",
+    scaling.add_argument("--reference_wires", type=integer(0), default=10, metavar="N",
                          help="TorchQuantum's step too, up to so many wires (default: 10)")  # fmt: skip
     scaling.add_argument("--plot", type=Path, default=REPOSITORY / "images" / "scaling.png", metavar="FILE",
                          help="the picture; .png and .svg are both written (default: images/scaling.png)")  # fmt: skip

@@ -72,7 +72,7 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
-            raise SettingsError(f"another process is at the run {self.path}: let it end, or stop it first") from None
+            raise SettingsError(f"another process holds the run {self.path}: let it end, or stop it first") from None
         except OSError:  # a file system without locks
             pass
 

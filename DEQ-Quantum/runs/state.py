@@ -4,7 +4,7 @@ A training loop holds one and adds what is its own; it is no base class.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 
 from runs import checkpoint
 from runs.folder import RunFolder
+from runs.log import progress_bar
 from runs.machine import peak_memory_mb
 from runs.meter import Meter
 from runs.optim import LearningRate
@@ -135,7 +136,28 @@ class TrainingState:
         checkpoint.load_weights(self.model, content["model"], path)
         return content["best"]
 
-    # the log
+    # what is shown and logged
+
+    @contextmanager
+    def progress_bar(self, labels: dict[str, str]) -> Iterator[Callable[[], None]]:
+        """A progress bar over the steps; log lines in the block do not tear it.
+
+        Args:
+            labels: what is shown beside it, the meter's names with their labels.
+
+        Yields:
+            What moves the bar, called after every step.
+        """
+
+        def advance() -> None:
+            bar.update()
+            if self.step % 10 == 0:
+                means = self.meter.means()
+                shown = {label: f"{means[name]:.3g}" for name, label in labels.items() if name in means}
+                bar.set_postfix(shown, refresh=False)
+
+        with progress_bar(self.step, self.max_step) as bar:
+            yield advance
 
     def start_tracking(self, columns: tuple[str, ...]) -> None:
         """Open the CSV and the dashboards, new or where the last checkpoint left them."""

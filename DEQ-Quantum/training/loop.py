@@ -18,7 +18,6 @@ from models.table import build_model
 from runs import checkpoint
 from runs.folder import RunFolder
 from runs.lifecycle import TrainingError
-from runs.log import progress_bar
 from runs.optim import make_optimizer
 from runs.settings import SettingsError
 from runs.signals import Stopped, StopRequest
@@ -131,7 +130,7 @@ class Training:
         """
         s, state = self.settings, self.state
         batches = self.batches()
-        with progress_bar(state.step, state.max_step) as bar:
+        with state.progress_bar(metrics.LABELS) as advance_bar:
             while state.step < state.max_step:
                 if state.step == s.pretrain_steps:
                     # the warm-up's best is of another model
@@ -139,9 +138,7 @@ class Training:
                     state.learning_rate.best_loss = float("inf")
                 with state.timed():
                     self.train_step(*next(batches))
-                bar.update()
-                if state.step % 10 == 0:
-                    bar.set_postfix(self._postfix(), refresh=False)
+                advance_bar()
                 if state.due(s.log_interval):
                     self._log_training()
                 if state.due(s.eval_interval) or state.step == s.pretrain_steps:
@@ -150,11 +147,6 @@ class Training:
                 if stop.signal is not None:
                     state.save_last()
                     raise Stopped(stop.signal)
-
-    def _postfix(self) -> dict:
-        means = self.state.meter.means()
-        names = {"loss": "loss", "acc": "acc", "res_rel": "residual", "solver_steps": "solver"}
-        return {shown: f"{means[name]:.3g}" for name, shown in names.items() if name in means}
 
     def log(self, event: str, values: dict) -> None:
         """Track metrics of the present step."""

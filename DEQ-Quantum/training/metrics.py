@@ -13,18 +13,20 @@ class Metric:
     Attributes:
         name: in metrics.csv and results.json behind the event's, as in "val_loss".
         events: of `EVENTS`, those that measure it.
+        label: beside the progress bar; empty where it is not shown there.
     """
 
     name: str
     events: tuple[str, ...] = EVENTS
+    label: str = ""
 
 
 METRICS = (
-    Metric("loss"),
-    Metric("acc"),
+    Metric("loss", label="loss"),
+    Metric("acc", label="acc"),
     Metric("res"),
-    Metric("res_rel"),
-    Metric("solver_steps", ("train", "val", "test")),
+    Metric("res_rel", label="residual"),
+    Metric("solver_steps", ("train", "val", "test"), label="solver"),
     Metric("converged", ("train", "val", "test")),
     Metric("jac_loss", ("train",)),
     Metric("spectral_radius", ("val", "test")),
@@ -36,6 +38,7 @@ def names(event: str) -> tuple[str, ...]:
     return tuple(metric.name for metric in METRICS if event in metric.events)
 
 
+LABELS = {metric.name: metric.label for metric in METRICS if metric.label}
 COLUMNS = (
     "event", "train_step", "epoch", "mode", "lr", "grad_norm", "seconds_per_step", "peak_memory_mb",
     *(f"{event}_{name}" for event in EVENTS for name in names(event)),

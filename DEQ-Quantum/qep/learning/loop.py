@@ -20,7 +20,6 @@ from qep.settings import QEPSettings
 from qep.system import QuantumSystem
 from runs.folder import RunFolder
 from runs.lifecycle import TrainingError
-from runs.log import progress_bar
 from runs.optim import make_optimizer
 from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
@@ -127,14 +126,12 @@ class QEPTraining:
         """
         s, state = self.settings, self.state
         batches = self.batches()
-        with progress_bar(state.step, state.max_step) as bar:
+        with state.progress_bar({"cost": "cost", "acc": "acc", "gap": "gap"}) as advance_bar:
             if state.step == 0:
                 self.validate()
             while state.step < state.max_step:
                 self.train_step(*next(batches))
-                bar.update()
-                if state.step % 10 == 0:
-                    bar.set_postfix(self._postfix(), refresh=False)
+                advance_bar()
                 if state.due(s.log_interval):
                     self._log_training()
                 if state.due(s.eval_interval):
@@ -143,10 +140,6 @@ class QEPTraining:
                 if stop.signal is not None:
                     self.save_last()
                     raise Stopped(stop.signal)
-
-    def _postfix(self) -> dict:
-        means = self.state.meter.means()
-        return {name: f"{means[name]:.3g}" for name in ("cost", "acc", "gap") if name in means}
 
     def _log_training(self) -> None:
         means, others = self.state.training_entry()
