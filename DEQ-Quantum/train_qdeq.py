@@ -1,8 +1,8 @@
 """Train a quantum deep equilibrium classifier, or a baseline: IMPLICIT, IMPLICIT+WARMUP or DIRECT with L layers.
 
 The command, from top to bottom: settings, run folder, data, training, test, results.json and pictures. `--help`
-teaches the flags. Flags are those of the released code of Schleich et al. (arXiv 2410.23940) and more; ../README.md
-says where the meaning departs from it.
+teaches the flags. Flags are those of the released code of Schleich et al. (arXiv 2410.23940) and more; README.md
+beside this file says where the meaning departs from it.
 """
 
 from runs.command_line import CommandLine

@@ -1,85 +1,291 @@
-"""The README keeps its word: its code runs, its commands parse, its tables and files are there."""
+"""The README pages keep their word: code runs, commands parse, files exist, numbers are those of committed results."""
 
+import itertools
 import json
 import re
 import shlex
 import subprocess
-import sys
 
 import pytest
 
-import benchmarks.command_line
-import reproduction.command_line
+import benchmark
+import evaluate_qdeq
+import reproduce
+import train_qdeq
+import train_qep
+from circuits import build_circuit
 from conftest import REPOSITORY, SCRIPTS, user_environment
 from models.table import MODELS, build_model
-from training.command_line import parse_command_line
+from readme_pages import PAGES, code, examples, numbers, read, run_example
+from reproduction.rows import CLASSICAL_RATE, TABLES
 from training.settings import Settings
 
-README = (REPOSITORY / "README.md").read_text()
+README, RESULTS = "README.md", "results/README.md"
+BENCHMARK, CODE = "results/benchmark/README.md", "DEQ-Quantum/README.md"
+PARSERS = {
+    "train_qdeq": train_qdeq.parse_command_line,
+    "train_qep": train_qep.parse_command_line,
+    "evaluate_qdeq": lambda arguments: evaluate_qdeq._parser().parse_args(arguments),
+    "reproduce": reproduce.parse_command_line,
+    "benchmark": benchmark.parse_command_line,
+}
+COMMAND = re.compile(r"^(?:python3? )?(?:DEQ-Quantum/)?(\w+)\.py (.+)$")
+FLAG = re.compile(r"(?<![\w-])--[\w-]+")
 
 
-def test_the_example_of_an_own_layer_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(code.strip().splitlines()) <= 12
-    process = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True,
-                             env=user_environment(PYTHONPATH=str(SCRIPTS)), timeout=120)  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    converged, residual, gradient, backward_residual = process.stdout.split()
+def kept(path: str) -> dict:
+    return json.loads((REPOSITORY / "results" / path).read_text())
+
+
+def accuracies(table: str, key: str = "mean") -> dict[str, float]:
+    """Of a committed table, in %, by the row's name."""
+    return {row["row"]: row["test_acc"][key] for row in kept(f"paper/{table}/table.json")["rows"]}
+
+
+# pages
+
+
+def test_the_first_page_is_short():
+    assert (REPOSITORY / README).stat().st_size <= 12 * 1024
+
+
+def test_every_page_is_looked_at():
+    found = [path for room in ("results", "DEQ-Quantum", "tests") for path in (REPOSITORY / room).rglob("README.md")]
+    assert {str(path.relative_to(REPOSITORY)) for path in found} == set(PAGES) - {README}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_is_left_to_fill_in(page):
+    assert not re.search(r"@[A-Z0-9]+@|TODO|TBD", read(page))
+
+
+def anchors(page: str) -> set[str]:
+    """As the hosting site makes them of headings."""
+    titles = re.findall(r"^#+ (.+)$", read(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_exist(page):
+    links = re.findall(r'(?:src="|\]\()(?!http)([^")\s]+)', read(page))
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(str(target.resolve().relative_to(REPOSITORY))), link
+
+
+def test_each_table_has_one_place():
+    shown = re.findall(r"^<!-- reproduce\.py (\S+) -->$", "\n".join(map(read, PAGES)), re.M)
+    assert sorted(shown) == sorted([*TABLES, "table5", "summary"])
+
+
+# code and commands
+
+
+def test_the_first_pages_examples_run():
+    own, circuit = map(run_example, examples(README))
+    converged, residual, gradient, backward_residual = own.split()
     assert converged == "True" and float(residual) < 1e-3
     assert float(gradient) > 0 and float(backward_residual) <= 1e-6
+    converged, gradient = circuit.split()
+    assert converged == "True" and float(gradient) > 0
 
 
-def test_training_commands_parse():
-    commands = re.findall(r"train_qdeq\.py (--[^`\n|]+)", README)
-    assert commands
-    for command in commands:
-        if command != "--help":
-            parse_command_line(shlex.split(command))
+def test_the_example_of_a_circuit_runs():
+    (example,) = examples(CODE)
+    name, *holds = run_example(example).split()
+    assert name.endswith("crx[0,1]") and holds == ["True", "True"]
 
 
-@pytest.mark.parametrize("script, parse", [("reproduce", reproduction.command_line.parse_command_line),
-                                           ("benchmark", benchmarks.command_line.parse_command_line)])  # fmt: skip
-def test_other_commands_parse(script, parse):
-    commands = re.findall(rf"(?:`|python (?:DEQ-Quantum/)?){script}\.py ([^`\n#]+?)\s*(?:`|#|$)", README, re.M)
-    assert len(commands) > 2
-    for command in commands:
-        parse(shlex.split(command))
+def commands() -> list[tuple[str, str]]:
+    """(program, arguments) of all Python commands of all pages."""
+    found = [COMMAND.match(line) for page in PAGES for line in code(page)]
+    return sorted({(match[1], match[2]) for match in found if match})
+
+
+@pytest.mark.parametrize("program, arguments", commands())
+def test_commands_parse(program, arguments):
+    words = shlex.split(arguments)
+    if words == ["--help"]:
+        with pytest.raises(SystemExit) as end:
+            PARSERS[program](words)
+        assert end.value.code == 0
+    else:
+        PARSERS[program](words)
+
+
+def test_every_command_is_shown():
+    assert {program for program, _ in commands()} == set(PARSERS)
+
+
+@pytest.mark.parametrize("command", sorted({line for page in PAGES for line in code(page) if line.startswith("bash ")}))
+def test_script_commands_start_what_they_say(command, tmp_path):
+    echo = tmp_path / "python"
+    echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    echo.chmod(0o755)
+    _, script, *arguments = shlex.split(command)
+    assert (REPOSITORY / script).exists()
+    if script.endswith(("setup.sh", "test.sh")):
+        return
+    process = subprocess.run(
+        ["bash", str(REPOSITORY / script), *arguments],
+        env=user_environment(QDEQ_PYTHON=str(echo)), cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if re.fullmatch(rf"{SCRIPTS}/train_\w+\.py", line)]
+    words = list(itertools.takewhile(lambda line: line.strip(), lines[at + 1 :]))
+    PARSERS["train_qep" if "train_qep" in lines[at] else "train_qdeq"](words)
+
+
+def test_flags_exist(capsys):
+    sub_commands = [[name] for name in (*TABLES, "tables", "table5", "figures", "report", "theory")]
+    for program, before in [(name, []) for name in PARSERS] + [("reproduce", before) for before in sub_commands]:
+        with pytest.raises(SystemExit):
+            PARSERS[program]([*before, "--help"])
+    known = set(FLAG.findall(capsys.readouterr().out))
+    known.update(flag for _, arguments in commands() for flag in FLAG.findall(arguments))  # parsed above
+    assert {flag for page in PAGES for line in code(page) for flag in FLAG.findall(line)} <= known
+
+
+# numbers
 
 
 def test_speeds_are_those_of_the_committed_benchmark():
-    measured = json.loads((REPOSITORY / "results" / "benchmark" / "step.json").read_text())
-    medians = [
-        1e3 * measured["step"]["times"][name]["median"]
-        for name in ("torchquantum, broyden, in z-space", "compiled, broyden", "compiled, newton+exact")
-    ]
-    table = README.split("| training step | ms | times faster |")[1].split("\n\n")[0]
+    measured = kept("benchmark/step.json")
+    names = ("torchquantum, broyden, in z-space", "compiled, broyden", "compiled, newton+exact")
+    medians = [1e3 * measured["step"]["times"][name]["median"] for name in names]
+    table = read(BENCHMARK).split("| training step | ms | times faster |")[1].split("\n\n")[0]
     shown = re.findall(r"\| ([\d.]+) \| ([\d.]+) \|$", table, re.M)
-    assert shown == [(f"{ms:.3g}" if ms > 100 else f"{ms:.1f}", f"{medians[0] / ms:.3g}") for ms in medians]
+    times = [(f"{ms:.3g}" if ms > 100 else f"{ms:.1f}", f"{medians[0] / ms:.3g}") for ms in medians]
+    assert shown == times
+    arguments = measured["arguments"]
+    assert numbers(README, "training step") == [str(arguments["n_wires"]), str(arguments["batch_size"]), *times[1]]
+    compiled = [row for row in measured["equality"] if row["of"].startswith("compiled")]
+    errors = [row[name] for row in compiled for name in ("loss", "gradient", "equilibrium")]
+    assert numbers(BENCHMARK, "Loss, gradient") == [f"{max(errors):.1e}".replace("e-0", "e-")]
+    ratios = [r for r in measured["step"]["ratios"] if r["slow"] == names[0] and r["fast"] in names[1:]]
+    lowest, highest = min(r["lowest"] for r in ratios), max(r["highest"] for r in ratios)
+    assert numbers(BENCHMARK, "single rounds") == [f"{lowest:.0f}", f"{highest:.0f}"]
+    one_f = [measured["one_f"]["times"][f"{name}, f forward+backward"]["median"]
+             for name in ("torchquantum", "pennylane", "compiled")]  # fmt: skip
+    assert numbers(BENCHMARK, "PennyLane") == [f"{1e3 * s:.2g}" if s < 0.1 else f"{1e3 * s:.0f}" for s in one_f]
 
 
-def test_accuracies_with_released_gates_are_those_of_the_table():
-    table = json.loads((REPOSITORY / "results" / "paper" / "table2" / "table.json").read_text())
-    rows = {row["row"]: row["test_acc"] for row in table["rows"]}
-    shown = re.findall(r"(?:IMPLICIT reaches|and DIRECT-1) ([\d.]+) ± ([\d.]+) % \(paper ([\d.]+)\)", README)
-    measured = [rows[f"released_{model}"] for model in ("implicit", "direct-1")]
-    assert shown == [tuple(f"{acc[key]:.2f}" for key in ("mean", "std", "paper")) for acc in measured]
+def test_whole_runs_and_engines():
+    run = kept("whole_run/broyden.json")
+    steps = run["train_seconds"] / run["seconds_per_step"] / run["epochs"]
+    epochs, shown_steps, papers, _ = numbers(BENCHMARK, "with a validation each")
+    assert float(epochs) == run["epochs"] and float(shown_steps) == pytest.approx(steps, abs=1)
+    assert papers == f"{TABLES['table2'].row('implicit').paper.train_seconds:.0f}"
+    compiled, reference = (
+        [kept(f"engines/{engine}-{seed}.json")["test_acc"] for seed in range(3)]
+        for engine in ("compiled", "torchquantum")
+    )
+    apart = max(abs(a - b) for a, b in zip(compiled, reference))
+    assert numbers(BENCHMARK, "No seed's")[:2] == ["150", f"{100 * apart:.2f}"]
 
 
-def test_nothing_is_left_to_fill_in():
-    assert not re.search(r"@[A-Z0-9]+@|TODO|TBD", README)
+def test_memory_of_a_step():
+    points = kept("benchmark/memory.json")["points"]
+    of = {engine: {p["n_operations"]: p["peak_bytes"] for p in points if p["label"] == f"{engine}, broyden"}
+          for engine in ("compiled", "torchquantum")}  # fmt: skip
+    compiled, reference = of["compiled"], of["torchquantum"]
+    few, many = min(compiled), max(compiled)
+    assert {round(value / 2**20) for value in compiled.values()} == {10}
+    spread = f"{100 * (max(compiled.values()) / min(compiled.values()) - 1):.0f}"
+    mib = f"{reference[few] / 2**20:.0f}"
+    assert numbers(BENCHMARK, "Peak memory") == ["10", spread, str(few), str(many), mib, str(few)]
 
 
-def test_linked_files_and_scripts_exist():
-    names = re.findall(r'(?:src="|\]\()(?!http)([^")#]+)', README) + re.findall(r"bash (bash_scripts/\w+\.sh)", README)
-    assert names
-    for name in names:
-        assert (REPOSITORY / name).exists(), name
+def against_paper(table: str) -> list[float]:
+    """Differences to the paper's accuracies of its own models, trained as the paper says."""
+    found = accuracies(table, "difference")
+    return [found[name] for name in ("implicit", "warmup", "direct-10", "direct-5", "direct-2", "direct-1")]
+
+
+def test_differences_to_the_paper():
+    mnist10, fashion, cifar = map(against_paper, ("table2", "table3", "table4"))
+    every = mnist10 + fashion + cifar
+    rows = {row["row"]: row["test_acc"] for row in kept("paper/table2/table.json")["rows"]}
+    released = [rows[f"released_{model}"] for model in ("implicit", "direct-1")]
+    left = sorted(row["difference"] for row in released)
+    circuit = build_circuit(10, trainable_gates="released")
+    gates = [str(len(circuit.frozen)), str(circuit.n_parameters)]
+    most_below, most_above = f"{-min(every):.1f}", f"{max(every):.1f}"
+    assert numbers(README, "at or above the paper's") == [most_below, most_above, *gates, *(f"{d:.1f}" for d in left)]
+    bounds = [f"{min(mnist10):.0f}", f"{max(mnist10):.0f}"]
+    shown = [f"{row[key]:.2f}" for row in released for key in ("mean", "std", "paper")]
+    assert numbers(RESULTS, "every gate is trained.") == [*bounds, *gates, *shown]
+    bounds = [f"{min(fashion):.0f}", f"{max(fashion):.0f}", f"{-min(cifar):.1f}", f"{max(cifar):.1f}"]
+    assert numbers(RESULTS, "with every gate trained too") == bounds
+
+
+def test_encodings_of_mnist_4():
+    acc = accuracies("table1")
+    depths = ("implicit", "warmup", "direct-10", "direct-5", "direct-2", "direct-1")
+    amplitude, angle = ({depth: acc[f"{encoding}_{depth}"] for depth in depths} for encoding in ("amplitude", "angle"))
+    apart = [amplitude[depth] - angle[depth] for depth in depths]
+    assert numbers(RESULTS, "no number to be compared") == [f"{min(apart):.0f}", f"{max(apart):.0f}"]
+    assert max(amplitude, key=amplitude.get) == min(angle, key=angle.get) == "direct-1"
+    assert max(angle, key=angle.get).startswith("direct")
+    assert all(row.paper.test_acc is None for row in TABLES["table1"].rows)
+
+
+def families() -> list[dict[str, float]]:
+    """The paper's models of each table, by depth; both encodings of the first."""
+    prefixes = [("table1", "amplitude_"), ("table1", "angle_"), ("table2", ""), ("table3", ""), ("table4", "")]
+    depths = ("implicit", "warmup", "direct-10", "direct-5", "direct-2", "direct-1")
+    return [{depth: accuracies(table)[prefix + depth] for depth in depths} for table, prefix in prefixes]
+
+
+def test_equilibrium_against_explicit_layers():
+    best = [max(acc for depth, acc in family.items() if depth.startswith("direct")) for family in families()]
+    behind = {name: [b - family[name] for b, family in zip(best, families())] for name in ("implicit", "warmup")}
+    ranges = [f"{end(behind[name]):.1f}" for name in ("implicit", "warmup") for end in (min, max)]
+    paper = {row.name: row.paper.test_acc for row in TABLES["table2"].rows}
+    ahead = paper["implicit"] - max(paper[f"direct-{n}"] for n in (1, 2, 5, 10))
+    assert numbers(RESULTS, "not ahead of explicit layers") == [*ranges, f"{ahead:.1f}"]
+    assert numbers(README, "not ahead of explicit layers") == ranges[:2]
+
+
+def test_classical_models_against_quantum_ones():
+    columns = ("linear", "classical-implicit", "classical_narrow-implicit")
+    every = [accuracies(table) for table in TABLES]
+    assert numbers(RESULTS, "Simple classical models") == [f"{acc[name]:.1f}" for name in columns for acc in every]
+    classical = {name for name in every[0] if name.startswith("classical") or name == "linear"}
+    for acc in every:
+        best = max(value for name, value in acc.items() if name not in classical)
+        assert min(acc[name] for name in columns) > best  # what both pages say
+
+
+def test_what_the_equilibrium_and_the_head_contribute():
+    rows = [("amplitude_", "table1"), ("", "table2"), ("", "table3"), ("", "table4")]
+    shown = []
+    for model in ("", "classical_narrow-", "classical-"):
+        for prefix, table in rows:
+            own = model or prefix
+            shown.append(f"{accuracies(table)[f'{own}implicit'] - accuracies(table)[f'{own}direct-1']:+.1f}")
+    assert numbers(RESULTS, "What the equilibrium contributes") == shown
+    losses = [accuracies(table)[f"{prefix}implicit"] - accuracies(table)["wang2022-implicit"]
+              for prefix, table in (rows[0], rows[3], rows[1])]  # fmt: skip
+    assert numbers(RESULTS, "The linear head") == [f"{loss:.0f}" for loss in losses]
+    (alam,) = [row["test_acc"] for row in kept("paper/table2/table.json")["rows"] if row["row"] == "alam2021-direct-1"]
+    assert numbers(RESULTS, "Alam et al.'s") == [f"{-alam['difference']:.0f}", f"{alam['paper']:.2f}"]
 
 
 def test_parameter_counts_of_the_baselines_are_the_models():
-    rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\d+) \| (\d+) \|$", README, re.M)
+    rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\d+) \| (\d+) \|$", read(CODE), re.M)
     assert [row[0] for row in rows] == list(MODELS)
     for name, *counts in rows:
         for n, count in zip((4, 10), counts):
             model = build_model(Settings(model=name, n_wires=n, num_classes=n))
             assert sum(p.numel() for p in model.parameters()) == int(count), name
+
+
+def test_settings_that_the_code_page_names():
+    assert str(CLASSICAL_RATE["lr"]) in numbers(CODE, "None of them was tuned")
+    (tolerance,) = numbers(CODE, "Solver tolerances")
+    assert float(tolerance) == Settings().f_tol == Settings().b_tol
