@@ -7,6 +7,7 @@ An encoding says how many inputs it takes (`n_inputs`) and which operations it a
 amplitudes); an engine reads these, never the name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -69,10 +70,10 @@ class AngleEncoding:
 Encoding = AmplitudeEncoding | AngleEncoding
 
 
-def rotation_layers(n_wires: int, n_layers: int, name: str = "angle") -> AngleEncoding:
-    """Layers of one rotation a wire about y, z, x, y, ...; input `layer * n_wires + wire` is its angle."""
+def rotation_layers(n_wires: int, n_layers: int, name: str = "angle", axes: Sequence[str] = AXES) -> AngleEncoding:
+    """Layers of one rotation a wire, whose axes take turns; input `layer * n_wires + wire` is its angle."""
     operations = tuple(
-        Operation(AXES[layer % len(AXES)], (wire,), layer * n_wires + wire)
+        Operation(axes[layer % len(axes)], (wire,), layer * n_wires + wire)
         for layer in range(n_layers)
         for wire in range(n_wires)
     )
