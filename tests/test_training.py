@@ -110,6 +110,8 @@ def test_evaluation_repeats_the_test_and_takes_other_solvers(finished_run, run_s
     assert newton["res_rel"] < 1e-5 and newton["converged"] == 1.0
     missing = run_script("evaluate_qdeq.py", finished_run / "nothing", check=False)
     assert missing.returncode == 1 and missing.stderr.count("\n") == 1 and "no checkpoint" in missing.stderr
+    nothing = run_script("evaluate_qdeq.py", finished_run, "--max_images", 0, check=False)
+    assert nothing.returncode == 2 and nothing.stderr.count("\n") == 1 and "--max_images" in nothing.stderr
 
 
 def test_warmup_goes_through_layers_first_and_resets_the_best(tmp_path):
@@ -296,10 +298,10 @@ def test_ctrl_c_before_the_training_is_no_traceback(tmp_path, monkeypatch, capsy
 
 def test_more_wires_than_memory_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 16e9)
-    for flags, remedy in ((("--n_wires", 24), "use fewer wires\n"),
-                          (("--n_wires", 24, "--amplitude_encoder", "False"), "or a smaller --batch_size\n")):  # fmt: skip
+    remedies = {(): "use fewer wires\n", ("--amplitude_encoder", "False"): "or a smaller --batch_size\n"}
+    for flags, remedy in remedies.items():
         with pytest.raises(SystemExit) as end:
-            train_here(*DIGITS, *flags, "--work_dir", tmp_path)
+            train_here(*DIGITS, "--n_wires", 24, *flags, "--work_dir", tmp_path)
         error = capsys.readouterr().err
         assert end.value.code == 1 and "--n_wires 24: state vectors alone take" in error and error.endswith(remedy)
     train_here(*DIGITS, "--n_wires", 24, "--model", "linear", "--max_step", 1, "--work_dir", tmp_path)  # no circuit

@@ -72,13 +72,13 @@ def draw(training: Training, results: dict) -> dict:
     # here: matplotlib takes seconds to import, and trainings that end without a picture need none
     from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, save_figure
 
-    path, layer = training.state.folder.path, training.model.layer
+    path = training.state.folder.path
     figures = {
         "confusion_matrix": draw_confusion_matrix(np.array(results["confusion_matrix"]), training.splits.classes),
         "curves": draw_training_curves(path / "metrics.csv"),
     }
     if MODELS[training.settings.model].circuit is not None:
-        figures["circuit"] = draw_circuit(layer.circuit)
+        figures["circuit"] = draw_circuit(training.model.layer.circuit)
     for name, figure in figures.items():
         save_figure(figure, path / f"{name}.png")
     return figures
