@@ -173,8 +173,8 @@ def test_the_command_of_the_pages_finds_every_offline_run(tmp_path):
     for folder in folders:
         (tmp_path / "runs" / "paper" / folder / "wandb" / "offline-run-1" / "files").mkdir(parents=True)
     echoed = ["echo" if word == "wandb" else word for word in shlex.split(command)]
-    found = subprocess.run(echoed, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
-    assert found[0] == "sync" and set(found[1:]) == {f"runs/paper/{folder}/wandb/offline-run-1" for folder in folders}
+    found = subprocess.run(echoed, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert sorted(found.splitlines()) == sorted(f"sync runs/paper/{folder}/wandb/offline-run-1" for folder in folders)
 
 
 def test_wandb_groups_runs_and_ends_with_a_summary(tmp_path, tiny_data):

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import REPOSITORY
 from reproduction.markers import fill
-from reproduction.report import PAGES, fill_pages, table_of
+from reproduction.report import PAGES, fill_pages, table_of, written_tables
 from reproduction.rows import TABLES
 from reproduction.summary import summary
 from reproduction.sweep import markdown as search_markdown
@@ -36,6 +36,11 @@ def test_tables_are_put_between_their_markers_and_nothing_else_changes(tmp_path)
     assert page.read_text() == expected
     fill(page, tables.get)
     assert page.read_text() == expected
+
+
+def test_the_page_of_all_shows_what_commands_have_written():
+    shown = [str(path.relative_to(PAPER)) for path in written_tables(PAPER)]
+    assert shown == [*(f"table{n}/table.md" for n in range(1, 6)), "theory/theory.md"]
 
 
 def test_what_has_not_been_run_leaves_its_place_alone(tmp_path):

@@ -40,10 +40,15 @@ def write_report(options: argparse.Namespace) -> None:
     if options.html:
         from reproduction.page import write_page  # here: an import that no other command needs
 
-        pages = sorted(options.results_dir.glob("*/*.md"))
+        pages = written_tables(options.results_dir)
         images = {path.name: path for folder in (IMAGES, options.images_dir) for path in sorted(folder.glob("*.png"))}
         write_page(options.html, pages, list(images.values()))
         print(options.html)
+
+
+def written_tables(results_dir: Path) -> list[Path]:
+    """Markdown that commands have written; a folder's README.md is prose, with pictures that lie elsewhere."""
+    return [path for path in sorted(results_dir.glob("*/*.md")) if path.name != "README.md"]
 
 
 def fill_pages(tables: dict[str, str], root: Path = REPOSITORY, pages: Sequence[str] = PAGES) -> list[str]:
