@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Quantum equilibrium propagation (arXiv 2406.00879): the README's runs, one task each. Usage: --help.
+# Quantum equilibrium propagation (arXiv 2406.00879): the runs of results/qep, one task each. Usage: --help.
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 

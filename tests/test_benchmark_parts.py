@@ -9,10 +9,10 @@ import benchmark
 from benchmarks import equality, one_f, report, scaling, step, timing
 from benchmarks.command_line import parse_command_line
 from benchmarks.memory import peak_bytes
+from benchmarks.pictures import draw_scaling
 from benchmarks.step import VARIANTS, Problem, Step, Variant
 from benchmarks.timing import Series, interleave, ratio
 from conftest import REPOSITORY
-from figures import draw_scaling
 
 CPU = torch.device("cpu")
 KIB = 1024

@@ -12,11 +12,11 @@ import torch
 import reproduce
 import theory
 from conftest import REPOSITORY, train_here
-from figures import draw_overlaps
 from reproduction.command_line import parse_command_line
 from reproduction.page import to_html
 from runs.settings import SettingsError
 from theory import ablations, construction, contraction, first_experiments, overlaps, subjects
+from theory.pictures import draw_overlaps
 
 FAST = theory.Plan("digits", epochs=1, n_images=6, n_overlaps=50, n_pairs=3, n_circuits=1, n_directions=2,
                    ablation_epochs=1, ablation_seeds=1)  # fmt: skip

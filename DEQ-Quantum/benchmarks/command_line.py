@@ -9,7 +9,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LARGEST_SEED = 2**63 - 1
 
 EXAMPLES = """examples:
-  the ratio that the README states, with what it was measured on:
+  the ratio that results/benchmark/README.md states, with what it was measured on:
     python benchmark.py step --json step.json
   the same for 4 wires and a batch of 64, in seconds:
     python benchmark.py step --n_wires 4 --batch_size 64 --repetitions 3

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 from benchmarks import equality, one_f
+from benchmarks.pictures import draw_scaling
 from benchmarks.record import Record
 from benchmarks.scaling import Sweep, flatness
 from benchmarks.step import VARIANTS, Problem, Step, Variant
 from deq import SolverSettings, solve
-from figures import draw_scaling, save_figure
+from figures import save_figure
 from runs.log import bar_size
 
 # TorchQuantum's curve where circuits grow

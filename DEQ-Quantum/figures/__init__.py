@@ -1,26 +1,22 @@
 """Pictures of circuits, of runs and of the model, drawn from the objects and files themselves.
 
+Pictures that one room alone needs are in that room: `theory/pictures.py`, `benchmarks/pictures.py`,
+`reproduction/pictures.py`, `qep/figures.py`.
+
 Every `draw_` function returns a `matplotlib.figure.Figure` of its own: pyplot and its global state stay out,
 so pictures can be drawn in the middle of a training run. Colours are those of Okabe and Ito, which all
 readers can tell apart. `save_figure` writes the same bytes for the same picture.
 """
 
-from figures.benchmark_pictures import draw_scaling
 from figures.circuit_drawing import draw_circuit
 from figures.overview import draw_overview
 from figures.run_pictures import draw_confusion_matrix, draw_training_curves
 from figures.style import save_figure
-from figures.theory_pictures import draw_ablations, draw_contraction, draw_overlaps, draw_solver_residuals
 
 __all__ = [
-    "draw_ablations",
     "draw_circuit",
     "draw_confusion_matrix",
-    "draw_contraction",
-    "draw_overlaps",
     "draw_overview",
-    "draw_scaling",
-    "draw_solver_residuals",
     "draw_training_curves",
     "save_figure",
 ]

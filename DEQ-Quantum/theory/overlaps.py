@@ -16,6 +16,7 @@ from theory import bounds
 DIMENSION = 4
 SHORTEST, LONGEST = 0.5, 3.0  # norms of amplitude-encoded vectors
 ROUND_OFF = 1e-13  # of an overlap
+PAPERS_BOUND = "1 - sin(d^2), the paper's"
 
 
 def angle_states(angles: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def measure(n_pairs: int, generator: torch.Generator) -> dict:
         first, second = random_pairs(n_pairs, encoding, generator)
         overlap = fidelity(encode(first), encode(second))
         distance = (first - second).norm(dim=1)
-        lower = {"1 - sin(d^2), the paper's": bounds.fidelity_bound_of_the_paper(distance)}
+        lower = {PAPERS_BOUND: bounds.fidelity_bound_of_the_paper(distance)}
         if encoding == "angle":
             lower["cos^2 of half the summed turns"] = bounds.angle_fidelity_bound(first - second)
             lower["cos^2(d)"] = torch.cos(distance).square()

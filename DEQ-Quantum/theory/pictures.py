@@ -7,6 +7,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION
+from theory.overlaps import PAPERS_BOUND
 
 SOLVER_STYLES = {
     "Picard": (GREY, ":"), "Anderson": (GREEN, "--"), "Broyden": (BLUE, "-"), "Newton": (VERMILION, "-"),
@@ -36,7 +37,7 @@ def draw_overlaps(overlaps: dict) -> Figure:
     squared = np.linspace(0, 1, 400)
     paper = 1 - np.sin(squared)
     for axes, (encoding, found) in zip(panels, overlaps.items()):
-        below = next(b for b in found["bounds"] if "paper" in b["bound"])["pairs_below"]
+        below = next(b for b in found["bounds"] if b["bound"] == PAPERS_BOUND)["pairs_below"]
         label = f"1 - sin(d²), the paper's: {below} of {found['n_pairs']} pairs below"
         axes.plot(squared, paper, color=VERMILION, lw=2, label=label, gid=f"{encoding} paper")
         axes.set_xlabel("squared distance  d² = ‖z - z′‖²", color=INK)
