@@ -40,7 +40,7 @@ def draw(size: int, n_features: int = 16, seed: int = 1) -> torch.Tensor:
 
 
 def features_of(name: str) -> int:
-    return 4 if name == "alam2021" else 16
+    return 4 if MODELS[name].features == "components" else 16
 
 
 # the classical equilibrium model
@@ -222,9 +222,10 @@ def test_a_baseline_trains_and_is_evaluated_by_the_same_commands(name, mode, tmp
     run = tmp_path / "run"
     results = json.loads((run / "results.json").read_text())
     assert results["model"] == results["settings"]["model"] == name
-    assert results["encoding"] == {"wang2022": "amplitude", "alam2021": "components"}.get(name, "none")
+    circuit = MODELS[name].circuit
+    assert results["encoding"] == (circuit(parse_command_line(["--model", name]).settings).encoding.name if circuit else "none")
     assert results["test_acc"] > 0.6  # four classes: chance is 0.25
-    assert (run / "circuit.png").exists() == (name in ("wang2022", "alam2021"))
+    assert (run / "circuit.png").exists() == (circuit is not None)
     evaluate_qdeq.main([str(run)])
     evaluation = json.loads((run / "evaluation_test.json").read_text())
     assert evaluation["model"] == name

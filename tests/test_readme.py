@@ -85,7 +85,7 @@ def test_each_table_has_one_place():
 
 
 def test_the_first_pages_examples_run():
-    own, circuit = map(run_example, examples(README))
+    own, circuit, _ = map(run_example, examples(README))
     converged, residual, gradient, backward_residual = own.split()
     assert converged == "True" and float(residual) < 1e-3
     assert float(gradient) > 0 and float(backward_residual) <= 1e-6
