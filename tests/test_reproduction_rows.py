@@ -10,7 +10,8 @@ from conftest import REPOSITORY, SCRIPTS, user_environment
 from reproduction.command_line import parse_command_line as parse_reproduce
 from reproduction.jobs import SWITCHES, flags_of, make_job, same_run
 from reproduction.names import BASELINES, DEPTHS
-from reproduction.rows import KINDS, TABLE_5, TABLES, Paper
+from reproduction.rows import KINDS, TABLES, Paper
+from table_5 import TABLE_5, hyperparameters_of
 from training.command_line import parse_command_line
 from training.settings import Settings
 
@@ -42,10 +43,18 @@ def test_every_flag_of_a_row_has_an_effect(table, row):
     assert parse_command_line(list(flags_of(table, row, table.epochs))).warnings == []
 
 
+@pytest.mark.parametrize("table, data", list(zip(TABLES.values(), TABLE_5)), ids=TABLES)
+def test_the_papers_models_train_with_table_5(table, data):
+    found = {
+        row.depth: hyperparameters_of(parse_command_line(list(flags_of(table, row, table.epochs))).settings)
+        for row in table.rows
+        if row.model == "qdeq"
+    }
+    assert found == TABLE_5[data] and set(found) == set(DEPTHS)
+
+
 def test_every_table_has_the_papers_six_models_and_numbers():
     assert list(TABLES) == ["table1", "table2", "table3", "table4"]
-    for hyperparameters in TABLE_5.values():
-        assert set(hyperparameters) == set(DEPTHS)
     for table in TABLES.values():
         names = [row.name for row in table.rows]
         assert len(set(names)) == len(names)

@@ -7,22 +7,18 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY, user_environment
+from table_5 import TABLE_5, hyperparameters_of
 from training.command_line import parse_command_line
 
-SCRIPTS = ("qdeq_mnist4", "qdeq_mnist", "qdeq_fashion_mnist", "qdeq_cifar10")
+# each script's column of Table 5
+SCRIPTS = {
+    "qdeq_mnist4": "mnist4",
+    "qdeq_mnist": "mnist10",
+    "qdeq_fashion_mnist": "fashion10",
+    "qdeq_cifar10": "cifar10",
+}
 MODELS = ("implicit", "warmup", "direct-1", "direct-2", "direct-5", "direct-10")
 
-# Table 5 of the paper: learning rate, and for the implicit models warm-up steps, Jacobian weight and frequency
-TABLE_5 = {
-    "qdeq_mnist4": {"warmup": (0.05, 1875, 0, 0), "implicit": (0.05, 0, 0, 0), "direct-10": 0.1, "direct-5": 0.05,
-                    "direct-2": 0.05, "direct-1": 0.05},
-    "qdeq_mnist": {"warmup": (0.05, 1875, 0.8, 1), "implicit": (0.05, 0, 0.8, 1), "direct-10": 0.05,
-                   "direct-5": 0.05, "direct-2": 0.05, "direct-1": 0.05},
-    "qdeq_fashion_mnist": {"warmup": (0.05, 1875, 0.8, 0.8), "implicit": (0.05, 0, 0.5, 0.8), "direct-10": 0.05,
-                           "direct-5": 0.0075, "direct-2": 0.05, "direct-1": 0.01},
-    "qdeq_cifar10": {"warmup": (0.01, 2350, 0.8, 1), "implicit": (0.05, 0, 0, 0), "direct-10": 0.0075,
-                     "direct-5": 0.0075, "direct-2": 0.01, "direct-1": 0.01},
-}  # fmt: skip
 CLASSICAL_RATE = 0.005  # of models without a circuit
 
 
@@ -53,14 +49,9 @@ def test_train_flags_are_table_5(script, model, echo_python):
     assert settings.epochs == (25 if script == "qdeq_cifar10" else 100)
     assert settings.dataset == {"qdeq_fashion_mnist": "fashion_mnist", "qdeq_cifar10": "cifar10"}.get(script, "mnist")
     assert (settings.num_classes, settings.n_wires) == ((4, 4) if script == "qdeq_mnist4" else (10, 10))
-    expected = TABLE_5[script][model]
-    if model.startswith("direct"):
-        assert (settings.mode, settings.n_layer, settings.lr) == ("direct", int(model[7:]), expected)
-        assert settings.pretrain_steps == 0
-    else:
-        found = (settings.lr, settings.pretrain_steps, settings.jac_loss_weight, settings.jac_loss_freq)
-        assert settings.mode == "implicit" and found == expected
-        assert settings.n_layer == (1 if model == "warmup" else 0)
+    assert hyperparameters_of(settings) == TABLE_5[SCRIPTS[script]][model]
+    kind = ("direct", int(model[7:])) if model.startswith("direct") else ("implicit", 1 if model == "warmup" else 0)
+    assert (settings.mode, settings.n_layer) == kind
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
