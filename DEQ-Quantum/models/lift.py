@@ -32,12 +32,10 @@ class Repeat:
 
     def __call__(self, r: Tensor) -> Tensor:
         """E r: (..., n) to (..., n * copies)."""
-        return r if self.copies == 1 else r.repeat_interleave(self.copies, dim=-1)
+        return r.repeat_interleave(self.copies, dim=-1)
 
     def transpose(self, values: Tensor, dim: int = -1) -> Tensor:
         """E^T, sums of neighbours, along a dimension of length n * copies, which becomes n."""
-        if self.copies == 1:
-            return values
         dim %= values.dim()
         return values.unflatten(dim, (self.n, self.copies)).sum(dim + 1)
 

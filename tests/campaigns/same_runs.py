@@ -47,6 +47,7 @@ RUNS = {
     "linear": [f"{TEN_WIRES} --model linear --lr 0.005"],
     "alam2021": [f"{TEN_WIRES} --model alam2021 --mode direct --n_layer 1 --batch_size 16"],
     "alam2021_implicit": [f"{CLASSIFIER} --model alam2021"],
+    "alam2021_direct": [f"{CLASSIFIER} --model alam2021 --mode direct --n_layer 1 --batch_size 64"],
     "resumed": [f"{CLASSIFIER} --n_layer 1 --pretrain_steps 2 --max_step 3", "train_qdeq.py --restart --max_step 8"],
     "qep_digits": [f"{QEP} --task digits --n_train 64 --batch_size 16 --n_spins 6 --compare 2"],
     "qep_shots": [f"{QEP} --task digits --num_classes 2 --n_train 64 --batch_size 8 --n_spins 5 --shots 200 --beta .3"],
