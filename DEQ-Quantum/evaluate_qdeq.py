@@ -3,27 +3,14 @@
     python DEQ-Quantum/evaluate_qdeq.py runs/NAME [--split test] [--f_solver newton --f_thres 50 --f_tol 1e-6]
 """
 
-from utils.command_line import OneLineParser, fail, integer, share_cores
-
-if __name__ == "__main__":
-    share_cores()  # before torch is imported
-
 import argparse
 from pathlib import Path
 
-from dataset import DataError
-from figures import draw_confusion_matrix, save_figure
-from models.depth import Stack
-from models.table import build_model
-from runs import checkpoint
-from runs.machine import choose_device
-from runs.settings import SettingsError
-from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
-from training.settings import Settings
-from utils.files import as_json, write_json
+from utils.command_line import OneLineParser, fail, integer, share_cores
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read a command line; ends the program with one line on stderr if it cannot work."""
     parser = OneLineParser(
         prog="evaluate_qdeq.py",
         description="Evaluate a trained model; solver flags replace those it was trained with.",
@@ -39,12 +26,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spectral_radius_mode", action="store_true", help="also the Jacobian's spectral radius")
     parser.add_argument("--data_dir", default=None, help="folder of <dataset>.npz; None: as trained")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run")
-    return parser
+    return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> None:
+if __name__ == "__main__":
+    share_cores()  # before torch is imported
+    OPTIONS = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
+
+from dataset import DataError
+from engines.protocol import UnsupportedCircuit
+from figures import draw_confusion_matrix, save_figure
+from models.depth import Stack
+from models.table import build_model
+from runs import checkpoint
+from runs.machine import choose_device
+from runs.settings import SettingsError
+from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
+from training.settings import Settings
+from utils.files import as_json, write_json
+
+
+def main(options: argparse.Namespace) -> None:
     """The command: prints the metrics, writes evaluation_<split>.json and the confusion matrix into the run."""
-    options = vars(_parser().parse_args(arguments))
+    options = vars(options).copy()
     run, which, split_name = options.pop("run"), options.pop("checkpoint"), options.pop("split")
     max_images = options.pop("max_images")
     try:
@@ -59,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         checkpoint.load_weights(model, content["model"], path)
         model.to(device)
         splits = load_splits(settings, device)
-    except (SettingsError, DataError, checkpoint.CheckpointError, ImportError) as error:
+    except (SettingsError, DataError, checkpoint.CheckpointError, ImportError, UnsupportedCircuit) as error:
         fail(error)
     split = getattr(splits, split_name)
     radius_seed = settings.seed if settings.spectral_radius_mode else None
@@ -90,4 +94,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(OPTIONS)

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 import torch
 
 from dataset import DataError
+from engines.protocol import UnsupportedCircuit
 from runs.folder import find_run
 from runs.lifecycle import is_finished, one_line_errors, open_run
 from runs.machine import choose_device
@@ -49,7 +50,7 @@ def debugging(settings: Settings) -> Iterator[None]:
 def train(command: CommandLine) -> None:
     """Train and test the run that a command starts or resumes. Errors end the program with one line."""
     kept = not command.settings.debug
-    with one_line_errors(DataError, ImportError), debugging(command.settings):
+    with one_line_errors(DataError, ImportError, UnsupportedCircuit), debugging(command.settings):
         folder = find_run(command)
         device = choose_device(folder.settings)
         refuse_what_cannot_fit(folder.settings, device)

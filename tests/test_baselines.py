@@ -226,7 +226,7 @@ def test_a_baseline_trains_and_is_evaluated_by_the_same_commands(name, mode, tmp
     assert results["encoding"] == (circuit(parse_command_line(["--model", name]).settings).encoding.name if circuit else "none")
     assert results["test_acc"] > 0.6  # four classes: chance is 0.25
     assert (run / "circuit.png").exists() == (circuit is not None)
-    evaluate_qdeq.main([str(run)])
+    evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(run)]))
     evaluation = json.loads((run / "evaluation_test.json").read_text())
     assert evaluation["model"] == name
     assert evaluation["acc"] == results["test_acc"] and evaluation["loss"] == pytest.approx(results["test_loss"])
@@ -238,7 +238,7 @@ def test_a_checkpoint_from_before_there_were_baselines_is_evaluated(tmp_path, ca
     content = checkpoint.load(path)
     del content["settings"]["model"], content["format"]
     checkpoint.save(path, content)
-    evaluate_qdeq.main([str(tmp_path / "run")])
+    evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(tmp_path / "run")]))
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     evaluation = json.loads((tmp_path / "run" / "evaluation_test.json").read_text())
     assert evaluation["model"] == "qdeq" and evaluation["acc"] == results["test_acc"]

@@ -381,3 +381,13 @@ def test_run_name_says_what_was_chosen():
         "--name mine": "mine",
     }
     assert {text: parse(text).settings.run_name for text in names} == names
+
+
+@pytest.mark.parametrize("program", ["evaluate_qdeq", "train_qep", "reproduce", "benchmark"])
+@pytest.mark.parametrize("text, status", [("--help", 0), ("--nonsense", 2)])
+def test_no_command_waits_for_torch_to_say_so(program, text, status):
+    code = f"import runpy, sys\nsys.argv = ['{program}.py', '{text}']\nsys.modules['torch'] = None\n"
+    code += f"runpy.run_path('{program}.py', run_name='__main__')"
+    process = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "DEQ-Quantum", capture_output=True, text=True)
+    assert process.returncode == status, process.stderr
+    assert process.stderr.count("\n") == (status > 0)

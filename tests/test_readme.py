@@ -25,7 +25,7 @@ BENCHMARK, CODE = "results/benchmark/README.md", "DEQ-Quantum/README.md"
 PARSERS = {
     "train_qdeq": train_qdeq.parse_command_line,
     "train_qep": train_qep.parse_command_line,
-    "evaluate_qdeq": lambda arguments: evaluate_qdeq._parser().parse_args(arguments),
+    "evaluate_qdeq": evaluate_qdeq.parse_command_line,
     "reproduce": reproduce.parse_command_line,
     "benchmark": benchmark.parse_command_line,
 }

@@ -205,7 +205,7 @@ def test_a_checkpoint_of_the_warmup_is_evaluated_through_its_layers(tmp_path, ca
     content = torch.load(path, weights_only=True)
     for step, n_layer in ((4, 2), (5, 0)):
         torch.save({**content, "step": step}, path)
-        evaluate_qdeq.main([str(tmp_path / "w"), "--checkpoint", "last"])
+        evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(tmp_path / "w"), "--checkpoint", "last"]))
         evaluation = json.loads((tmp_path / "w" / "evaluation_test.json").read_text())
         assert evaluation["n_layer"] == n_layer
         assert ("solver_steps" in evaluation) == (n_layer == 0)
@@ -313,7 +313,7 @@ def test_evaluation_is_shown_where_it_cannot_be_kept(finished_run, monkeypatch, 
 
     monkeypatch.setattr(evaluate_qdeq, "write_json", refuse)
     with pytest.raises(SystemExit) as end:
-        evaluate_qdeq.main([str(finished_run), "--device", "cpu"])
+        evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(finished_run), "--device", "cpu"]))
     shown = capsys.readouterr()
     assert json.loads(shown.out)["acc"] == results_of(finished_run)["test_acc"]
     assert end.value.code == 1 and "Permission denied" in shown.err and shown.err.count("\n") == 1
