@@ -3,6 +3,7 @@
 # complete it returns at once; an interrupted run is continued; a changed requirements.txt is installed.
 #
 #   bash bash_scripts/setup.sh
+#   bash bash_scripts/setup.sh --extras sweep benchmark     requirements-sweep.txt and requirements-benchmark.txt too
 #
 #   PYTHON=python3.11      interpreter to use (default: the first of python3, python3.12, ... that fits)
 #   QDEQ_INSTALLER=pip     use pip; uv: use uv; default: uv where it is or can be installed, else pip
@@ -24,16 +25,37 @@ version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/n
 # fits PYTHON MAX: succeeds if 3.10 <= its version < 3.MAX.
 fits() { "$1" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, $2))" 2>/dev/null; }
 
-# What .venv was made from: the requirements and the interpreter.
+# What .venv was made from: the requirements in file $1 and the interpreter.
 fingerprint() {
     "$venv_python" -c 'import hashlib, sys
 print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), "%d.%d.%d" % sys.version_info[:3])' \
-        "$root/requirements.txt" 2>/dev/null
+        "$root/$1" 2>/dev/null
+}
+
+# is_stamped FILE STAMP: succeeds if the requirements in FILE are installed.
+is_stamped() { [[ -f $2 ]] && [[ $(cat "$2") == "$(fingerprint "$1")" ]]; }
+
+# stamp FILE STAMP: aside and renamed, so that a stamp is whole or not there.
+stamp() {
+    fingerprint "$1" >"$2.new"
+    mv "$2.new" "$2"
 }
 
 is_complete() {
-    [[ -f $stamp ]] && [[ $(cat "$stamp") == "$(fingerprint)" ]] || return 1
+    is_stamped requirements.txt "$stamp" || return 1
     [[ -z ${PYTHON:-} ]] || [[ $(version "$PYTHON") == "$(version "$venv_python")" ]]
+}
+
+# Sets the array `extras` from the command line.
+read_arguments() {
+    extras=()
+    [[ $# -gt 0 ]] || return 0
+    [[ $1 == --extras && $# -gt 1 ]] || die "unknown arguments $*: say --extras NAME, sweep or benchmark or both."
+    extras=("${@:2}")
+    local extra
+    for extra in "${extras[@]}"; do
+        [[ -f $root/requirements-$extra.txt ]] || die "--extras $extra: choose sweep or benchmark."
+    done
 }
 
 # Prints the interpreter to use; TorchQuantum's engine needs Python < 3.13, so those come first.
@@ -100,19 +122,41 @@ install_requirements() {
         "${install[@]}" --no-deps -r <(grep '^torchquantum==' "$root/requirements.txt")
 }
 
-is_complete && exit 0
-case $installer in auto | uv | pip) ;; *) die "QDEQ_INSTALLER=$installer: choose uv or pip." ;; esac
-python=$(find_python)
-make_venv "$python"
-rm -f "$stamp"
-choose_installer
-say "installing requirements.txt into .venv with ${install[0]##*/} (torch brings CUDA on Linux: about 6 GB)"
-install_requirements ||
+install_all() {
+    local python
+    python=$(find_python)
+    make_venv "$python"
+    rm -f "$stamp"*
+    choose_installer
+    say "installing requirements.txt into .venv with ${install[0]##*/} (torch brings CUDA on Linux: about 6 GB)"
+    install_requirements || die_of_installing
+    stamp requirements.txt "$stamp"
+    fits "$venv_python" 13 || say "note: TorchQuantum cannot be installed on Python >= 3.13: no --engine" \
+        "torchquantum here, all else works. To have it: PYTHON=python3.12 bash bash_scripts/setup.sh"
+}
+
+install_extra() {
+    choose_installer
+    say "installing requirements-$1.txt into .venv with ${install[0]##*/}"
+    "${install[@]}" -r "$root/requirements-$1.txt" || die_of_installing
+    stamp "requirements-$1.txt" "$stamp-$1"
+}
+
+die_of_installing() {
     die "the installation failed (messages above). Check the network and the free disk space, then run" \
         "setup.sh again: it continues. QDEQ_INSTALLER=pip uses pip and its settings instead of uv."
-# aside and renamed: a stamp is whole or not there
-fingerprint >"$stamp.new"
-mv "$stamp.new" "$stamp"
-fits "$venv_python" 13 || say "note: TorchQuantum cannot be installed on Python >= 3.13: no --engine" \
-    "torchquantum here, all else works. To have it: PYTHON=python3.12 bash bash_scripts/setup.sh"
-say "ready: .venv (Python $(version "$venv_python")), $SECONDS s"
+}
+
+case $installer in auto | uv | pip) ;; *) die "QDEQ_INSTALLER=$installer: choose uv or pip." ;; esac
+read_arguments "$@"
+installed=""
+if ! is_complete; then
+    install_all
+    installed=yes
+fi
+for extra in ${extras[@]+"${extras[@]}"}; do
+    is_stamped "requirements-$extra.txt" "$stamp-$extra" && continue
+    install_extra "$extra"
+    installed=yes
+done
+[[ -z $installed ]] || say "ready: .venv (Python $(version "$venv_python")), $SECONDS s"

@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# Sets up .venv where needed and runs the tests in it, on all cores, each test on one; arguments go to pytest, its exit
-# status comes back.
+# Sets up .venv where needed and runs the tests in it, on all cores, each test on one; pytest's exit status comes back.
 #
-#   bash bash_scripts/test.sh                   everything
-#   bash bash_scripts/test.sh tests/test_data.py -k digits
+#   bash bash_scripts/test.sh           everything, in minutes
+#   bash bash_scripts/test.sh quick     what is not marked slow, in about a minute: all of the mathematics, and of
+#                                       every command at least one run from end to end
+#
+# Further arguments go to pytest: bash bash_scripts/test.sh quick tests/test_data.py -k digits
 set -euo pipefail
 
+selection=()
+if [[ ${1:-} == quick ]]; then
+    selection=(-m "not slow")
+    shift
+fi
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/bash_scripts/setup.sh"
 cd "$root"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec .venv/bin/python -m pytest -n auto "$@"
+exec .venv/bin/python -m pytest -n auto ${selection[@]+"${selection[@]}"} "$@"

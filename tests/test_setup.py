@@ -14,6 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = ["bash_scripts/setup.sh", "bash_scripts/test.sh", ".ci/run"]
+EXTRAS = ["sweep", "benchmark"]
 LINE = re.compile(r"^([a-z0-9-]+)==([0-9][0-9.]*)( ; python_version (<|>=) \"3\.\d+\")?  # (\S.{5,})$")
 
 # `uv venv` makes the bare folder of a venv; `uv pip` notes its arguments and the requirements it was given
@@ -54,7 +55,7 @@ class Clone:
 
     def __init__(self, folder: Path):
         self.root, self.bin, self.calls_file = folder / "a clone", folder / "bin", folder / "calls"
-        for name in SCRIPTS + ["requirements.txt"]:
+        for name in [*SCRIPTS, "requirements.txt", *(f"requirements-{extra}.txt" for extra in EXTRAS)]:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, self.root / name)
         self.python = write_program(self.bin / "python3", FAKE_PYTHON)
@@ -77,8 +78,8 @@ class Clone:
             cwd="/", env=inherited | fakes | environment, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
 
-    def setup(self, **environment: str) -> subprocess.CompletedProcess:
-        return self.run("bash_scripts/setup.sh", **environment)
+    def setup(self, *flags: str, **environment: str) -> subprocess.CompletedProcess:
+        return self.run("bash_scripts/setup.sh", *flags, **environment)
 
     @property
     def calls(self) -> list[str]:
@@ -177,6 +178,48 @@ def test_changed_requirements_are_installed(clone):
     assert clone.uv_calls() == calls + 3  # one failed, two installed
 
 
+def test_extras_are_installed_once_and_last(clone):
+    process = clone.setup("--extras", "sweep")
+    assert process.returncode == 0 and clone.uv_calls() == 4, process.stderr  # the venv, two of setup.sh alone, Ray
+    assert {"ray[tune]", "optuna"} == {line.split("==")[0].strip() for line in clone.calls[-3:] if "==" in line}
+    assert "pennylane" not in "\n".join(clone.calls)
+    assert clone.setup().stdout == clone.setup("--extras", "sweep").stdout == ""
+    assert clone.uv_calls() == 4
+    assert clone.setup("--extras", *EXTRAS).returncode == 0 and clone.uv_calls() == 5
+    assert any(line.strip().startswith("pennylane==") for line in clone.calls)
+
+
+def test_a_failed_extra_is_continued(clone):
+    clone.setup()
+    failing = Path(f"{clone.calls_file}.fail")
+    failing.touch()
+    process = clone.setup("--extras", "sweep")
+    assert process.returncode == 1 and "setup.sh again: it continues" in process.stderr.splitlines()[-1]
+    failing.unlink()
+    assert clone.setup().stdout == ""  # what it needs is there
+    assert "installing requirements-sweep.txt" in clone.setup("--extras", "sweep").stdout
+
+
+@pytest.mark.parametrize("changed", ["requirements.txt", "requirements-sweep.txt"])
+def test_changed_requirements_bring_their_extras(changed, clone):
+    clone.setup("--extras", "sweep")
+    with (clone.root / changed).open("a") as file:
+        file.write("# changed\n")
+    calls = clone.uv_calls()
+    assert clone.setup("--extras", "sweep").returncode == 0
+    assert clone.uv_calls() == calls + (3 if changed == "requirements.txt" else 1)
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--extras", "fly"], "--extras fly: choose sweep or benchmark"),
+    (["--extras"], "unknown arguments --extras: say --extras NAME"),
+    (["sweep"], "unknown arguments sweep: say --extras NAME"),
+])  # fmt: skip
+def test_unknown_arguments_are_refused(flags, message, clone):
+    assert message in error_line(clone.setup(*flags))
+    assert not clone.calls
+
+
 def test_a_broken_venv_is_made_again(clone):
     clone.setup()
     python = clone.root / ".venv" / "bin" / "python"
@@ -223,6 +266,17 @@ def test_pytests_exit_status_and_arguments_pass_through(clone):
     assert clone.run(".ci/run", "-k", "good").returncode == 0
     assert clone.run(".ci/run").returncode == 1
     assert clone.run(".ci/run", "-k", "nothing").returncode == 5
+
+
+def test_quick_leaves_out_what_is_slow(clone):
+    tests = clone.root / "tests"
+    tests.mkdir()
+    (tests / "test_one.py").write_text(
+        "import pytest\n@pytest.mark.slow\ndef test_a(): assert 0\ndef test_b(): pass\ndef test_c(): assert 0\n"
+    )
+    assert "2 failed, 1 passed" in clone.run("bash_scripts/test.sh").stdout
+    assert "1 failed, 1 passed" in clone.run("bash_scripts/test.sh", "quick").stdout
+    assert "1 passed" in clone.run(".ci/run", "quick", "-k", "test_a or test_b").stdout
 
 
 @pytest.mark.parametrize("present", [True, False])
