@@ -204,6 +204,15 @@ def test_nothing_to_fuse_is_refused(n_wires, gates):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-13)
 
 
+def test_a_gate_that_product_states_do_not_know_is_refused(monkeypatch):
+    """A new entry of GATES is no gate of another name."""
+    monkeypatch.setitem(GATES, "t", GATES["h"])
+    encoding = AngleEncoding(2, (Operation("ry", (0,), 0), Operation("t", (1,))))
+    circuit = Circuit(encoding, from_gates(2, [("cnot", (0, 1))]), PauliReadout(("ZI",)))
+    with pytest.raises(UnsupportedCircuit, match=r"knows no gate t\(1\) in an encoding; use --engine statevector"):
+        make_engine("compiled", circuit)
+
+
 def test_engines_say_how_many_bytes_they_need():
     """Three states at once: those of the inputs' basis where that is all the circuit meets, else one a sample."""
     amplitude, angle = build_circuit(10), build_circuit(10, "angle")

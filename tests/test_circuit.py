@@ -204,6 +204,18 @@ def test_a_circuit_is_a_value():
         circuit.trained = ()
 
 
+def test_lists_are_as_good_as_tuples():
+    parts = [
+        (AngleEncoding(2, [Operation("ry", [0], 0), Operation("cnot", [0, 1])]), from_gates(2, [("ry", [1])])),
+        (AngleEncoding(2, (Operation("ry", (0,), 0), Operation("cnot", (0, 1)))), from_gates(2, (("ry", (1,)),))),
+    ]
+    of_lists = Circuit(*parts[0], PauliReadout(["ZI", "IZ"]), [0])
+    of_tuples = Circuit(*parts[1], PauliReadout(("ZI", "IZ")), (0,))
+
+    assert of_lists == of_tuples and hash(of_lists) == hash(of_tuples)
+    assert Ansatz(1, [Operation("rx", [0], 0)], ["a"]) == Ansatz(1, (Operation("rx", (0,), 0),), ("a",))
+
+
 @pytest.mark.parametrize("n_wires", (-4, 0, 2, 3, 5, 11))
 def test_odd_or_too_few_wires_are_refused(n_wires):
     with pytest.raises(ValueError, match=rf"n_wires must be an even number from 4, got {n_wires}"):

@@ -33,6 +33,8 @@ class Ansatz:
     parameter_names: tuple[str, ...]
 
     def __post_init__(self):
+        object.__setattr__(self, "operations", tuple(self.operations))
+        object.__setattr__(self, "parameter_names", tuple(self.parameter_names))
         check_operations(self.operations, self.n_wires, "ansatz")
         used = {operation.parameter for operation in self.operations} - {None}
         if used != set(range(len(self.parameter_names))):

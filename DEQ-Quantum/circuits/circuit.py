@@ -38,7 +38,7 @@ class Circuit:
         if len(set(sizes.values())) > 1:
             raise ValueError("the parts of a circuit share its wires, got " + ", ".join(f"{k} {v}" for k, v in sizes.items()))
         every = range(self.n_parameters)
-        trained = tuple(every) if self.trained is None else self.trained
+        trained = tuple(every if self.trained is None else self.trained)
         if list(trained) != sorted(set(trained) & set(every)):
             raise ValueError(f"trained parameters are rising positions from 0 to {self.n_parameters - 1}, got {trained}")
         object.__setattr__(self, "trained", trained)

@@ -57,6 +57,7 @@ class AngleEncoding:
     name: str = "angle"
 
     def __post_init__(self):
+        object.__setattr__(self, "operations", tuple(self.operations))
         check_operations(self.operations, self.n_wires, "encoding")
         if all(operation.parameter is None for operation in self.operations):
             raise ValueError("encoding: no operation takes an input")

@@ -43,6 +43,9 @@ class Operation:
     parameter: int | None = None
     part: str = ""
 
+    def __post_init__(self):
+        object.__setattr__(self, "wires", tuple(self.wires))  # a list would equal no other operation's wires
+
     def __str__(self) -> str:
         return f"{self.gate}({', '.join(map(str, self.wires))})"
 

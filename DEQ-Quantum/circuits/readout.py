@@ -20,6 +20,7 @@ class PauliReadout:
     strings: tuple[str, ...]
 
     def __post_init__(self):
+        object.__setattr__(self, "strings", tuple(self.strings))
         check_strings(self.strings)
 
     def __len__(self) -> int:

@@ -22,6 +22,8 @@ from engines.amplitude import string_signs
 from engines.propagation import ProductPropagation
 from engines.protocol import CompiledCircuit
 
+KNOWN_GATES = ("rx", "ry", "rz", "h", "sx")  # what `_turned` has a branch for
+
 
 class ProductStates(nn.Module):
     """Sends encoded product states through fused blocks.

@@ -11,7 +11,7 @@ from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.paulis import is_diagonal
 from engines.amplitude import ObservableBuilder
-from engines.angle import ProductStates
+from engines.angle import KNOWN_GATES, ProductStates
 from engines.fusion import FusedBlocks
 from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
 
@@ -52,3 +52,5 @@ def _refuse(circuit: Circuit) -> None:
             raise UnsupportedCircuit(
                 f"the compiled engine encodes wire by wire, and {operation} in the encoding joins two; {remedy}"
             )
+        if operation.gate not in KNOWN_GATES:
+            raise UnsupportedCircuit(f"the compiled engine knows no gate {operation} in an encoding; {remedy}")
