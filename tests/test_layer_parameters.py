@@ -136,6 +136,7 @@ def test_released_gradient_is_that_of_all_gates_less_the_frozen_ones():
 @pytest.mark.parametrize("options, message", [
     ({"engine": "qiskit"}, "engine must be one of compiled, torchquantum, statevector, got 'qiskit'"),
     ({"theta": torch.zeros(38)}, r"theta must have shape \(39,\), got \(38,\)"),
+    ({"theta": torch.zeros(39, dtype=torch.int64)}, "theta must be of floating point, got torch.int64"),
 ])  # fmt: skip
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -152,6 +153,18 @@ def test_starting_parameters_are_an_argument():
     assert torch.equal(torch.get_rng_state(), before)  # nothing is drawn
     layer.full_theta().sum().backward()
     assert theta.grad is None
+
+
+@pytest.mark.parametrize("encoding", ("amplitude", "angle"))
+def test_a_layer_has_the_dtype_of_its_starting_parameters(encoding):
+    theta = torch.linspace(-1, 1, 39, dtype=torch.float64)
+    x = torch.linspace(0.1, 1, 32, dtype=torch.float64).view(2, 16)
+    found, expected = (
+        QuantumLayer(build_circuit(4, encoding), engine, theta)(torch.zeros_like(x), x)
+        for engine in ("compiled", "statevector")
+    )
+
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_any_parameters_can_be_frozen():

@@ -27,10 +27,10 @@ class QuantumLayer(Layer):
         circuit: the circuit, as data; it says which parameters train.
         engine: "compiled", "torchquantum" (the reference) or "statevector".
         theta: starting values of all parameters, (n_parameters,), in radians; None: uniform in [-pi, pi) from torch's
-            global generator, as TorchQuantum's gates start.
+            global generator, as TorchQuantum's gates start. The layer has their dtype.
 
     Raises:
-        ValueError: unknown engine, theta of another shape, or readouts that cannot be repeated to as many inputs.
+        ValueError: unknown engine, theta of another shape or of integers, or readouts that cannot be repeated to as many inputs.
         engines.protocol.UnsupportedCircuit: a circuit that the engine cannot do.
         ImportError: engine "torchquantum" where that cannot be imported.
     """
@@ -48,6 +48,9 @@ class QuantumLayer(Layer):
             theta = torch.empty(circuit.n_parameters).uniform_(-math.pi, math.pi)
         elif theta.shape != (circuit.n_parameters,):
             raise ValueError(f"theta must have shape ({circuit.n_parameters},), got {tuple(theta.shape)}")
+        elif not theta.is_floating_point():
+            raise ValueError(f"theta must be of floating point, got {theta.dtype}")
+        self.engine.to(theta.dtype)
         frozen = circuit.frozen
         self.theta = nn.Parameter(theta.detach()[list(circuit.trained)].clone())
         self.register_buffer("frozen_theta", theta.detach()[list(frozen)].clone())
