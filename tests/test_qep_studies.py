@@ -181,6 +181,14 @@ def test_studies_write_where_they_were_measured(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("| spins | QEP centred, krylov, ms |")
 
 
+def test_a_run_folder_stands_for_its_results(tmp_path, capsys):
+    (tmp_path / "results.json").write_text(json.dumps(a_run(0, "centred", 0.94)))
+    reproduce.main(["qep", "table", str(tmp_path)])
+    of_folder = capsys.readouterr().out
+    reproduce.main(["qep", "table", str(tmp_path / "results.json")])
+    assert of_folder == capsys.readouterr().out and "94.00" in of_folder
+
+
 def test_a_study_that_cannot_be_written_is_not_begun(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(studies, "measure_times", lambda *_: pytest.fail("measured"))
     (tmp_path / "file").write_text("")

@@ -10,7 +10,6 @@ from reproduction.flags import (
     add_images,
     add_missing,
     add_report,
-    integer,
     results_flags,
     running_flags,
     runs_flags,
@@ -20,7 +19,7 @@ from reproduction.names import DEPTHS
 from reproduction.qep_command_line import add_qep
 from reproduction.rows import TABLES
 from reproduction.sweep import DATA
-from utils.command_line import OneLineParser
+from utils.command_line import OneLineParser, integer
 from utils.files import REPOSITORY
 
 TRIALS = 20

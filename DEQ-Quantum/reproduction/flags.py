@@ -3,22 +3,9 @@
 import argparse
 from pathlib import Path
 
+from utils.command_line import integer
+
 SEEDS = (0, 1, 2)
-
-
-def integer(minimum: int):
-    """A parser of integers from a minimum."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = minimum - 1
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"expected an integer from {minimum}, got {text!r}")
-        return value
-
-    return read
 
 
 def number(minimum: float):

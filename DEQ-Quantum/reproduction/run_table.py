@@ -26,13 +26,14 @@ def read_results(path: Path, needed: set[str], about: str) -> dict:
     """A JSON file with at least these keys.
 
     Args:
-        path: the file.
+        path: the file, or a run folder with its results.json.
         needed: keys.
         about: whose results they are, for the message.
 
     Raises:
         SettingsError: it cannot be read, or lacks one.
     """
+    path = path / "results.json" if path.is_dir() else path
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -53,7 +54,6 @@ def table_of_files(paths: Sequence[Path]) -> str:
     Raises:
         SettingsError: a file that is none.
     """
-    paths = [path / "results.json" if path.is_dir() else path for path in paths]
     return run_table([read_results(path, NEEDED, "a run") for path in paths])
 
 
