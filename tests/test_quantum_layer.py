@@ -10,6 +10,7 @@ import torch
 
 import reference
 from circuits import build_circuit, z_on
+from engines.statevector import StatevectorEngine
 from models.layer import Layer
 from models.quantum_layer import QuantumLayer
 from small_layers import ENCODINGS, ENGINES, FACES, draw, make_layer
@@ -198,6 +199,26 @@ def test_the_docstrings_lines_run(kind):
     exec("\n".join(lines[:4]), names)
 
     assert len(lines) >= 4 and names["layer"](torch.zeros(8, 16), names["x"]).shape == (8, 16)
+
+
+def test_an_engine_of_ones_own():
+    """Here one that depolarises: every readout shrinks by the same factor."""
+
+    class Depolarised(StatevectorEngine):
+        def compile(self, theta):
+            compiled = super().compile(theta)
+            pure = compiled.readouts
+            compiled.readouts = lambda v: 0.9 * pure(v)
+            return compiled
+
+    circuit, theta = build_circuit(4), torch.linspace(-1, 1, 39)
+    x = torch.linspace(0.1, 1, 32).view(2, 16)
+    z = torch.zeros_like(x)
+    own = QuantumLayer(circuit, Depolarised(circuit), theta)(z, x)
+
+    torch.testing.assert_close(own, 0.9 * QuantumLayer(circuit, "statevector", theta)(z, x))
+    with pytest.raises(ValueError, match="the engine is of another circuit than the layer"):
+        QuantumLayer(build_circuit(4, "angle"), Depolarised(circuit), theta)
 
 
 def test_readouts_that_cannot_be_repeated_to_the_inputs_are_refused():

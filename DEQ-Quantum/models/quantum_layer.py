@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from circuits.circuit import Circuit
 from engines import make_engine
-from engines.protocol import CompiledCircuit
+from engines.protocol import CompiledCircuit, Engine
 from models.layer import BoundCircuit, Layer
 from models.lift import Repeat
 
@@ -25,17 +25,18 @@ class QuantumLayer(Layer):
 
     Args:
         circuit: the circuit, as data; it says which parameters train.
-        engine: "compiled", "torchquantum" (the reference) or "statevector".
+        engine: "compiled", "torchquantum" (the reference) or "statevector", or an engine of your own for this circuit.
         theta: starting values of all parameters, (n_parameters,), in radians; None: uniform in [-pi, pi) from torch's
             global generator, as TorchQuantum's gates start. The layer has their dtype.
 
     Raises:
-        ValueError: unknown engine, theta of another shape or of integers, or readouts that cannot be repeated to as many inputs.
+        ValueError: unknown engine or one of another circuit, theta of another shape or of integers, or readouts that
+            cannot be repeated to as many inputs.
         engines.protocol.UnsupportedCircuit: a circuit that the engine cannot do.
         ImportError: engine "torchquantum" where that cannot be imported.
     """
 
-    def __init__(self, circuit: Circuit, engine: str = "compiled", theta: Tensor | None = None):
+    def __init__(self, circuit: Circuit, engine: str | Engine = "compiled", theta: Tensor | None = None):
         copies, rest = divmod(circuit.n_inputs, circuit.n_readouts)
         if rest:
             raise ValueError(
@@ -43,7 +44,9 @@ class QuantumLayer(Layer):
             )
         super().__init__(circuit.n_inputs, Repeat(circuit.n_readouts, copies))
         self.circuit = circuit
-        self.engine = make_engine(engine, circuit)
+        self.engine = make_engine(engine, circuit) if isinstance(engine, str) else engine
+        if self.engine.circuit != circuit:
+            raise ValueError("the engine is of another circuit than the layer")
         if theta is None:
             theta = torch.empty(circuit.n_parameters).uniform_(-math.pi, math.pi)
         elif theta.shape != (circuit.n_parameters,):
