@@ -42,8 +42,8 @@ class Model:
 
     def encoding(self, settings) -> str:
         """How features enter the circuit, as results.json says it; "none" without a circuit."""
-        if self.encodings == PAPER_ENCODINGS:
-            return PAPER_ENCODINGS[0 if settings.amplitude_encoder else 1]
+        if len(self.encodings) == 2:
+            return self.encodings[0 if settings.amplitude_encoder else 1]
         return self.encodings[0] if self.encodings else "none"
 
 

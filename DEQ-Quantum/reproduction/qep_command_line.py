@@ -47,7 +47,8 @@ def add_qep(commands) -> None:
                            help="where to write what was measured")  # fmt: skip
 
     table = studies.add_parser("table", help="a Markdown table of finished runs, or of a time study")
-    table.add_argument("files", type=Path, nargs="+", help="results.json files, or run folders that hold one, or one file of the time study")
+    table.add_argument("files", type=Path, nargs="+",
+                       help="results.json files, or run folders that hold one; or one of the time study")  # fmt: skip
     figures = studies.add_parser("figures", help="the figures of QEP's page, from committed results")
     figures.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="(default: results/qep)")
     figures.add_argument("--images", type=Path, default=IMAGES, metavar="FOLDER", help="(default: images)")

@@ -7,6 +7,7 @@ those of train_qdeq.py without their dashes. All of these stand again in the scr
 
 from dataclasses import dataclass, field
 
+from models.table import MODELS
 from reproduction.names import BASELINES, DEPTHS, LINEAR
 
 # of models without a circuit: Table 5's 0.05 is ten times too high for them. On MNIST-10 their equilibrium ended at 86
@@ -158,7 +159,7 @@ def _baseline(
     """A baseline with one layer and at its equilibrium; arguments as in `_rows`."""
     if name != "wang2022":
         flags["spectral_radius_mode"] = False  # not cheap where there is no amplitude encoding
-    if name.startswith("classical"):
+    if MODELS[name].circuit is None:
         flags |= CLASSICAL_RATE
     rows = []
     for depth in ("direct-1", "implicit"):

@@ -6,6 +6,7 @@ spelling of the paper's released code. Torch-free; what depends on the model's n
 
 from dataclasses import dataclass, fields
 
+from circuits.circuit import TRAINABLE_GATES
 from data_settings import ImageSettings
 from engines import ENGINES
 from models.table import MODELS
@@ -37,7 +38,7 @@ class ModelSettings(BaseSettings):
     engine: str = setting("compiled", "model", "; ".join(f"{n}: {e.about}" for n, e in ENGINES.items()),
                           tuple(ENGINES))
     trainable_gates: str = setting("all", "model", "released: freeze the four-qubit blocks' gates, as the released "
-                                   "code does", ("all", "released"))
+                                   "code does", TRAINABLE_GATES)
 
     @property
     def encoding(self) -> str:

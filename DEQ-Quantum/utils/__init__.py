@@ -1,1 +1,1 @@
-"""What every room may use and what knows none of them: command lines, files, seeds."""
+"""What every room may use and what knows none of them: command lines, files, seeds, statistics, Markdown tables."""
