@@ -168,3 +168,11 @@ def test_a_sample_is_usable_if_all_its_states_are():
     assert DegeneracyCheck("error")(state, state).all()
     with pytest.raises(DegenerateGroundStateError, match="1 of 3 samples .* " + re.escape(f"{low:.1e}, below")):
         DegeneracyCheck("error")(strict, state)
+
+
+@pytest.mark.parametrize("shape", [(1, 0), (1, 2), (1,)])
+def test_inputs_of_another_number_are_refused(shape):
+    """A second column would else be the coefficient of the output, which is no term."""
+    system = PauliHamiltonian({"XI": -1.0, "IX": -1.0, "ZZ": -0.5}, ["IZ"], inputs=["ZI"])
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 1\), a number for each input, got"):
+        system.equilibrium(torch.ones(shape, dtype=torch.float64))

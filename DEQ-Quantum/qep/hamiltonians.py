@@ -214,9 +214,12 @@ class PauliHamiltonian(SpinSystem):
         if set(terms) & set(inputs):
             raise ValueError("a string is either a term or an input, not both")
         super().__init__([*terms, *inputs], outputs, diagonalisation or Diagonalisation(), device)
+        self.n_inputs = len(inputs)
         self.strength = nn.Parameter(torch.tensor(list(terms.values()), dtype=torch.float64, device=device))
 
     def coefficients(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != (self.n_inputs,):
+            raise ValueError(f"x must have shape (B, {self.n_inputs}), a number for each input, got {tuple(x.shape)}")
         return torch.cat([self.strength.expand(len(x), -1), x], 1)
 
     def local_observables(self) -> dict[str, list[str]]:
