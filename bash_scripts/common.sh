@@ -81,7 +81,7 @@ main() {
       local length=(--epochs "$EPOCHS")
       case " ${rest[*]-} " in
         *" --max_step"* | *" --epochs"*) length=() ;;
-        *" --restart_dir"*) length=() ;; # the run that goes on knows its length
+        *" --restart_dir"*) length=() ;; # the run that is resumed knows its length
         *" --restart"*)
           [ ! -e "$(given work_dir "$ROOT/runs")/$(given name "${NAME}_$model")/config.json" ] || length=()
           ;;

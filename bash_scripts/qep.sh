@@ -14,7 +14,7 @@ usage: bash bash_scripts/qep.sh xor|teacher|mnist4|oscillators|smoke [further fl
   smoke        a few steps of each task on data that needs no download, leaving no run behind
 
   Further flags go to train_qep.py: --seed 1, --estimator exact|centred|positive|negative, --shots 1000, ... (see its
-  --help). A run is the folder runs/qep_TASK_ESTIMATOR_seedN; train_qep.py --restart --restart_dir goes on with it.
+  --help). A run is the folder runs/qep_TASK_ESTIMATOR_seedN; train_qep.py --restart --restart_dir resumes it.
 
 QDEQ_PYTHON=/path/to/python uses that interpreter instead of setting up .venv.
 EOF

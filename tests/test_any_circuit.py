@@ -214,7 +214,7 @@ def test_a_gate_that_product_states_do_not_know_is_refused(monkeypatch):
 
 
 def test_engines_say_how_many_bytes_they_need():
-    """Three states at once: those of the inputs' basis where that is all the circuit meets, else one a sample."""
+    """Three states at once: those of the inputs' basis where that is all the circuit is applied to, else one a sample."""
     amplitude, angle = build_circuit(10), build_circuit(10, "angle")
     assert bytes_needed("compiled", amplitude, 256) == 3 * 100 * 2**10 * 8
     assert bytes_needed("compiled", angle, 256) == bytes_needed("torchquantum", amplitude, 256) == 3 * 256 * 2**10 * 8

@@ -1,6 +1,6 @@
 """Both engines against the float64 dense reference, against TorchQuantum itself, and against each other.
 
-The compiled engine is met in float64, where it agrees to rounding; TorchQuantum's is complex64 throughout.
+The compiled engine is compared in float64, where it agrees to rounding; TorchQuantum's is complex64 throughout.
 """
 
 import math

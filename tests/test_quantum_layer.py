@@ -152,7 +152,7 @@ def test_a_used_layer_can_be_copied(engine, encoding):
 
 
 @pytest.mark.parametrize("engine, encoding", FACES)
-def test_a_compiled_layer_keeps_the_parameters_it_met(engine, encoding):
+def test_a_compiled_layer_keeps_the_parameters_it_was_compiled_for(engine, encoding):
     layer = make_layer(engine=engine, encoding=encoding)
     z, x = draw()
     with torch.no_grad():

@@ -26,7 +26,7 @@ QEP = "train_qep.py --max_step 6 --log-interval 1 --eval-interval 3"
 EACH_CLASSIFIER = "--log-interval 1 --eval-interval 4 --max_eval_steps 2"
 EACH_RUN = "--device cpu --tensorboard False"
 
-# name: the command; a second one goes on where the first one stopped
+# name: the command; a second one resumes where the first one stopped
 RUNS = {
     "amplitude_4": [CLASSIFIER],
     "amplitude_10": [f"{TEN_WIRES} --spectral_radius_mode"],
