@@ -17,7 +17,7 @@ from circuits import (
     from_gates,
     z_on,
 )
-from circuits.ansatz import random_operations
+from circuits.ansatz import ANSATZE, random_operations
 
 WIRES = (4, 6, 10)
 
@@ -245,9 +245,11 @@ def test_unknown_encoding_is_refused(encoding):
     ("trained beyond", lambda: replace(build_circuit(4), trained=(39,)), "rising positions from 0 to 38"),
     ("letters", lambda: PauliReadout(("ZA",)), "'ZA' is not a Pauli string"),
     ("gates that train", lambda: build_circuit(4, trainable_gates="some"), "trainable_gates must be one of all, released"),
+    ("no blocks to freeze", lambda: build_circuit(2, ansatz="own", trainable_gates="released"), "the ansatz own has none"),
     ("readout", lambda: build_circuit(4, readout="zz"), "readout must be one of z, got 'zz'"),
 ])  # fmt: skip
-def test_parts_that_do_not_fit_are_refused(name, build, message):
+def test_parts_that_do_not_fit_are_refused(name, build, message, monkeypatch):
+    monkeypatch.setitem(ANSATZE, "own", lambda n_wires: from_gates(n_wires, [("rx", (0,))]))
     with pytest.raises(ValueError, match=message):
         build()
 

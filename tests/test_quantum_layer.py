@@ -12,6 +12,7 @@ import reference
 from circuits import build_circuit, z_on
 from engines.statevector import StatevectorEngine
 from models.layer import Layer
+from models.lift import Repeat
 from models.quantum_layer import QuantumLayer
 from small_layers import ENCODINGS, ENGINES, FACES, draw, make_layer
 
@@ -240,3 +241,63 @@ def test_fewer_readouts_are_repeated_more_often(engine):
     torch.testing.assert_close(half(z, x), whole(z, x)[:, [4, 12]].repeat_interleave(8, dim=1), rtol=0, atol=2e-6)
     h = half.bind(x).reduced()
     torch.testing.assert_close(half.lift(h(z[:, :2])), half(half.lift(z[:, :2]), x), rtol=1e-4, atol=2e-5)
+
+
+class Matrix(Repeat):
+    """Any matrix E with orthonormal columns as a lift."""
+
+    def __init__(self, e: torch.Tensor):
+        super().__init__(e.shape[1], 1)
+        self.e = e
+
+    @property
+    def width(self) -> int:
+        return len(self.e)
+
+    def __call__(self, r):
+        return r @ self.e.T
+
+    def transpose(self, values, dim=-1):
+        return (values.movedim(dim, -1) @ self.e).movedim(-1, dim)
+
+    def gram(self, r):
+        return r
+
+    def readouts(self, z):
+        return z @ self.e
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_lift_of_ones_own(encoding):
+    """Three readouts to sixteen inputs by a matrix: h, its slopes and those of f, against gate-by-gate simulation."""
+    e, _ = torch.linalg.qr(torch.randn(16, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64))
+    circuit = replace(build_circuit(4, encoding), readout=z_on(4, (0, 1, 3)))
+    theta = torch.randn(39, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    z, x = draw(dtype=torch.float64)
+    r, weights = z[:, :3], x[:, 3:6]
+    found = []
+    for engine in ("compiled", "statevector"):
+        layer = QuantumLayer(circuit, engine, theta, Matrix(e))
+        f, h = layer.bind(x), layer.bind(x).reduced()
+        leaf = r.clone().requires_grad_()
+        value = h(leaf)
+        slope, of_theta = torch.autograd.grad((value * weights).sum(), (leaf, layer.theta))
+        found.append([f(z).detach(), value.detach(), slope, of_theta])
+        torch.testing.assert_close(layer.lift(value), f(layer.lift(leaf)), rtol=0, atol=1e-12)
+        if h.jacobian is not None:
+            torch.testing.assert_close((weights.unsqueeze(1) @ h.jacobian(r)).squeeze(1), slope, rtol=0, atol=1e-12)
+        if h.vjp is not None:
+            torch.testing.assert_close(h.vjp(r, weights) @ e, slope, rtol=0, atol=1e-12)
+    for compiled, simulated in zip(*found):
+        torch.testing.assert_close(compiled, simulated, rtol=0, atol=1e-11)
+
+
+def test_a_lift_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="the lift takes 4 numbers to 8, the circuit has 4 readouts and 16 inputs"):
+        QuantumLayer(build_circuit(4), lift=Repeat(4, 2))
+
+
+@pytest.mark.parametrize("dtype", (torch.float64, torch.uint8))
+def test_inputs_of_another_dtype_are_refused(dtype):
+    with pytest.raises(ValueError, match=f"x is {dtype}, the layer torch.float32: convert one of them"):
+        make_layer().bind(torch.zeros(2, 16, dtype=dtype))

@@ -126,5 +126,5 @@ def _staircase(n_wires: int) -> list[tuple[str, tuple[int, ...], str, str]]:
     ]
 
 
-# the choices of `build_circuit`
+# the choices of `build_circuit`: called with n_wires, and with what `build_circuit` is given for the ansatz
 ANSATZE = {"paper": paper_ansatz}

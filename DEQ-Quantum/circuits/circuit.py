@@ -7,7 +7,7 @@ its parts.
 
 from dataclasses import dataclass
 
-from circuits.ansatz import ANSATZE, BLOCK, N_RANDOM_OPERATIONS, RANDOM_SEED, Ansatz
+from circuits.ansatz import ANSATZE, BLOCK, Ansatz
 from circuits.encodings import ENCODINGS, Encoding
 from circuits.readout import READOUTS, PauliReadout
 
@@ -76,26 +76,24 @@ class Circuit:
 def build_circuit(
     n_wires: int,
     encoding: str = "amplitude",
-    n_random_operations: int = N_RANDOM_OPERATIONS,
-    seed: int = RANDOM_SEED,
     ansatz: str = "paper",
     readout: str = "z",
     trainable_gates: str = "all",
+    **of_ansatz,
 ) -> Circuit:
     """A circuit of parts that have names; by default the paper's for any even number of wires from 4.
 
     Args:
         n_wires: number of qubits Q.
         encoding: "amplitude" or "angle", of Q^2 inputs, or "components", of Q.
-        n_random_operations: length of the ansatz' random part (50 in the paper).
-        seed: of the random part's structure (1111 in the released code), not of its parameters.
         ansatz: "paper".
         readout: "z", on every wire.
         trainable_gates: "all", or "released" to freeze the four-qubit blocks' gates as the released code does by
             accident.
+        of_ansatz: what the ansatz takes besides, as `n_random_operations` and `seed` of `paper_ansatz`.
 
     Raises:
-        ValueError: odd or too few wires, or a name that is not known.
+        ValueError: odd or too few wires, a name that is not known, or "released" for an ansatz without blocks.
     """
     choices = {
         "encoding": (encoding, ENCODINGS),
@@ -106,7 +104,9 @@ def build_circuit(
     for name, (chosen, known) in choices.items():
         if chosen not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {chosen!r}")
-    parametrised = ANSATZE[ansatz](n_wires, n_random_operations, seed)
+    parametrised = ANSATZE[ansatz](n_wires, **of_ansatz)
     frozen = parametrised.parameters_of(BLOCK) if trainable_gates == "released" else ()
+    if trainable_gates == "released" and not frozen:
+        raise ValueError(f"trainable_gates released freezes four-qubit blocks, and the ansatz {ansatz} has none")
     trained = tuple(position for position in range(parametrised.n_parameters) if position not in frozen)
     return Circuit(ENCODINGS[encoding](n_wires), parametrised, READOUTS[readout](n_wires), trained)

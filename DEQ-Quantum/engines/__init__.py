@@ -11,7 +11,7 @@ from importlib import import_module
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 
-STATES_AT_ONCE = 3  # what goes into the circuit, what comes out, and its gradient
+STATES_AT_ONCE = {False: 2, True: 3}  # what goes into the circuit, what comes out, and, if wanted, its gradient
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,14 @@ def make_engine(name: str, circuit: Circuit):
     return getattr(import_module(kind.module), kind.class_name)(circuit)
 
 
-def bytes_needed(name: str, circuit: Circuit, batch_size: int) -> int:
-    """Bytes of the state vectors that an engine holds at once in a training step: a lower bound of what it takes.
+def bytes_needed(name: str, circuit: Circuit, batch_size: int, with_gradient: bool = True) -> int:
+    """Bytes of the state vectors that an engine holds at once: a lower bound of what a step or an evaluation takes.
 
     Args:
         name: of the engine; it is not imported.
         circuit: what it evaluates.
-        batch_size: samples of a step.
+        batch_size: samples at a time.
+        with_gradient: in a training step; else in an evaluation.
     """
     kind = kind_of(name)
-    return STATES_AT_ONCE * kind.n_states(circuit, batch_size) * 2**circuit.n_wires * kind.bytes_of_an_amplitude
+    return STATES_AT_ONCE[with_gradient] * kind.n_states(circuit, batch_size) * 2**circuit.n_wires * kind.bytes_of_an_amplitude

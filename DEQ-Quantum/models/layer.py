@@ -84,9 +84,12 @@ class Layer(nn.Module, ABC):
         return self.bind(x)(z)
 
     def check(self, x: Tensor) -> None:
-        """Refuse features of another shape than (B, n_inputs)."""
+        """Refuse features of another shape than (B, n_inputs), or of another dtype than the layer's parameters."""
         if x.dim() != 2 or x.shape[1] != self.n_inputs:
             raise ValueError(f"x must have shape (B, {self.n_inputs}), got {tuple(x.shape)}")
+        wanted = next((p.dtype for p in self.parameters()), x.dtype)
+        if x.dtype != wanted or not x.is_floating_point():
+            raise ValueError(f"x is {x.dtype}, the layer {wanted}: convert one of them, as with x.to(torch.float32)")
 
 
 class BoundCircuit:

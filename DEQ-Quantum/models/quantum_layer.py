@@ -28,21 +28,30 @@ class QuantumLayer(Layer):
         engine: "compiled", "torchquantum" (the reference) or "statevector", or an engine of your own for this circuit.
         theta: starting values of all parameters, (n_parameters,), in radians; None: uniform in [-pi, pi) from torch's
             global generator, as TorchQuantum's gates start. The layer has their dtype.
+        lift: E, from the readouts to a state of as many numbers as the circuit has inputs, with the methods of `Repeat`;
+            None: each readout repeated as often as that takes.
 
     Raises:
-        ValueError: unknown engine or one of another circuit, theta of another shape or of integers, or readouts that
-            cannot be repeated to as many inputs.
+        ValueError: unknown engine or one of another circuit, theta of another shape or of integers, a lift of another
+            size, or readouts that cannot be repeated to as many inputs.
         engines.protocol.UnsupportedCircuit: a circuit that the engine cannot do.
         ImportError: engine "torchquantum" where that cannot be imported.
     """
 
-    def __init__(self, circuit: Circuit, engine: str | Engine = "compiled", theta: Tensor | None = None):
-        copies, rest = divmod(circuit.n_inputs, circuit.n_readouts)
-        if rest:
+    def __init__(
+        self,
+        circuit: Circuit,
+        engine: str | Engine = "compiled",
+        theta: Tensor | None = None,
+        lift: Repeat | None = None,
+    ):
+        lift = lift or _repeated(circuit)
+        if (lift.n, lift.width) != (circuit.n_readouts, circuit.n_inputs):
             raise ValueError(
-                f"{circuit.n_readouts} readouts cannot be repeated to the {circuit.n_inputs} inputs of the encoding"
+                f"the lift takes {lift.n} numbers to {lift.width}, the circuit has {circuit.n_readouts} readouts and "
+                f"{circuit.n_inputs} inputs"
             )
-        super().__init__(circuit.n_inputs, Repeat(circuit.n_readouts, copies))
+        super().__init__(circuit.n_inputs, lift)
         self.circuit = circuit
         self.engine = make_engine(engine, circuit) if isinstance(engine, str) else engine
         if self.engine.circuit != circuit:
@@ -77,6 +86,21 @@ class QuantumLayer(Layer):
     def compile(self) -> "CompiledLayer":
         """The circuit compiled at the present parameters, to bind to any number of batches."""
         return CompiledLayer(self, self.engine.compile(self.full_theta()))
+
+
+def _repeated(circuit: Circuit) -> Repeat:
+    """Each readout as often as the inputs take.
+
+    Raises:
+        ValueError: they are no whole number of times.
+    """
+    copies, rest = divmod(circuit.n_inputs, circuit.n_readouts)
+    if rest:
+        raise ValueError(
+            f"{circuit.n_readouts} readouts cannot be repeated to the {circuit.n_inputs} inputs of the encoding: "
+            "give the layer a lift"
+        )
+    return Repeat(circuit.n_readouts, copies)
 
 
 class CompiledLayer:

@@ -80,10 +80,11 @@ def _readouts(s):
 
 
 def _readouts_shared_out(s) -> str:
-    if s.n_wires % s.num_classes == 0:
+    n_readouts = MODELS[s.model].circuit(s).n_readouts
+    if n_readouts % s.num_classes == 0:
         return ""
     return (
-        f"--model wang2022 shares its {s.n_wires} readouts out among the classes: choose --num_classes and --n_wires "
+        f"--model {s.model} shares its {n_readouts} readouts out among the classes: choose --num_classes and --n_wires "
         "with no remainder"
     )
 

@@ -157,7 +157,7 @@ def _baseline(
     name: str, data: str, paper: dict[str, tuple], prefix: str = "", family: str = "baseline", **flags
 ) -> list[Row]:
     """A baseline with one layer and at its equilibrium; arguments as in `_rows`."""
-    if name != "wang2022":
+    if "amplitude" not in MODELS[name].encodings:
         flags["spectral_radius_mode"] = False  # not cheap where there is no amplitude encoding
     if MODELS[name].circuit is None:
         flags |= CLASSICAL_RATE

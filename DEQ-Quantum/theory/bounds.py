@@ -25,6 +25,8 @@ import math
 import torch
 from torch import Tensor
 
+ENCODINGS = ("amplitude", "angle")  # of n^2 inputs, that there are bounds for
+
 
 def fidelity_bound_of_the_paper(distance: Tensor) -> Tensor:
     """1 - sin(d^2), Fig. 4's lower bound on a qubit's overlap at distance d <= 1 in four angles."""
@@ -73,5 +75,5 @@ def slope_bounds(encoding: str, v: Tensor, readouts: Tensor) -> Tensor:
 
 
 def _check(encoding: str) -> None:
-    if encoding not in ("amplitude", "angle"):
-        raise ValueError(f"there are bounds for amplitude and angle encoding, none for {encoding}")
+    if encoding not in ENCODINGS:
+        raise ValueError(f"there are bounds for the encodings {' and '.join(ENCODINGS)}, none for {encoding}")

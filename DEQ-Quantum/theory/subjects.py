@@ -14,18 +14,19 @@ from torch import Tensor
 
 from dataset import Splits
 from deq import SolverSettings
+from models.classical_layers import TanhLayer
 from models.depth import Equilibrium
 from models.qdeq_model import EquilibriumClassifier
 from models.table import build_model
 from runs import checkpoint
 from runs.folder import RunFolder
 from runs.settings import SettingsError
+from theory import bounds
 from training.evaluation import load_splits
 from training.loop import Training
 from training.settings import Settings
 
 CPU = torch.device("cpu")
-WITH_BOUNDS = ("qdeq", "wang2022", "classical", "classical_narrow")
 # to the last digits of float64 where Newton gets there
 TIGHT = Equilibrium(SolverSettings("newton", 40, 1e-14), SolverSettings("exact", 1))
 
@@ -119,9 +120,9 @@ def of_run(folder: Path, name: str, data_dir: str, n_images: int) -> Subject:
     path = folder / "checkpoint_best.pt"
     content = checkpoint.load(path, needs=("settings", "model"))
     settings = replace(Settings.from_dict(content["settings"]), data_dir=data_dir)
-    if settings.model not in WITH_BOUNDS:
-        raise SettingsError(f"--runs {folder}: there are no bounds for --model {settings.model}; leave it out")
     model = build_model(settings)
+    if settings.encoding not in bounds.ENCODINGS and not isinstance(model.layer, TanhLayer):
+        raise SettingsError(f"--runs {folder}: there are no bounds for --model {settings.model}; leave it out")
     checkpoint.load_weights(model, content["model"], path)
     parts = (settings.dataset, f"{settings.num_classes} classes", f"{settings.n_wires} qubits", settings.encoding)
     subject = ", ".join(parts) + ("" if settings.model == "qdeq" else f", {settings.model}")

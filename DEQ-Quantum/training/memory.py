@@ -6,11 +6,13 @@ from engines import bytes_needed
 from models.table import MODELS
 from runs.machine import free_bytes
 from runs.settings import SettingsError
+from training.evaluation import BATCH
 from training.settings import Settings
 
 
 def refuse_what_cannot_fit(s: Settings, device: torch.device) -> None:
-    """Refuse a run whose state vectors alone do not fit, as its engine counts them.
+    """Refuse a run whose state vectors alone do not fit, as its engine counts them: in a training step, or in a validation, which takes
+    `evaluation.BATCH` images at a time.
 
     Raises:
         SettingsError: they take more memory than is free.
@@ -18,10 +20,12 @@ def refuse_what_cannot_fit(s: Settings, device: torch.device) -> None:
     describe = MODELS[s.model].circuit
     if describe is None:
         return
-    circuit, batch = describe(s), s.batch_size // s.batch_chunk
-    needed, free = bytes_needed(s.engine, circuit, batch), free_bytes(device)
+    circuit, free = describe(s), free_bytes(device)
+    step = bytes_needed(s.engine, circuit, s.batch_size // s.batch_chunk)
+    validation = bytes_needed(s.engine, circuit, BATCH, with_gradient=False)
+    needed = max(step, validation)
     if needed > free:
-        smaller_batch_helps = bytes_needed(s.engine, circuit, 1) < needed
+        smaller_batch_helps = validation <= free and bytes_needed(s.engine, circuit, 1) < step
         raise SettingsError(
             f"--n_wires {s.n_wires}: state vectors alone take {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free; "
             "use fewer wires" + (" or a smaller --batch_size" if smaller_batch_helps else "")
