@@ -30,7 +30,7 @@ from training.evaluation import load_splits
 from training.loop import Training
 from training.memory import refuse_what_cannot_fit
 from training.metrics import COLUMNS
-from training.results import write_results
+from training.results import NOT_IN_SUMMARY, measure
 from training.settings import Settings
 
 log = logging.getLogger("qdeq")
@@ -60,7 +60,12 @@ def train(command: CommandLine) -> None:
         with open_run(training.state, COLUMNS, command.warnings, kept):
             with StopRequest() as stop:
                 training.run(stop)
-            results = write_results(training)
+            results = measure(training)
+            from figures import draw_run  # here: matplotlib takes seconds, and a run that is stopped needs none
+
+            circuit = getattr(training.model.layer, "circuit", None)
+            figures = draw_run(training.state.folder.path, results, training.splits.classes, circuit)
+            training.state.finish(results, figures, NOT_IN_SUMMARY)
         log.info(
             "test accuracy %.2f %%  loss %.4f  residual %.1e  (%.1f s of training, %.1f ms a step)",
             100 * results["test_acc"], results["test_loss"], results["test_res_rel"],

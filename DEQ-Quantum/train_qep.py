@@ -16,7 +16,7 @@ import logging
 
 from dataset import DataError
 from qep.learning.loop import COLUMNS, QEPTraining
-from qep.learning.results import write_results
+from qep.learning.results import NOT_IN_SUMMARY, measure
 from qep.learning.tasks import build_task
 from runs.folder import find_run
 from runs.lifecycle import is_finished, one_line_errors, open_run
@@ -37,7 +37,12 @@ def train(command: CommandLine) -> None:
         with open_run(training.state, COLUMNS, command.warnings):
             with StopRequest() as stop:
                 training.run(stop)
-            results = write_results(training)
+            results = measure(training)
+            from figures.qep_pictures import (
+                draw_run,  # here: matplotlib takes seconds, a run that is stopped needs none
+            )
+
+            training.state.finish(results, draw_run(training.state.folder.path), NOT_IN_SUMMARY)
         accuracy = f"test accuracy {100 * results['test_acc']:.2f} %  " if "test_acc" in results else ""
         log.info(
             "%stest cost %.3g  (%.1f s of training, %.2f ms a sample)",

@@ -23,7 +23,7 @@ CIRCUITS = [
     build_circuit(4),
     build_circuit(4, "angle"),
     build_circuit(10),
-    build_circuit(6, "angle", 7),
+    build_circuit(6, "angle", n_random_operations=7),
     build_circuit(4, n_random_operations=0),
 ]
 

@@ -9,13 +9,14 @@ import torch
 from matplotlib.figure import Figure
 
 import reproduce
+from benchmarks import qep_gradients as studies
+from benchmarks.qep_gradients import best_betas, measure_bias, measure_shots, measure_times, regression
 from conftest import REPOSITORY, ctrl_c, user_environment
-from qep import QEP, ExactResponse, GroundStateError, studies
-from qep.figures import draw_comparison, draw_gradient_error, draw_qep_run
+from figures.qep_pictures import draw_comparison, draw_gradient_error, draw_qep_run
+from qep import QEP, ExactResponse, GroundStateError
 from qep.learning.loop import COLUMNS
 from qep.settings import parse_command_line
-from qep.studies import best_betas, measure_bias, measure_shots, measure_times, regression
-from qep.tables import run_table, time_table
+from reproduction.qep_tables import run_table, time_table
 from runs.tracking import CsvLog
 
 RESULTS = REPOSITORY / "results" / "qep"

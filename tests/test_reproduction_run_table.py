@@ -53,7 +53,7 @@ def test_a_model_of_another_version_is_named():
 
 def test_modules_of_tables_know_nothing_of_the_papers_rows():
     look = (
-        "import sys, reproduction.run_table, qep.tables\n"
+        "import sys, reproduction.run_table, reproduction.qep_tables\n"
         "print([name for name in sys.modules if name in ('reproduction.rows', 'torch', 'numpy', 'matplotlib')])"
     )
     found = subprocess.run([sys.executable, "-c", look], cwd=SCRIPTS, capture_output=True, text=True, check=True)

@@ -1,6 +1,5 @@
 """Settings composed of parts: each field says what it is, each part checks its own, nothing is typed twice."""
 
-import ast
 import subprocess
 import sys
 from dataclasses import dataclass, fields
@@ -108,16 +107,6 @@ def test_what_both_kinds_of_training_share_is_the_same_setting():
 
 
 # walls
-
-
-@pytest.mark.parametrize("room, known", [("utils", {"utils"}), ("runs", {"utils", "runs"})])
-def test_rooms_below_the_trainings_know_nothing_of_them(room, known):
-    ours = {path.stem for path in SCRIPTS.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    for file in (SCRIPTS / room).glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            modules = [node.module] if isinstance(node, ast.ImportFrom) else [
-                alias.name for alias in node.names] if isinstance(node, ast.Import) else []  # fmt: skip
-            assert not {module.split(".")[0] for module in modules} & ours - known, file
 
 
 @pytest.mark.parametrize("modules", ["train_qdeq, training.results", "train_qep, qep.learning.results"])

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
+from circuits.circuit import Circuit
+from figures.circuit_drawing import draw_circuit
 from figures.metrics import Metrics
-from figures.style import BLUE, GREY, INK, ORANGE, PALE, VERMILION, blank_canvas
+from figures.style import BLUE, GREY, INK, ORANGE, PALE, VERMILION, blank_canvas, save_figure
 
 SPLITS = {"train": BLUE, "val": ORANGE, "test": VERMILION}
 IMPLICIT = 1.0
@@ -65,6 +67,29 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
     for axes in grid[len(panels) :]:
         axes.remove()
     return figure
+
+
+def draw_run(folder: Path, results: dict, classes: tuple, circuit: Circuit | None) -> dict[str, Figure]:
+    """The pictures of a finished run: curves, confusion matrix and, where there is one, the circuit.
+
+    Args:
+        folder: of the run, with its metrics.csv; the pictures are written there.
+        results: what results.json holds.
+        classes: names of the classes.
+        circuit: of the model's layer.
+
+    Returns:
+        Figures by name.
+    """
+    figures = {
+        "confusion_matrix": draw_confusion_matrix(np.array(results["confusion_matrix"]), classes),
+        "curves": draw_training_curves(folder / "metrics.csv"),
+    }
+    if circuit is not None:
+        figures["circuit"] = draw_circuit(circuit)
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    return figures
 
 
 def _warmup_end(metrics: Metrics) -> float | None:

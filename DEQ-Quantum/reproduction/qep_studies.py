@@ -5,7 +5,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from qep.tables import NEEDED, run_table, time_table
+from reproduction.qep_tables import NEEDED, run_table, time_table
 from reproduction.run_table import read_results
 from runs.settings import SettingsError
 from utils.files import write_json
@@ -41,7 +41,7 @@ def _measure(options: argparse.Namespace) -> None:
     import torch  # here and below: tables and --help do not wait for it
     from tqdm import tqdm
 
-    from qep import studies
+    from benchmarks import qep_gradients as studies
     from runs.log import bar_size
     from runs.machine import environment
 
@@ -67,7 +67,7 @@ def _measure(options: argparse.Namespace) -> None:
 
 def _draw(results: Path, images: Path) -> None:
     from figures import save_figure
-    from qep.figures import draw_comparison, draw_gradient_error
+    from figures.qep_pictures import draw_comparison, draw_gradient_error
 
     runs = [
         (read_results(path, NEEDED | {"test_acc", "linear_test_acc"}, "a QEP run"), path.with_suffix(".csv"))

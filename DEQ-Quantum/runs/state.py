@@ -4,7 +4,7 @@ A training loop holds one and adds what is its own; it is no base class.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +17,7 @@ from runs.machine import peak_memory_mb
 from runs.meter import Meter
 from runs.optim import LearningRate
 from runs.tracking import Tracker
+from utils.files import write_json
 
 
 class TrainingState:
@@ -168,6 +169,18 @@ class TrainingState:
     def log(self, event: str, metrics: dict) -> None:
         """Track metrics of the present step."""
         self.tracker.log(event, self.step, {"epoch": self.epoch, **metrics})
+
+    def finish(self, results: dict, figures: dict, not_in_summary: Container[str]) -> None:
+        """Write results.json, and give results and pictures to the trackers.
+
+        Args:
+            results: what results.json holds.
+            figures: by name.
+            not_in_summary: results that the dashboards' summary does without.
+        """
+        shown = {name: value for name, value in results.items() if name not in not_in_summary}
+        self.tracker.finish(self.step, shown, figures)
+        write_json(self.folder.results_path, results)
 
     def training_entry(self) -> tuple[dict[str, float], dict[str, float]]:
         """What is logged of the steps since the last entry, which is then forgotten.

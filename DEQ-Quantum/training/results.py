@@ -1,31 +1,12 @@
-"""The end of a run: the test split measured with the best validated parameters; what results.json and pictures show."""
-
-import numpy as np
+"""The end of a run: the test split measured with the best validated parameters, and what results.json holds of it."""
 
 from dataset import test_images_sha256
-from models.table import MODELS
 from runs.machine import environment, peak_memory_mb
 from training.evaluation import confusion_matrix
 from training.loop import Training
-from utils.files import write_json
 
 # large, or shown already as wandb's config or history
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
-
-
-def write_results(training: Training) -> dict:
-    """Measure the test split; write results.json and the pictures, and give both to the trackers.
-
-    Returns:
-        What results.json holds.
-    """
-    state = training.state
-    results = measure(training)
-    figures = draw(training, results)
-    shown = {name: value for name, value in results.items() if name not in NOT_IN_SUMMARY}
-    state.tracker.finish(state.step, shown, figures)
-    write_json(state.folder.results_path, results)
-    return results
 
 
 def measure(training: Training) -> dict:
@@ -61,24 +42,3 @@ def measure(training: Training) -> dict:
         **environment(state.device),
         "settings": s.without_paths(),
     }
-
-
-def draw(training: Training, results: dict) -> dict:
-    """Draw and save a run's pictures: confusion matrix, curves and, where there is one, the circuit.
-
-    Returns:
-        Figures by name.
-    """
-    # here: matplotlib takes seconds to import, and trainings that end without a picture need none
-    from figures import draw_circuit, draw_confusion_matrix, draw_training_curves, save_figure
-
-    path = training.state.folder.path
-    figures = {
-        "confusion_matrix": draw_confusion_matrix(np.array(results["confusion_matrix"]), training.splits.classes),
-        "curves": draw_training_curves(path / "metrics.csv"),
-    }
-    if MODELS[training.settings.model].circuit is not None:
-        figures["circuit"] = draw_circuit(training.model.layer.circuit)
-    for name, figure in figures.items():
-        save_figure(figure, path / f"{name}.png")
-    return figures

@@ -1,30 +1,11 @@
-"""The end of a QEP run: the test samples measured with the best validated parameters; results.json and curves."""
+"""The end of a QEP run: the test samples measured with the best validated parameters, and what results.json holds."""
 
 from qep.learning.evaluation import affine_map, evaluate, least_squares, linear_classifier
 from qep.learning.loop import QEPTraining
 from qep.settings import CLASSIFICATION
 from runs.machine import environment, peak_memory_mb
-from utils.files import write_json
 
-
-def write_results(training: QEPTraining) -> dict:
-    """Measure the test samples; write results.json and the curves, and give both to the trackers.
-
-    Returns:
-        What results.json holds.
-    """
-    # here: matplotlib takes seconds to import, and trainings that end without a picture need none
-    from figures import save_figure
-    from qep.figures import draw_qep_run
-
-    state = training.state
-    results = measure(training)
-    figure = draw_qep_run(state.folder.path / "metrics.csv")
-    save_figure(figure, state.folder.path / "curves.png")
-    shown = {name: value for name, value in results.items() if name != "settings"}
-    state.tracker.finish(state.step, shown, {"curves": figure})
-    write_json(state.folder.results_path, results)
-    return results
+NOT_IN_SUMMARY = ("settings",)  # shown already as wandb's config
 
 
 def measure(training: QEPTraining) -> dict:

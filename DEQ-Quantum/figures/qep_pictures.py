@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from figures.metrics import Metrics
-from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION
+from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION, save_figure
 from utils.statistics import mean_and_spread
 
 SPLITS = {"train": BLUE, "val": ORANGE, "test": VERMILION}
@@ -29,6 +29,13 @@ def _dress(axes: Axes, title: str, x_label: str) -> None:
     axes.set_xlabel(x_label, color=INK)
     axes.grid(color=PALE, lw=0.8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_run(folder: Path) -> dict[str, Figure]:
+    """The pictures of a finished run, by name; written into its folder."""
+    figure = draw_qep_run(folder / "metrics.csv")
+    save_figure(figure, folder / "curves.png")
+    return {"curves": figure}
 
 
 def draw_qep_run(metrics_csv: Path) -> Figure:
