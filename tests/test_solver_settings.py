@@ -18,7 +18,7 @@ from problems import ALL
     [
         (
             {"name": "bisection"},
-            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, newton, exact",
+            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, newton, exact, gmres, bicgstab, phantom",
         ),
         ({"stop_mode": "both"}, "unknown stop_mode 'both'; known: rel, abs"),
         ({"max_steps": -1}, "max_steps must be an integer >= 0, not -1"),
@@ -49,7 +49,7 @@ def test_wrong_problems_are_refused():
 
 
 def test_settings_are_plain_data_and_defaults_are_complete():
-    assert set(SOLVER_OPTIONS) == {*ALL, "exact"}
+    assert set(SOLVER_OPTIONS) == {*ALL, "exact", "gmres", "bicgstab", "phantom"}
     choice = SolverSettings("anderson", options={"memory": 3})
     assert choice.all_options() == {"memory": 3, "ridge": None, "mixing": 1.0}
     assert SolverSettings() == SolverSettings("broyden", 50, 1e-6, "rel", {})
