@@ -6,6 +6,7 @@ alone; what it closes over (parameters, the injected input) receives gradients.
 
 from deq.implicit import equilibrium, trajectory, unroll
 from deq.jacobian import batch_jacobian, hutchinson_jacobian_loss, spectral_radius
+from deq.layer import EquilibriumLayer, SolveDropout
 from deq.proposals import Proposal, Solver
 from deq.result import ConvergenceError, ConvergenceWarning, SolverResult, SolverStatus
 from deq.settings import SolverSettings
@@ -14,7 +15,9 @@ from deq.solvers import solve
 __all__ = [
     "ConvergenceError",
     "ConvergenceWarning",
+    "EquilibriumLayer",
     "Proposal",
+    "SolveDropout",
     "Solver",
     "SolverResult",
     "SolverSettings",

@@ -28,7 +28,7 @@ class Packing:
     """
 
     def __init__(self, z: State) -> None:
-        self.example = _map(lambda t: t, z)
+        self.example = map_state(lambda t: t, z)
         leaves = _leaves(z)
         if not leaves:
             raise ValueError("z0 must hold at least one tensor")
@@ -63,7 +63,7 @@ class Packing:
         leaves = iter(
             [part.reshape(shape).to(dtype) for part, shape, dtype in zip(parts, self.shapes, self.dtypes)]
         )
-        return _map(lambda _: next(leaves), self.example)
+        return map_state(lambda _: next(leaves), self.example)
 
 
 class PackedLayer:
@@ -140,12 +140,21 @@ def _leaves_like(z: State, example: State, who: str) -> list:
     return [z]
 
 
-def _map(function: Callable, z: State) -> State:
+def map_states(function: Callable, z: State, other: State) -> State:
+    """function(a, b) for the tensors a of z and b of another state of its structure; z where it has none."""
+    leaves, others = _leaves(z), _leaves(other)
+    if len(leaves) != len(others):
+        return z
+    pairs = iter(zip(leaves, others))
+    return map_state(lambda _: function(*next(pairs)), z)
+
+
+def map_state(function: Callable, z: State) -> State:
     """The state with every tensor replaced; named tuples stay what they are."""
     if isinstance(z, dict):
-        return type(z)((key, _map(function, value)) for key, value in z.items())
+        return type(z)((key, map_state(function, value)) for key, value in z.items())
     if isinstance(z, tuple) and hasattr(z, "_fields"):
-        return type(z)(*(_map(function, value) for value in z))
+        return type(z)(*(map_state(function, value) for value in z))
     if isinstance(z, (tuple, list)):
-        return type(z)(_map(function, value) for value in z)
+        return type(z)(map_state(function, value) for value in z)
     return function(z)
