@@ -51,10 +51,14 @@ class _Progress:
         self.trace: list[Tensor] = []
 
     def see(self, residual: Tensor, q_norm: Tensor) -> Tensor:
-        """(B,) samples whose residual norm is above the tolerance; both arguments (B,)."""
+        """(B,) samples whose residual norm is above the tolerance, and an entry of the trace; both arguments (B,)."""
+        self.trace.append(_ratio(residual, q_norm) if self.settings.stop_mode == "rel" else residual)
+        return self.above(residual, q_norm)
+
+    def above(self, residual: Tensor, q_norm: Tensor) -> Tensor:
+        """(B,) samples whose residual norm is above the tolerance."""
         if self.settings.stop_mode == "rel":
-            residual = _ratio(residual, q_norm)
-        self.trace.append(residual)
+            return residual > self.settings.tol * q_norm
         return residual > self.settings.tol
 
     def any(self, active: Tensor) -> bool:
@@ -133,14 +137,21 @@ def bicgstab(product: Product, b: Tensor, settings: SolverSettings) -> KrylovSol
     """Two short recurrences in place of a basis: memory of eight states, two products a step.
 
     Source: H. A. van der Vorst, SIAM J. Sci. Stat. Comput. 13 (1992). A sample whose recurrence breaks down (a
-    denominator lost in rounding) starts anew from its residual.
+    denominator lost in rounding) starts anew from its residual. Far from I - J^T positive, GMRES is the surer choice.
     """
     progress, q, n_products = _Progress(b, settings), b, 1
     r = shadow = p = product(q)
     rho = dot(shadow, r)
     active = progress.see(sample_norm(r), sample_norm(q))
     eps = torch.finfo(b.dtype).eps
-    while len(progress.trace) <= settings.max_steps and progress.any(active):
+    for n_steps in range(settings.max_steps):
+        if n_steps > 0 and not progress.any(active):
+            # the recurrence's residual has met the tolerance; where the true one has not, it starts anew
+            r = shadow = p = product(q) + b - q
+            rho, n_products = dot(r, r), n_products + 1
+            active = progress.above(sample_norm(r), sample_norm(q))
+        if not progress.any(active):
+            break
         progress.steps = progress.steps + active
         a_p = p - product(p)
         alpha = _ratio(rho, dot(shadow, a_p))

@@ -1,0 +1,1 @@
+"""Layers and solvers built on deq's public interface alone."""
