@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deq import Solver, SolverSettings, SolverStatus, equilibrium, solve
-from deq.examples.monotone import BoundMonotone, ForwardBackward, MonotoneLayer, PeacemanRachford
+from deq.monotone import BoundMonotone, ForwardBackward, MonotoneLayer, PeacemanRachford
 from problems import normal, tight
 
 SPLITTINGS = [ForwardBackward, PeacemanRachford]

@@ -89,7 +89,7 @@ class _Recast:
 
 def _autocast_of(device_type: str) -> Callable[[], contextlib.AbstractContextManager]:
     """A maker of the autocast that is on now; it keeps no cast weights, which would lose their gradient later."""
-    if not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(device_type):
+    if traced() or not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(device_type):
         return contextlib.nullcontext
     dtype = torch.get_autocast_dtype(device_type)
     return lambda: torch.autocast(device_type, dtype, cache_enabled=False)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from deq.adjoint import BACKWARD_SOLVERS, Adjoint, solve_adjoint
+from deq.functional import attach_by_newton, needs_plain_operations
 from deq.host import host_may_look
 from deq.jacobian import fresh_variable
 from deq.quarantine import finite_graph, silence
@@ -71,6 +72,10 @@ def equilibrium(
         ValueError: grad_order or a solver out of range, or as `solve` does.
         ConvergenceError: `throw`, and a sample did not converge.
 
+    Under torch.func and torch.compile, and in forward mode, `backward` is not asked: the derivative is then a dense
+    solve per sample in plain operations (see `deq.functional`), all max_steps run, and failed samples are NaN
+    throughout.
+
     Warns:
         ConvergenceWarning: no sample of the batch converged, forward or backward.
 
@@ -123,6 +128,10 @@ def _solve_and_attach(
     report(result, forward, "the equilibrium", throw)
     if not torch.is_grad_enabled():
         return [*result.states, result.z], result
+    if needs_plain_operations():
+        attached = [attach_by_newton(layer, z, order) for z in (*found.states, found.z)]
+        answered = _per_sample(had_finite, found.z)
+        return [unpack(torch.where(answered, z, math.nan)) for z in attached], result
     failed = _any(sum((found.status == status for status in without_gradient), torch.zeros_like(found.status)) > 0)
     no_answer = _any(~had_finite)
     attached = []

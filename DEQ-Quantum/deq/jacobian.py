@@ -9,12 +9,13 @@ a batch of vectors serves all its blocks at once.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from deq.host import host_may_look
+from deq.host import host_may_look, traced
 from deq.state import Layer, State, as_one
 
 
@@ -134,6 +135,15 @@ def graph_jacobian(f_z: Tensor, z: Tensor) -> Tensor:
     return zeros if rows is None else rows.reshape(d, len(z), d).transpose(0, 1)
 
 
+def plain_jacobian(f: Layer, z: Tensor) -> Tensor:
+    """(B, d, d) Jacobian of f at z by torch.func, which composes with its transforms and with torch.compile."""
+    d = math.prod(z.shape[1:])
+    _, pull = torch.func.vjp(lambda z: f(z.clone()).to(z.dtype), z)
+    units = torch.eye(d, dtype=z.dtype, device=z.device).reshape(d, 1, *z.shape[1:]).expand(d, *z.shape)
+    (rows,) = torch.func.vmap(pull)(units)
+    return rows.reshape(d, z.shape[0], d).transpose(0, 1)
+
+
 def batch_jacobian(f: Layer, z: State) -> Tensor:
     """Exact Jacobian of f at z, sample by sample, by d vector-Jacobian products.
 
@@ -149,6 +159,8 @@ def batch_jacobian(f: Layer, z: State) -> Tensor:
         RuntimeError: f depends on z but records no gradient, or closes over tensors of torch.inference_mode.
     """
     f, z, _ = as_one(f, z)
+    if traced():
+        return plain_jacobian(f, z).detach()
     with recording():
         return graph_jacobian(*reversed(_graph(f, z))).detach()
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deq.call import FlatCall, without_autocast
-from deq.host import host_may_look
+from deq.host import host_may_look, transformed
 from deq.proposals import Proposal, Solver, proposal_of
 from deq.result import SolverResult, report, residuals
 from deq.rows import choose
@@ -73,6 +73,9 @@ def iterate(
     with without_autocast(z0.device.type):
         z = call.start(z0)
         f_z = call(z)
+        if transformed():
+            # what vmap maps over reaches z by way of f; histories are made in its likeness
+            z = torch.where(f_z.isnan(), z, z)
         watch = Watch(z, f_z, settings)
         n_steps = 0
         states = {0: watch.best_z}

@@ -1,1 +1,0 @@
-"""Layers and solvers built on deq's public interface alone."""
