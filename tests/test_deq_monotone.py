@@ -57,17 +57,17 @@ def test_forward_backward_falls_at_least_at_its_rate():
         z = moved
 
 
-@pytest.mark.parametrize("splitting", SPLITTINGS)
-@pytest.mark.parametrize("backward", ["exact", "gmres", "broyden"])
+@pytest.mark.parametrize(("splitting", "backward"), [(PeacemanRachford, "exact"), (PeacemanRachford, "gmres"),
+                                                      (PeacemanRachford, "broyden"), (ForwardBackward, "exact")])  # fmt: skip
 def test_its_gradient_against_finite_differences(splitting, backward):
-    layer, x, _ = bound(n_units=4)
+    layer, x, _ = bound(scale=1.0, n_units=3, m=1.0)
 
     def z_star(a, b_skew, x):
         parts = {"a": a, "b_skew": b_skew}
         w = torch.func.functional_call(Weight(layer), {f"layer.{k}": v for k, v in parts.items()}, ())
         f = BoundMonotone(w, layer.inject(x), layer.m)
-        settings = SolverSettings(splitting(f), 20_000, 1e-13, "abs")
-        return equilibrium(f, x.new_zeros(len(x), 4), settings, tight(backward))[0]
+        settings = SolverSettings(splitting(f), 20_000, 1e-12, "abs")
+        return equilibrium(f, x.new_zeros(len(x), 3), settings, tight(backward))[0]
 
     leaves = (layer.a, layer.b_skew, x[:2].clone().requires_grad_())
     assert torch.autograd.gradcheck(z_star, leaves, eps=1e-6, atol=1e-5)

@@ -87,7 +87,7 @@ def gmres(product: Product, b: Tensor, settings: SolverSettings, memory: int) ->
             n_products += 1
             column = torch.zeros_like(b[:, : 1]).expand(-1, used + 1)
             for _ in range(2):
-                (weights,) = history_dots(basis[: used + 1], w)
+                (weights,) = history_dots(basis[: used + 1], w.unsqueeze(1))
                 w = add_combination(w, basis[: used + 1], weights, sign=-1)
                 column = column + weights
             length_w = norm(w)
@@ -159,8 +159,7 @@ def bicgstab(product: Product, b: Tensor, settings: SolverSettings) -> KrylovSol
         a_s = s - product(s)
         n_products += 2
         omega = _ratio(dot(a_s, s), dot(a_s, a_s))
-        rows = active.unsqueeze(1)
-        q = choose(rows, q + alpha * p + omega * s, q)
+        q = choose(active, q + alpha * p + omega * s, q)
         r_next = s - omega * a_s
         rho_next = dot(shadow, r_next)
         beta = _ratio(rho_next * alpha, rho * omega)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deq.host import host_may_look
 from deq.jacobian import batch_jacobian, offered_jacobian
-from deq.rows import add_combination, choose, dot, history_dots, norm, rounding
+from deq.rows import add_combination, choose, dot, history_dots, norm, rounding, rounding_of
 from deq.settings import SolverSettings
 from deq.state import Layer
 
@@ -106,7 +106,7 @@ class Broyden:
         v = self._low_rank(self.v[:k], self.u[:k], dz)
         denominator = dot(dz, h_dg)
         usable = denominator.abs() > norm(dz) * rounding(z, h_g, self.h_g)
-        u = choose(usable, (dz - h_dg) / denominator, 0.0)
+        u = choose(usable.squeeze(1), (dz - h_dg) / denominator, 0.0)
         self.u[k], self.v[k] = u, v
         self.rank = k + 1
         return h_g + u * dot(v, g)
@@ -116,7 +116,7 @@ class Broyden:
         """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d) and vector (B, d)."""
         if len(left) == 0:
             return -vector
-        (weights,) = history_dots(right, vector)
+        (weights,) = history_dots(right, vector.unsqueeze(1))
         return add_combination(-vector, left, weights)
 
 
@@ -141,22 +141,24 @@ class Anderson:
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
         g = f_z - z
+        g_norm = norm(g)
         proposal = z + self._mixed(g)
         if self.z is None:
             self._make_room(z)
         else:
             slot = self.n_differences % self.memory
             dg = g - self.g
-            usable = norm(dg) > rounding(z, g, self.g)
-            dg = choose(usable, dg, 0.0)
+            usable = norm(dg) > rounding_of(norm(z) + g_norm + self.g_norm)
+            dg = choose(usable.squeeze(1), dg, 0.0)
             self.dg[slot] = dg
-            self.moves[slot] = z - self.z + self._mixed(dg)
-            row, target = history_dots(self.dg, dg, g)
+            self.moves[slot] = (z - self.z).add_(self._mixed(dg))
+            self.pair[:, 0], self.pair[:, 1] = dg, g
+            row, target = history_dots(self.dg, self.pair)
             # the one row and column of the normal equations that this step changes
             self.gram[:, slot] = self.gram[:, :, slot] = row
             self.n_differences += 1
             proposal = add_combination(proposal, self.moves, self._weights(target), sign=-1)
-        self.z, self.g = z, g
+        self.z, self.g, self.g_norm = z, g, g_norm
         return proposal
 
     def _mixed(self, g: Tensor) -> Tensor:
@@ -166,7 +168,11 @@ class Anderson:
         """Slots that are not filled, or that hold rounding error, are zero: their gamma comes out zero."""
         self.dg = z.new_zeros(self.memory, *z.shape)
         self.moves = torch.zeros_like(self.dg)
+        self.pair = z.new_empty(len(z), 2, z.shape[1])
         self.gram = z.new_zeros(len(z), self.memory, self.memory)
+        eps = torch.finfo(z.dtype).eps
+        ridge = 10 * eps if self.ridge is None else max(self.ridge, eps)
+        self.ridge_matrix = ridge * torch.eye(self.memory, dtype=z.dtype, device=z.device)
 
     def _weights(self, target: Tensor) -> Tensor:
         """gamma (B, memory) for the inner products of the slots with the current g, (B, memory)."""
@@ -174,16 +180,16 @@ class Anderson:
         inverse_length = torch.where(length > 0, 1 / length, 0.0)
         gram = self.gram * inverse_length * inverse_length.transpose(1, 2)
         target = target.unsqueeze(2) * inverse_length
-        eps = torch.finfo(target.dtype).eps
-        ridge = 10 * eps if self.ridge is None else max(self.ridge, eps)
-        eye = torch.eye(self.memory, dtype=target.dtype, device=target.device)
-        gamma = torch.zeros_like(target)
-        failed = torch.ones(len(target), 1, 1, dtype=torch.bool, device=target.device)
+        gamma: Tensor | None = None
         for factor in RIDGE_RETRIES:
             # on an empty slot's diagonal stands the ridge alone, so it is never zero
-            lower, info = torch.linalg.cholesky_ex(gram + ridge * factor * eye)
+            lower, info = torch.linalg.cholesky_ex(gram + self.ridge_matrix * factor)
             candidate = torch.cholesky_solve(target, lower)
             solved = (info == 0).view(-1, 1, 1) & candidate.isfinite().all(dim=1, keepdim=True)
+            if gamma is None:
+                if host_may_look(target) and solved.all():
+                    return (candidate * inverse_length).flatten(1)
+                gamma, failed = torch.zeros_like(target), torch.ones_like(solved)
             gamma = torch.where(failed & solved, candidate, gamma)
             failed = failed & ~solved
             if host_may_look(target) and not failed.any():

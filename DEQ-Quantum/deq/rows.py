@@ -24,11 +24,11 @@ def norm(a: Tensor) -> Tensor:
     return torch.linalg.vector_norm(a, dim=1, keepdim=True)
 
 
-def history_dots(history: Tensor, *vectors: Tensor) -> list[Tensor]:
-    """For each vector (B, d), the (B, k) inner products with the history's k states."""
+def history_dots(history: Tensor, vectors: Tensor) -> list[Tensor]:
+    """For each of n vectors, (B, n, d), the (B, k) inner products with the history's k states."""
     if history.shape[2] < WIDE:
-        return [(history * vector).sum(dim=2).T for vector in vectors]
-    return list(torch.bmm(torch.stack(vectors, dim=1), history.permute(1, 2, 0)).unbind(1))
+        return [(history * vector).sum(dim=2).T for vector in vectors.unbind(1)]
+    return list(torch.bmm(vectors, history.permute(1, 2, 0)).unbind(1))
 
 
 def add_combination(vector: Tensor, history: Tensor, weights: Tensor, sign: int = 1) -> Tensor:
@@ -40,16 +40,16 @@ def add_combination(vector: Tensor, history: Tensor, weights: Tensor, sign: int 
     return product.squeeze(1)
 
 
-def choose(samples: Tensor, a: Tensor, b: Tensor | float) -> Tensor:
-    """a (B, d) for those samples (B, 1), else b (B, d) or a number."""
-    if not host_may_look(a):
-        return torch.where(samples, a, b)
-    if samples.all():
+def choose(samples: Tensor, a: Tensor, b: Tensor | float, in_all: bool | None = None) -> Tensor:
+    """a (B, d) for those samples (B,), else b (B, d) or a number; in_all: whether that is known to be all of them."""
+    if in_all is None:
+        in_all = host_may_look(a) and bool(samples.all())
+    if in_all:
         return a
-    if a.shape[1] < WIDE or not isinstance(b, Tensor):
-        return torch.where(samples, a, b)
+    if a.shape[1] < WIDE or not isinstance(b, Tensor) or not host_may_look(a):
+        return torch.where(samples.unsqueeze(1), a, b)
     # a broadcast `where` on a CPU takes ten times as long as a copy
-    index = samples.flatten().nonzero().flatten()
+    index = samples.nonzero().flatten()
     return b.index_copy(0, index, a.index_select(0, index))
 
 
@@ -59,5 +59,9 @@ def rounding(*summands: Tensor) -> Tensor:
     Such a difference holds no slope: trusting it, as where f(z) - z is constant, would make a step of any
     size.
     """
-    lengths = sum(norm(v) for v in summands)
-    return 4 * torch.finfo(summands[0].dtype).eps * lengths
+    return rounding_of(sum(norm(v) for v in summands))
+
+
+def rounding_of(lengths: Tensor) -> Tensor:
+    """`rounding` of vectors whose norms add up to `lengths`."""
+    return 4 * torch.finfo(lengths.dtype).eps * lengths

@@ -80,10 +80,10 @@ def iterate(
         n_steps = 0
         states = {0: watch.best_z}
         while n_steps < settings.max_steps and watch.goes_on():
-            active = watch.active.unsqueeze(1)
-            watch.steps = watch.steps + watch.active
-            z = choose(active, call.rounded(propose(z, f_z)), watch.best_z)
-            f_z = choose(active, call(z), watch.best_f_z)
+            active, all_active = watch.active, watch.none_frozen
+            watch.steps = watch.steps + active
+            z = choose(active, call.rounded(propose(z, f_z)), watch.best_z, all_active)
+            f_z = choose(active, call(z), watch.best_f_z, all_active)
             watch.see(z, f_z)
             n_steps += 1
             if n_steps in record:

@@ -31,51 +31,72 @@ class Watch:
 
     def __init__(self, z: Tensor, f_z: Tensor, settings: SolverSettings) -> None:
         self.settings = settings
+        self.looks = host_may_look(z)
+        self.relatively = settings.stop_mode == "rel"
         self.best_z, self.best_f_z = self.calm_z, self.calm_f_z = z, f_z
         self.least = self.least_abs = z.new_full((len(z),), math.inf)
-        self.largest_abs = self.least
         none = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        self.converged = self.diverged = self.non_finite = self.stagnated = none
+        self.converged = self.lost = self.diverged = self.non_finite = self.stagnated = none
         self.steps = torch.zeros(len(z), dtype=torch.long, device=z.device)
         self.without_gain = torch.zeros_like(self.steps)
         self.trace: list[Tensor] = []
+        self.abs_trace: list[Tensor] = []
         self.see(z, f_z)
 
     def see(self, z: Tensor, f_z: Tensor) -> None:
         """Take in the current iterate: update the best ones and stop the samples that have to stop."""
         abs_residual = sample_norm(f_z - z)
-        relatively = self.settings.stop_mode == "rel"
-        residual = relative(abs_residual, z) if relatively else abs_residual
-        self.trace.append(residual)
+        residual = relative(abs_residual, z) if self.relatively else abs_residual
         # a NaN is never less, and fmin passes it over
         better = residual < self.least
-        # nothing has converged relatively, but at the start, whose ||f(z) - z|| never fell: ||z|| has grown
-        fallen = better & (abs_residual < FALLEN * self.largest_abs) if relatively else better
-        if relatively:
-            self.largest_abs = abs_residual if len(self.trace) == 1 else torch.fmax(self.largest_abs, abs_residual)
-            calmer = (abs_residual < self.least_abs).unsqueeze(1)
-            self.calm_z = choose(calmer, z, self.calm_z)
-            self.calm_f_z = choose(calmer, f_z, self.calm_f_z)
-        self.best_z = choose(better.unsqueeze(1), z, self.best_z)
-        self.best_f_z = choose(better.unsqueeze(1), f_z, self.best_f_z)
-        self.least = torch.where(better, residual, self.least)
+        in_all = self._all(better)
+        self.best_z, self.best_f_z = choose(better, z, self.best_z, in_all), choose(better, f_z, self.best_f_z, in_all)
+        self.least = residual if in_all else torch.where(better, residual, self.least)
+        if self.relatively:
+            calmer = abs_residual < self.least_abs
+            in_all = self._all(calmer)
+            self.calm_z, self.calm_f_z = choose(calmer, z, self.calm_z, in_all), choose(calmer, f_z, self.calm_f_z, in_all)
         self.least_abs = torch.fmin(self.least_abs, abs_residual)
-        self.abs_residual = abs_residual
-        self.converged = self.converged | (fallen & (residual <= self.settings.tol))
-        self.diverged = self.diverged | (abs_residual > DIVERGENCE_FACTOR * self.least_abs)
+        self._converge(better & (residual <= self.settings.tol), abs_residual)
+        self.trace.append(residual)
+        self.abs_trace.append(abs_residual)
+        self._lose(abs_residual, better)
+        self.active = ~(self.converged | self.lost)
+        if self.settings.wait_for_all:
+            self.active = ~self.lost & self.active.any()
+        self.none_frozen = self._all(self.active)
+
+    def _all(self, samples: Tensor) -> bool:
+        """Whether the host sees that it is all samples."""
+        return self.looks and bool(samples.all())
+
+    def _converge(self, met: Tensor, abs_residual: Tensor) -> None:
+        """Take the samples whose residual has met the tolerance for converged.
+
+        Relatively nothing has, but at the start, whose ||f(z) - z|| never fell: ||z|| has grown.
+        """
+        if self.looks and not met.any():
+            return
+        if self.relatively and self.abs_trace:
+            met = met & (abs_residual < FALLEN * torch.stack(self.abs_trace).nan_to_num(nan=0.0).amax(dim=0))
+        self.converged = self.converged | met
+
+    def _lose(self, abs_residual: Tensor, better: Tensor) -> None:
+        """Give up the samples that diverge, are not finite or make no headway."""
+        limit = DIVERGENCE_FACTOR * self.least_abs
         # z or f(z) with an inf or a NaN shows in the norm of their difference
-        self.non_finite = self.non_finite | ~abs_residual.isfinite()
+        if not self.looks or not (abs_residual <= limit.clamp_max(torch.finfo(limit.dtype).max)).all():
+            self.diverged = self.diverged | (abs_residual > limit)
+            self.non_finite = self.non_finite | ~abs_residual.isfinite()
+            self.lost = self.lost | self.diverged | self.non_finite
         if self.settings.patience is not None:
             self.without_gain = torch.where(better, 0, self.without_gain + 1)
             self.stagnated = self.stagnated | (self.without_gain >= self.settings.patience)
-        lost = self.diverged | self.non_finite | self.stagnated
-        self.active = ~(self.converged | lost)
-        if self.settings.wait_for_all:
-            self.active = ~lost & self.active.any()
+            self.lost = self.lost | self.stagnated
 
     def goes_on(self) -> bool:
         """Whether a sample is still active, as far as the host may know."""
-        return not host_may_look(self.active) or bool(self.active.any())
+        return self.none_frozen or not self.looks or bool(self.active.any())
 
     def answer(self) -> tuple[Tensor, Tensor]:
         """The best iterate of every sample and f there, (B, d) each.
@@ -89,8 +110,9 @@ class Watch:
         length, calm_length = sample_norm(self.best_z), torch.fmax(sample_norm(self.calm_z), sample_norm(self.calm_f_z))
         loss, calm_loss = sample_norm(self.best_f_z - self.best_z), self.least_abs
         grown = (length > GROWTH * calm_length) & (loss * (loss / length) > calm_loss * (calm_loss / calm_length))
-        grown = (grown & ~self.converged).unsqueeze(1)
-        return choose(~grown, self.best_z, self.calm_z), choose(~grown, self.best_f_z, self.calm_f_z)
+        kept = ~grown | self.converged
+        in_all = self._all(kept)
+        return choose(kept, self.best_z, self.calm_z, in_all), choose(kept, self.best_f_z, self.calm_f_z, in_all)
 
     def had_finite(self) -> Tensor:
         """(B,) samples with a finite iterate that had a finite f."""
@@ -98,7 +120,7 @@ class Watch:
 
     def status(self) -> Tensor:
         """(B,) values of `SolverStatus`."""
-        diverged = self.diverged | (self.abs_residual > DIVERGENCE_FACTOR_AT_END * self.least_abs)
+        diverged = self.diverged | (self.abs_trace[-1] > DIVERGENCE_FACTOR_AT_END * self.least_abs)
         status = torch.full_like(self.steps, int(SolverStatus.MAX_STEPS))
         for samples, code in (
             (self.stagnated, SolverStatus.STAGNATED),
