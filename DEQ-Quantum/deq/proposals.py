@@ -8,6 +8,7 @@ batch mates. Throughout, g(z) = f(z) - z is the function whose root is sought.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from deq.host import host_may_look
 from deq.jacobian import batch_jacobian, offered_jacobian
-from deq.rows import add_combination, choose, dot, history_dots, norm, rounding, rounding_of
+from deq.rows import WIDE, add_combination, choose, dot, history_dots, norm, rounding, rounding_of
 from deq.settings import SolverSettings
 from deq.state import Layer
 
@@ -116,7 +117,7 @@ class Broyden:
         """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d) and vector (B, d)."""
         if len(left) == 0:
             return -vector
-        (weights,) = history_dots(right, vector.unsqueeze(1))
+        (weights,) = history_dots(right, vector)
         return add_combination(-vector, left, weights)
 
 
@@ -152,8 +153,7 @@ class Anderson:
             dg = choose(usable.squeeze(1), dg, 0.0)
             self.dg[slot] = dg
             self.moves[slot] = (z - self.z).add_(self._mixed(dg))
-            self.pair[:, 0], self.pair[:, 1] = dg, g
-            row, target = history_dots(self.dg, self.pair)
+            row, target = history_dots(self.dg, dg, g, room=self.room)
             # the one row and column of the normal equations that this step changes
             self.gram[:, slot] = self.gram[:, :, slot] = row
             self.n_differences += 1
@@ -168,7 +168,7 @@ class Anderson:
         """Slots that are not filled, or that hold rounding error, are zero: their gamma comes out zero."""
         self.dg = z.new_zeros(self.memory, *z.shape)
         self.moves = torch.zeros_like(self.dg)
-        self.pair = z.new_empty(len(z), 2, z.shape[1])
+        self.room = z.new_empty(len(z), 2, z.shape[1]) if z.shape[1] >= WIDE else None
         self.gram = z.new_zeros(len(z), self.memory, self.memory)
         eps = torch.finfo(z.dtype).eps
         ridge = 10 * eps if self.ridge is None else max(self.ridge, eps)
@@ -185,10 +185,10 @@ class Anderson:
             # on an empty slot's diagonal stands the ridge alone, so it is never zero
             lower, info = torch.linalg.cholesky_ex(gram + self.ridge_matrix * factor)
             candidate = torch.cholesky_solve(target, lower)
+            if gamma is None and host_may_look(target) and not info.any() and math.isfinite(candidate.sum()):
+                return (candidate * inverse_length).flatten(1)
             solved = (info == 0).view(-1, 1, 1) & candidate.isfinite().all(dim=1, keepdim=True)
             if gamma is None:
-                if host_may_look(target) and solved.all():
-                    return (candidate * inverse_length).flatten(1)
                 gamma, failed = torch.zeros_like(target), torch.ones_like(solved)
             gamma = torch.where(failed & solved, candidate, gamma)
             failed = failed & ~solved

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deq.host import host_may_look
+from deq.host import host_may_look, traced
 
 WIDE = 512
 
@@ -24,11 +24,17 @@ def norm(a: Tensor) -> Tensor:
     return torch.linalg.vector_norm(a, dim=1, keepdim=True)
 
 
-def history_dots(history: Tensor, vectors: Tensor) -> list[Tensor]:
-    """For each of n vectors, (B, n, d), the (B, k) inner products with the history's k states."""
+def history_dots(history: Tensor, *vectors: Tensor, room: Tensor | None = None) -> list[Tensor]:
+    """For each of n vectors (B, d), the (B, k) inner products with the history's k states.
+
+    `room`, (B, n, d), is where wide vectors are laid side by side, so that the history is read once for all.
+    """
     if history.shape[2] < WIDE:
-        return [(history * vector).sum(dim=2).T for vector in vectors.unbind(1)]
-    return list(torch.bmm(vectors, history.permute(1, 2, 0)).unbind(1))
+        return [(history * vector).sum(dim=2).T for vector in vectors]
+    if len(vectors) == 1:
+        return [torch.bmm(vectors[0].unsqueeze(1), history.permute(1, 2, 0)).squeeze(1)]
+    room = torch.stack(vectors, dim=1, out=room) if not traced() else torch.stack(vectors, dim=1)
+    return list(torch.bmm(room, history.permute(1, 2, 0)).unbind(1))
 
 
 def add_combination(vector: Tensor, history: Tensor, weights: Tensor, sign: int = 1) -> Tensor:

@@ -36,7 +36,7 @@ class Watch:
         self.best_z, self.best_f_z = self.calm_z, self.calm_f_z = z, f_z
         self.least = self.least_abs = z.new_full((len(z),), math.inf)
         none = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        self.converged = self.lost = self.diverged = self.non_finite = self.stagnated = none
+        self.converged = self.lost = self.stopped = self.diverged = self.non_finite = self.stagnated = none
         self.steps = torch.zeros(len(z), dtype=torch.long, device=z.device)
         self.without_gain = torch.zeros_like(self.steps)
         self.trace: list[Tensor] = []
@@ -49,21 +49,23 @@ class Watch:
         residual = relative(abs_residual, z) if self.relatively else abs_residual
         # a NaN is never less, and fmin passes it over
         better = residual < self.least
-        in_all = self._all(better)
+        # a sample that has stopped stands at its best iterate; of one that has converged nothing calmer is asked
+        in_all = self._all(better) or self._all(better | self.stopped)
         self.best_z, self.best_f_z = choose(better, z, self.best_z, in_all), choose(better, f_z, self.best_f_z, in_all)
-        self.least = residual if in_all else torch.where(better, residual, self.least)
+        self.least = torch.where(better, residual, self.least)
         if self.relatively:
             calmer = abs_residual < self.least_abs
-            in_all = self._all(calmer)
+            in_all = self._all(calmer) or self._all(calmer | self.converged)
             self.calm_z, self.calm_f_z = choose(calmer, z, self.calm_z, in_all), choose(calmer, f_z, self.calm_f_z, in_all)
         self.least_abs = torch.fmin(self.least_abs, abs_residual)
         self._converge(better & (residual <= self.settings.tol), abs_residual)
         self.trace.append(residual)
         self.abs_trace.append(abs_residual)
         self._lose(abs_residual, better)
-        self.active = ~(self.converged | self.lost)
+        self.stopped = self.converged | self.lost
         if self.settings.wait_for_all:
-            self.active = ~self.lost & self.active.any()
+            self.stopped = self.lost | self.stopped.all()
+        self.active = ~self.stopped
         self.none_frozen = self._all(self.active)
 
     def _all(self, samples: Tensor) -> bool:
