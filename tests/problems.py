@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deq import SolverSettings
 
-BACKWARD = ("broyden", "anderson", "fixed_point", "exact")
+BACKWARD = ("broyden", "anderson", "fixed_point", "exact", "gmres", "bicgstab")
 NEWTON = SolverSettings("newton", 30, 1e-14)
 ALL = ("broyden", "anderson", "fixed_point", "newton")
 COSINE_FIXED_POINT = 0.7390851332151607

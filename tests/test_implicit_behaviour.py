@@ -41,9 +41,12 @@ def test_backward_report_is_filled_by_the_backward_pass(backward):
     assert report.converged.all() and report.z.shape == x.shape and report.residual.max() <= 1e-8
     # dl/db is the batch sum of diag(1 - z*^2) q
     torch.testing.assert_close(layer.b.grad, ((1 - result.z**2) * report.z).sum(dim=0), rtol=1e-6, atol=1e-8)
-    assert (report.n_jacobians, report.n_f_evals) == (
-        (1, 0) if backward == "exact" else (0, len(report.trace))
-    )
+    if backward in ("gmres", "bicgstab"):  # products for the first and for the last residual besides
+        assert report.n_jacobians == 0 and report.n_f_evals > len(report.trace)
+    else:
+        assert (report.n_jacobians, report.n_f_evals) == (
+            (1, 0) if backward == "exact" else (0, len(report.trace))
+        )
 
 
 def test_exact_uses_the_jacobian_that_f_offers():
@@ -57,7 +60,7 @@ def test_exact_uses_the_jacobian_that_f_offers():
 
 @pytest.mark.parametrize("on_a_gpu", [False, True])
 def test_exact_flags_singular_samples_and_solves_their_mates(on_a_gpu, monkeypatch):
-    monkeypatch.setattr("deq.implicit.host_may_look", lambda z: not on_a_gpu)
+    monkeypatch.setattr("deq.adjoint.host_may_look", lambda z: not on_a_gpu)
     eye, grad = torch.eye(3, dtype=torch.float64), normal(3, seed=18)
     u, v = torch.tensor([[1.0, 2.0, 4.0], [1.0, -2.0, 2.0]], dtype=eye.dtype)
     jacobians = torch.stack([eye, eye - torch.outer(u, v), 0.5 * eye])
@@ -161,7 +164,7 @@ def test_a_non_finite_sample_leaves_values_and_gradients_of_its_mates(backward):
     assert result.status.tolist() == [SolverStatus.CONVERGED, SolverStatus.NON_FINITE, SolverStatus.CONVERGED]
     mates = [0, 2]
     assert torch.equal(z_clean[mates], z_mixed[mates]) and torch.equal(grad_clean[mates], grad_mixed[mates])
-    assert z_mixed.isfinite().all()
+    assert z_mixed[1].isnan().all() and torch.equal(grad_mixed[1], torch.zeros(2, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("grad_order", [1, 2])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from problems import ALL
     [
         (
             {"name": "bisection"},
-            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, newton, exact",
+            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, newton, exact, gmres, bicgstab, phantom",
         ),
         ({"stop_mode": "both"}, "unknown stop_mode 'both'; known: rel, abs"),
         ({"max_steps": -1}, "max_steps must be an integer >= 0, not -1"),
@@ -30,6 +33,12 @@ from problems import ALL
         ({"name": "anderson", "options": {"memory": 0}}, "memory must be an integer >= 1, not 0"),
         ({"name": "anderson", "options": {"ridge": -1.0}}, "ridge must be a number >= 0, or None"),
         ({"name": "anderson", "options": {"mixing": 0}}, "mixing must be a number > 0"),
+        ({"name": "broyden", "options": {"damping": 1.5}}, "damping must be a number > 0 and <= 1, not 1.5"),
+        ({"name": "phantom", "options": {"tau": 0}}, "tau must be a number > 0 and <= 1, not 0"),
+        ({"patience": 0}, "patience must be an integer >= 1, or None, not 0"),
+        ({"wait_for_all": 1}, "wait_for_all must be True or False, not 1"),
+        ({"name": 3}, "a solver is a name (broyden, anderson"),
+        ({"name": torch.cos, "options": {"memory": 3}}, "a solver of one's own takes no options here"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(arguments, message):
@@ -48,8 +57,21 @@ def test_wrong_problems_are_refused():
         solve(torch.cos, torch.zeros(2, 3), SolverSettings("exact"))
 
 
+def test_an_unknown_argument_is_answered_with_the_known_ones():
+    with pytest.raises(TypeError, match="SolverSettings has no argument 'max_iter'; known: name, max_steps, tol"):
+        SolverSettings("broyden", max_iter=3)
+
+
+def test_settings_can_be_copied_pickled_and_changed():
+    choice = SolverSettings("anderson", 7, options={"memory": 3})
+    assert pickle.loads(pickle.dumps(choice)) == copy.deepcopy(choice) == choice
+    assert replace(choice, tol=1e-3).tol == 1e-3
+    with pytest.raises(TypeError, match="no argument 'tolerance'"):
+        replace(choice, tolerance=1e-3)
+
+
 def test_settings_are_plain_data_and_defaults_are_complete():
-    assert set(SOLVER_OPTIONS) == {*ALL, "exact"}
+    assert set(SOLVER_OPTIONS) == {*ALL, "exact", "gmres", "bicgstab", "phantom"}
     choice = SolverSettings("anderson", options={"memory": 3})
     assert choice.all_options() == {"memory": 3, "ridge": None, "mixing": 1.0}
     assert SolverSettings() == SolverSettings("broyden", 50, 1e-6, "rel", {})

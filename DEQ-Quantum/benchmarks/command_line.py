@@ -19,6 +19,8 @@ EXAMPLES = """examples:
     python benchmark.py scaling --wires 4 6 8 10 12 --seconds 60
   memory against the number of gates:
     python benchmark.py memory --json memory.json
+  deq beside torchdeq and jaxopt (requirements-peers.txt):
+    python benchmark.py peers --json peers.json
 
 All contestants run in one process and take turns, round by round, so that whatever else the machine does hits all
 of them; medians over the rounds are compared. Ctrl-C ends a benchmark early: what was measured is shown and saved.
@@ -69,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="How fast, how large, and whether equal: the compiled engine against TorchQuantum.",
         epilog=EXAMPLES,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{step,solve,scaling,memory}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{step,solve,scaling,memory,peers}")
 
     def command(name: str, about: str, description: str, repetitions: int) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=about, description=description, parents=[_common(repetitions)])
@@ -123,6 +125,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_n_wires(memory)
     _add_sizes(memory)
+    peers = command(
+        "peers",
+        "deq beside torchdeq and jaxopt, on layers that have nothing to do with circuits",
+        "Time a forward and a backward pass through equilibria by deq, torchdeq and jaxopt (requirements-peers.txt), at "
+        "one tolerance and at one accuracy of the gradient.",
+        5,
+    )
+    peers.set_defaults(batch_size=32, threads=1)
     return parser
 
 

@@ -1,10 +1,11 @@
-"""The four benchmarks of `benchmark.py`: each measures into a `Record`, whole or until it is interrupted."""
+"""The benchmarks of `benchmark.py`: each measures into a `Record`, whole or until it is interrupted."""
 
 from collections.abc import Callable
 
 from tqdm import tqdm
 
 from benchmarks import equality, one_f
+from benchmarks.peers import measure_peers
 from benchmarks.pictures import draw_scaling
 from benchmarks.record import Record
 from benchmarks.scaling import Sweep, flatness
@@ -125,4 +126,5 @@ MEASUREMENTS = {
     "solve": measure_solve,
     "scaling": measure_scaling,
     "memory": measure_memory,
+    "peers": measure_peers,
 }

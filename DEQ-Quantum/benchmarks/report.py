@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from benchmarks.peers import table_rows
 from benchmarks.scaling import MEBI
 
 MS = 1e3
@@ -125,4 +126,5 @@ SECTIONS: dict[str, Callable] = {
     "solves": _solves,
     "points": _points,
     "flatness": _flatness,
+    "peers": lambda rows: table(*table_rows(rows)),
 }

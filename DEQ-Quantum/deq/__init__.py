@@ -4,13 +4,21 @@ Torch only; nothing here knows of quantum circuits. `f` maps (B, ...) to (B, ...
 alone; what it closes over (parameters, the injected input) receives gradients.
 """
 
-from deq.implicit import equilibrium, unroll
+from deq.implicit import equilibrium, trajectory, unroll
 from deq.jacobian import batch_jacobian, hutchinson_jacobian_loss, spectral_radius
-from deq.result import SolverResult, SolverStatus
+from deq.layer import EquilibriumLayer, SolveDropout
+from deq.proposals import Proposal, Solver
+from deq.result import ConvergenceError, ConvergenceWarning, SolverResult, SolverStatus
 from deq.settings import SolverSettings
 from deq.solvers import solve
 
 __all__ = [
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "EquilibriumLayer",
+    "Proposal",
+    "SolveDropout",
+    "Solver",
     "SolverResult",
     "SolverSettings",
     "SolverStatus",
@@ -19,5 +27,6 @@ __all__ = [
     "hutchinson_jacobian_loss",
     "solve",
     "spectral_radius",
+    "trajectory",
     "unroll",
 ]

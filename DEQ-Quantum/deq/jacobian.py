@@ -8,12 +8,15 @@ a batch of vectors serves all its blocks at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-Layer = Callable[[Tensor], Tensor]
+from deq.host import host_may_look, traced
+from deq.state import Layer, State, as_one
 
 
 def offered_jacobian(f: Layer, z: Tensor) -> Tensor | None:
@@ -50,14 +53,55 @@ class _Source(torch.autograd.Function):
 def fresh_variable(z: Tensor) -> Tensor:
     """z's value as a variable of its own, joined to no graph, whatever the grad mode."""
     with torch.enable_grad():
-        return _Source.apply(z.detach().requires_grad_())
+        z = z.detach()
+        # a tensor of torch.inference_mode can be copied into one that records, but not become one
+        return _Source.apply((z.clone() if z.is_inference() else z).requires_grad_())
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """Autograd records whatever the mode outside, torch.inference_mode included."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _graph(f: Layer, z: Tensor) -> tuple[Tensor, Tensor]:
-    """A fresh variable of z's value and f at it, with the graph between them whatever the grad mode."""
-    z = fresh_variable(z)
-    with torch.enable_grad():
-        return z, f(z).to(z.dtype)
+    """A fresh variable of z's value and f at it, with the graph between them whatever the grad mode.
+
+    Raises:
+        RuntimeError: f depends on z, but its graph does not say so, or cannot be recorded.
+    """
+    with recording():
+        z = fresh_variable(z)
+        try:
+            f_z = f(z.clone()).to(z.dtype)
+        except RuntimeError as error:
+            if "nference tensor" not in str(error):
+                raise
+            raise RuntimeError(
+                "f closes over tensors made in torch.inference_mode, which cannot be differentiated: make them under "
+                "torch.no_grad instead"
+            ) from error
+        if not f_z.requires_grad:
+            _refuse_hidden_dependence(f, z, f_z)
+        return z, f_z
+
+
+def _refuse_hidden_dependence(f: Layer, z: Tensor, f_z: Tensor) -> None:
+    """No graph means no dependence on z, unless f itself switches recording off: then its slope is not zero.
+
+    Raises:
+        RuntimeError: another z has another f.
+    """
+    if not host_may_look(z):
+        return
+    with torch.no_grad():
+        moved = f((z + 1e-3 * (1 + z.abs())).detach()).to(z.dtype)
+    if not torch.equal(moved.nan_to_num(), f_z.nan_to_num()):
+        raise RuntimeError(
+            "f depends on z but records no gradient (it runs under no_grad, inference_mode or detach): its Jacobian is "
+            "not zero, and cannot be had"
+        )
 
 
 def vjp(f_z: Tensor, z: Tensor, v: Tensor, create_graph: bool = False) -> Tensor:
@@ -91,22 +135,38 @@ def graph_jacobian(f_z: Tensor, z: Tensor) -> Tensor:
     return zeros if rows is None else rows.reshape(d, len(z), d).transpose(0, 1)
 
 
-def batch_jacobian(f: Layer, z: Tensor) -> Tensor:
+def plain_jacobian(f: Layer, z: Tensor) -> Tensor:
+    """(B, d, d) Jacobian of f at z by torch.func, which composes with its transforms and with torch.compile."""
+    d = math.prod(z.shape[1:])
+    _, pull = torch.func.vjp(lambda z: f(z.clone()).to(z.dtype), z)
+    units = torch.eye(d, dtype=z.dtype, device=z.device).reshape(d, 1, *z.shape[1:]).expand(d, *z.shape)
+    (rows,) = torch.func.vmap(pull)(units)
+    return rows.reshape(d, z.shape[0], d).transpose(0, 1)
+
+
+def batch_jacobian(f: Layer, z: State) -> Tensor:
     """Exact Jacobian of f at z, sample by sample, by d vector-Jacobian products.
 
     Args:
         f: map of (B, ...) to (B, ...), acting on every sample alone.
-        z: (B, ...) with d entries per sample.
+        z: (B, ...) with d entries per sample; or a tuple, list or dict of such tensors, with d entries together.
 
     Returns:
-        (B, d, d): [b, i, j] = d f(z)[b, i] / d z[b, j], entries of a sample in row-major order; no graph.
+        (B, d, d): [b, i, j] = d f(z)[b, i] / d z[b, j], entries of a sample in row-major order (those of several
+        tensors one tensor after the other); no graph.
+
+    Raises:
+        RuntimeError: f depends on z but records no gradient, or closes over tensors of torch.inference_mode.
     """
-    z, f_z = _graph(f, z)
-    return graph_jacobian(f_z, z)
+    f, z, _ = as_one(f, z)
+    if traced():
+        return plain_jacobian(f, z).detach()
+    with recording():
+        return graph_jacobian(*reversed(_graph(f, z))).detach()
 
 
 def hutchinson_jacobian_loss(
-    f: Layer, z: Tensor, n_vectors: int = 1, generator: torch.Generator | None = None
+    f: Layer, z: State, n_vectors: int = 1, generator: torch.Generator | None = None
 ) -> Tensor:
     """Estimate of ||J_f(z)||_F^2 / (number of entries of z): the mean of ||v^T J||^2 over normal vectors v.
 
@@ -115,7 +175,7 @@ def hutchinson_jacobian_loss(
     Args:
         f: map of (B, ...) to (B, ...). Where it offers `vjp(z, v)` -> v^T J (B, ...), differentiable in all that
             f closes over, that is used in place of a second pass through its graph.
-        z: (B, ...), the point, usually the equilibrium; detached here.
+        z: (B, ...), the point, usually the equilibrium, or a tuple, list or dict of such; detached here.
         n_vectors: number of random vectors, each one further vector-Jacobian product.
         generator: source of the vectors, on z's device; torch's default one if None.
 
@@ -124,11 +184,13 @@ def hutchinson_jacobian_loss(
 
     Raises:
         ValueError: n_vectors < 1.
+        RuntimeError: as `batch_jacobian` does.
 
     Source: Bai, Koltun, Kolter 2021; M. F. Hutchinson, Commun. Stat. 19 (1990).
     """
     if n_vectors < 1:
         raise ValueError(f"n_vectors must be >= 1, not {n_vectors}")
+    f, z, _ = as_one(f, z)
     product = _differentiable_vjp(f, z)
     total = z.new_zeros(())
     for _ in range(n_vectors):
@@ -148,7 +210,7 @@ def _differentiable_vjp(f: Layer, z: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def spectral_radius(
-    f: Layer, z: Tensor, n_steps: int = 100, generator: torch.Generator | None = None
+    f: Layer, z: State, n_steps: int = 100, generator: torch.Generator | None = None
 ) -> Tensor:
     """Largest modulus of J_f(z)'s eigenvalues per sample, by power iteration on J^T.
 
@@ -158,7 +220,7 @@ def spectral_radius(
 
     Args:
         f: map of (B, ...) to (B, ...), acting on every sample alone.
-        z: (B, ...), the point; detached here.
+        z: (B, ...), the point, or a tuple, list or dict of such; detached here.
         n_steps: vector-Jacobian products.
         generator: source of the start vectors, on z's device; torch's default one if None.
 
@@ -167,9 +229,11 @@ def spectral_radius(
 
     Raises:
         ValueError: n_steps < 1.
+        RuntimeError: as `batch_jacobian` does.
     """
     if n_steps < 1:
         raise ValueError(f"n_steps must be >= 1, not {n_steps}")
+    f, z, _ = as_one(f, z)
     z, f_z = _graph(f, z)
     flat = (len(z), z.shape[1:].numel())
     v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device).reshape(flat)

@@ -1,4 +1,4 @@
-"""Which iterate to try next: Picard, Broyden, Anderson and Newton proposals for z = f(z).
+"""Which iterate to try next: Picard, Broyden, Anderson and Newton proposals for z = f(z), and one's own.
 
 A proposal is called once per step with the current iterate and f at it, both (B, d), and answers with the
 next iterate, (B, d). It keeps what history it needs; stopping, guards and freezing are the loop's business
@@ -8,62 +8,78 @@ batch mates. Throughout, g(z) = f(z) - z is the function whose root is sought.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from deq.host import host_may_look
 from deq.jacobian import batch_jacobian, offered_jacobian
+from deq.rows import WIDE, add_combination, choose, dot, history_dots, norm, rounding, rounding_of
+from deq.settings import SolverSettings
+from deq.state import Layer
 
 RIDGE_RETRIES = (1.0, 1e3, 1e6)
 
 
-def host_may_look(z: Tensor) -> bool:
-    """Whether reading a value on the host is free; on a GPU it would stall the queue of kernels."""
-    return z.device.type == "cpu"
+class Proposal(Protocol):
+    """A step: (z, f_z) to the next iterate, all (B, d), in the dtype that the solver computes in.
 
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """(B, 1) inner products of the samples of a and b (B, d)."""
-    return (a * b).sum(dim=1, keepdim=True)
-
-
-def _norm(a: Tensor) -> Tensor:
-    """(B, 1) Euclidean norms of the samples of a (B, d)."""
-    return torch.linalg.vector_norm(a, dim=1, keepdim=True)
-
-
-def rounding(*summands: Tensor) -> Tensor:
-    """(B, 1) length below which a difference made of such vectors (B, d) may be rounding error alone.
-
-    Such a difference holds no slope: trusting it, as where f(z) - z is constant, would make a step of any
-    size.
+    It may keep what it is given, and must not write into it. If it has a `n_jacobians`, that is reported.
     """
-    lengths = sum(_norm(v) for v in summands)
-    return 4 * torch.finfo(summands[0].dtype).eps * lengths
+
+    def __call__(self, z: Tensor, f_z: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """What makes a proposal with a fresh history for one solve.
+
+    Args of `start`:
+        f: the layer, of states shaped `shape`.
+        shape: (B, ...) of the state, whose samples the proposal sees as rows (B, d).
+        max_steps: how often the proposal will be called at most.
+    """
+
+    def start(self, f: Layer, shape: torch.Size, max_steps: int) -> Proposal: ...
+
+
+def proposal_of(settings: SolverSettings, f: Layer, shape: torch.Size) -> Proposal:
+    """The proposal that the settings name, or one's own: a `Solver` is started, a bare step is taken as it is.
+
+    Raises:
+        ValueError: a solver for linear systems.
+    """
+    solver = settings.name
+    if not isinstance(solver, str):
+        return solver.start(f, shape, settings.max_steps) if isinstance(solver, Solver) else solver
+    if solver not in PROPOSALS:
+        raise ValueError(f"{solver!r} solves linear systems only; for z = f(z) newton is its like")
+    return PROPOSALS[solver](f, shape, settings.max_steps, **settings.all_options())
 
 
 class Picard:
-    """z <- f(z)."""
+    """z <- z + damping (f(z) - z), without damping z <- f(z)."""
 
-    n_jacobians = 0
+    def __init__(self, f: Layer, shape: torch.Size, max_steps: int, damping: float) -> None:
+        self.damping = damping
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
-        return f_z
+        return f_z if self.damping == 1 else torch.lerp(z, f_z, self.damping)
 
 
 class Broyden:
-    """Good Broyden: z <- z - H g, where H estimates the inverse Jacobian of g.
+    """Good Broyden: z <- z - damping H g, where H estimates the inverse Jacobian of g.
 
     H = -I + sum_k u_k v_k^T starts at -I, so the first step is Picard's. After a step dz that changed g by
     dg, u = (dz - H dg) / (dz^T H dg) and v = H^T dz make H dg = dz hold. A sample whose denominator is lost
     in rounding skips its update. Source: C. G. Broyden, Math. Comp. 19 (1965).
     """
 
-    n_jacobians = 0
-
-    def __init__(self, max_steps: int, memory: int) -> None:
+    def __init__(self, f: Layer, shape: torch.Size, max_steps: int, memory: int, damping: float) -> None:
         self.memory = max(1, min(memory, max_steps))
+        self.damping = damping
         self.rank = 0
         self.z: Tensor | None = None
 
@@ -80,7 +96,7 @@ class Broyden:
         else:
             h_g = self._update(z, g)
         self.z, self.h_g = z, h_g
-        return z - h_g
+        return z - h_g if self.damping == 1 else z - self.damping * h_g
 
     def _update(self, z: Tensor, g: Tensor) -> Tensor:
         """Add the pair of the step that led to z with g, both (B, d); returns H g with the new H."""
@@ -89,18 +105,20 @@ class Broyden:
         h_g = self._low_rank(self.u[:k], self.v[:k], g)
         h_dg = h_g - self.h_g
         v = self._low_rank(self.v[:k], self.u[:k], dz)
-        denominator = _dot(dz, h_dg)
-        usable = denominator.abs() > _norm(dz) * rounding(z, h_g, self.h_g)
-        u = torch.where(usable, (dz - h_dg) / denominator, 0.0)
+        denominator = dot(dz, h_dg)
+        usable = denominator.abs() > norm(dz) * rounding(z, h_g, self.h_g)
+        u = choose(usable.squeeze(1), (dz - h_dg) / denominator, 0.0)
         self.u[k], self.v[k] = u, v
         self.rank = k + 1
-        return h_g + u * _dot(v, g)
+        return h_g + u * dot(v, g)
 
     @staticmethod
     def _low_rank(left: Tensor, right: Tensor, vector: Tensor) -> Tensor:
         """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d) and vector (B, d)."""
-        weights = (right * vector).sum(dim=2, keepdim=True)
-        return (left * weights).sum(dim=0) - vector
+        if len(left) == 0:
+            return -vector
+        (weights,) = history_dots(right, vector)
+        return add_combination(-vector, left, weights)
 
 
 class Anderson:
@@ -113,9 +131,9 @@ class Anderson:
     Source: D. G. Anderson, J. ACM 12 (1965); H. F. Walker, P. Ni, SIAM J. Numer. Anal. 49 (2011).
     """
 
-    n_jacobians = 0
-
-    def __init__(self, max_steps: int, memory: int, ridge: float | None, mixing: float) -> None:
+    def __init__(
+        self, f: Layer, shape: torch.Size, max_steps: int, memory: int, ridge: float | None, mixing: float
+    ) -> None:
         self.memory = max(1, min(memory, max_steps))
         self.ridge = ridge
         self.mixing = mixing
@@ -124,29 +142,37 @@ class Anderson:
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
         g = f_z - z
-        proposal = z + self.mixing * g
+        g_norm = norm(g)
+        proposal = z + self._mixed(g)
         if self.z is None:
             self._make_room(z)
         else:
             slot = self.n_differences % self.memory
             dg = g - self.g
-            usable = _norm(dg) > rounding(z, g, self.g)
-            dg = torch.where(usable, dg, 0.0)
+            usable = norm(dg) > rounding_of(norm(z) + g_norm + self.g_norm)
+            dg = choose(usable.squeeze(1), dg, 0.0)
             self.dg[slot] = dg
-            self.moves[slot] = z - self.z + self.mixing * dg
+            self.moves[slot] = (z - self.z).add_(self._mixed(dg))
+            row, target = history_dots(self.dg, dg, g, room=self.room)
             # the one row and column of the normal equations that this step changes
-            self.gram[:, slot] = self.gram[:, :, slot] = (self.dg * dg).sum(dim=2).T
+            self.gram[:, slot] = self.gram[:, :, slot] = row
             self.n_differences += 1
-            gamma = self._weights((self.dg * g).sum(dim=2).T)
-            proposal = proposal - (self.moves * gamma.T.unsqueeze(2)).sum(dim=0)
-        self.z, self.g = z, g
+            proposal = add_combination(proposal, self.moves, self._weights(target), sign=-1)
+        self.z, self.g, self.g_norm = z, g, g_norm
         return proposal
+
+    def _mixed(self, g: Tensor) -> Tensor:
+        return g if self.mixing == 1 else self.mixing * g
 
     def _make_room(self, z: Tensor) -> None:
         """Slots that are not filled, or that hold rounding error, are zero: their gamma comes out zero."""
         self.dg = z.new_zeros(self.memory, *z.shape)
         self.moves = torch.zeros_like(self.dg)
+        self.room = z.new_empty(len(z), 2, z.shape[1]) if z.shape[1] >= WIDE else None
         self.gram = z.new_zeros(len(z), self.memory, self.memory)
+        eps = torch.finfo(z.dtype).eps
+        ridge = 10 * eps if self.ridge is None else max(self.ridge, eps)
+        self.ridge_matrix = ridge * torch.eye(self.memory, dtype=z.dtype, device=z.device)
 
     def _weights(self, target: Tensor) -> Tensor:
         """gamma (B, memory) for the inner products of the slots with the current g, (B, memory)."""
@@ -154,16 +180,16 @@ class Anderson:
         inverse_length = torch.where(length > 0, 1 / length, 0.0)
         gram = self.gram * inverse_length * inverse_length.transpose(1, 2)
         target = target.unsqueeze(2) * inverse_length
-        eps = torch.finfo(target.dtype).eps
-        ridge = 10 * eps if self.ridge is None else max(self.ridge, eps)
-        eye = torch.eye(self.memory, dtype=target.dtype, device=target.device)
-        gamma = torch.zeros_like(target)
-        failed = torch.ones(len(target), 1, 1, dtype=torch.bool, device=target.device)
+        gamma: Tensor | None = None
         for factor in RIDGE_RETRIES:
             # on an empty slot's diagonal stands the ridge alone, so it is never zero
-            lower, info = torch.linalg.cholesky_ex(gram + ridge * factor * eye)
+            lower, info = torch.linalg.cholesky_ex(gram + self.ridge_matrix * factor)
             candidate = torch.cholesky_solve(target, lower)
+            if gamma is None and host_may_look(target) and not info.any() and math.isfinite(candidate.sum()):
+                return (candidate * inverse_length).flatten(1)
             solved = (info == 0).view(-1, 1, 1) & candidate.isfinite().all(dim=1, keepdim=True)
+            if gamma is None:
+                gamma, failed = torch.zeros_like(target), torch.ones_like(solved)
             gamma = torch.where(failed & solved, candidate, gamma)
             failed = failed & ~solved
             if host_may_look(target) and not failed.any():
@@ -178,7 +204,7 @@ class Newton:
     A sample whose I - J is singular takes the Picard step instead.
     """
 
-    def __init__(self, f: Callable[[Tensor], Tensor], shape: torch.Size) -> None:
+    def __init__(self, f: Layer, shape: torch.Size, max_steps: int) -> None:
         self.f = f
         self.shape = shape
         self.n_jacobians = 0
@@ -195,3 +221,6 @@ class Newton:
         step = step.flatten(1)
         solved = (info == 0).unsqueeze(1) & step.isfinite().all(dim=1, keepdim=True)
         return torch.where(solved, z + step, f_z)
+
+
+PROPOSALS = {"broyden": Broyden, "anderson": Anderson, "fixed_point": Picard, "newton": Newton}

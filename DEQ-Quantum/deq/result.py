@@ -6,11 +6,16 @@ The message of a status is part of the status, so whoever reports a failure has 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import torch
 from torch import Tensor
+
+from deq.host import host_may_look, traced
+from deq.settings import SolverSettings
+from deq.state import State
 
 
 class SolverStatus(IntEnum):
@@ -27,8 +32,25 @@ class SolverStatus(IntEnum):
     CONVERGED = 0, "converged: the residual met the tolerance"
     MAX_STEPS = 1, "step limit: the tolerance was not met within max_steps; the best iterate is returned"
     DIVERGED = 2, "diverged: the residual grew far beyond its least value; the best iterate is returned"
-    NON_FINITE = 3, "not finite: f or the iterate became inf or NaN; the best finite iterate is returned"
+    NON_FINITE = 3, "not finite: f or the iterate became inf or NaN; the best finite iterate is returned, NaN if none is"
     SINGULAR = 4, "singular: I - J has no inverse; the least-squares solution is returned"
+    STAGNATED = 5, "stagnated: the residual did not fall for `patience` steps; the best iterate is returned"
+
+
+class ConvergenceWarning(UserWarning):
+    """No sample of a batch converged."""
+
+
+class ConvergenceError(RuntimeError):
+    """A sample did not converge, and `throw` was asked for.
+
+    Attributes:
+        result: the SolverResult.
+    """
+
+    def __init__(self, message: str, result: SolverResult) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 @dataclass(eq=False)
@@ -36,22 +58,25 @@ class SolverResult:
     """The outcome of a solve of z = f(z) for a batch of B samples.
 
     Attributes:
-        z: best iterate of every sample, shaped as z0: the one with the least residual.
+        z: best iterate of every sample, shaped as z0: the one with the least residual; where growth of z alone has
+            made a relative residual small, the one with the least absolute residual. NaN for a sample that had no
+            finite iterate.
         f_z: f at that iterate.
         status: (B,) integers, values of `SolverStatus`.
         residual: (B,) residual of the best iterate in the measure that `stop_mode` chose.
         abs_residual: (B,) ||f(z) - z||.
         rel_residual: (B,) ||f(z) - z|| / ||z||; 0/0 is 0 and x/0 is inf.
         steps: (B,) steps that each sample took before it stopped.
-        n_f_evals: batched calls of f (steps + 1 for all solvers but `exact`, which makes none).
+        n_f_evals: batched calls of f, or products with J^T (steps + 1; `exact` makes none).
         n_jacobians: batched Jacobians formed besides those calls (newton: one per step; exact: one).
         trace: (n_steps + 1, B) residual of every current iterate, in the measure of `residual`; a sample that
             has stopped repeats its last best value.
+        states: the best iterates after the steps that `record` named, each shaped as z0.
         backward: the outcome of the implicit gradient's linear solve, once a backward pass has run.
     """
 
-    z: Tensor
-    f_z: Tensor
+    z: State
+    f_z: State
     status: Tensor
     residual: Tensor
     abs_residual: Tensor
@@ -60,6 +85,7 @@ class SolverResult:
     n_f_evals: int
     n_jacobians: int
     trace: Tensor
+    states: list[State] = field(default_factory=list)
     backward: SolverResult | None = None
 
     @property
@@ -67,10 +93,38 @@ class SolverResult:
         """(B,) bool: which samples met the tolerance."""
         return self.status == SolverStatus.CONVERGED
 
+    def counts(self) -> dict[SolverStatus, int]:
+        """How many samples ended in which status; those that do not occur are left out."""
+        counts = {status: int((self.status == status).sum()) for status in SolverStatus}
+        return {status: n for status, n in counts.items() if n}
+
     def describe(self) -> str:
         """How many samples ended in which status, in words; one line per status that occurs."""
-        counts = [(status, int((self.status == status).sum())) for status in SolverStatus]
-        return "\n".join(f"{n} of {len(self.status)} samples {s.message}" for s, n in counts if n)
+        return "\n".join(f"{n} of {len(self.status)} samples {s.message}" for s, n in self.counts().items())
+
+
+def report(result: SolverResult, settings: SolverSettings, what: str, throw: bool) -> None:
+    """Warn where no sample converged; with `throw`, raise where any did not.
+
+    Python shows a warning once per place and text, so the text holds no numbers. tol = 0 and max_steps = 0 ask for a
+    number of steps, not for convergence: then nothing is said. On a GPU only `throw` looks.
+
+    Raises:
+        ConvergenceError: `throw`, and a sample did not converge.
+    """
+    if throw and not traced():
+        if not result.converged.all():
+            raise ConvergenceError(f"{what} with {settings.label}: {result.describe()}", result)
+        return
+    asked = settings.tol > 0 and settings.max_steps > 0 and len(result.status) > 0
+    if asked and host_may_look(result.status) and not result.converged.any():
+        messages = "; ".join(status.message for status in result.counts())
+        warnings.warn(
+            f"{what} with {settings.label}: no sample of the batch converged ({messages}). SolverResult.describe() "
+            "counts them, throw=True makes this an error",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
 
 
 def sample_norm(z: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 Settings validate themselves when they are made, so a misspelt option stops a run before it starts and the
 message lists the known ones. Torch-free plain data: `dataclasses.asdict` of a setting can be saved with a
-run.
+run (a solver of one's own is saved as that object).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 STOP_MODES = ("rel", "abs")
@@ -32,10 +32,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+# the share of the proposed step that is taken
+DAMPING = Option(1.0, lambda share: _is_number(share) and 0 < share <= 1, "a number > 0 and <= 1")
+
 SOLVER_OPTIONS: dict[str, dict[str, Option]] = {
     "broyden": {
         # rank of the inverse Jacobian's estimate; when it is full the estimate restarts at -I
         "memory": Option(100, _is_count, "an integer >= 1"),
+        "damping": DAMPING,
     },
     "anderson": {
         # number of past differences that are combined
@@ -45,43 +49,74 @@ SOLVER_OPTIONS: dict[str, dict[str, Option]] = {
         # the share of the residual that a step takes
         "mixing": Option(1.0, lambda m: _is_number(m) and m > 0, "a number > 0"),
     },
-    "fixed_point": {},
+    "fixed_point": {"damping": DAMPING},
     "newton": {},
+    # of the linear system only
     "exact": {},
+    # vectors of the Krylov space before a restart
+    "gmres": {"memory": Option(30, _is_count, "an integer >= 1")},
+    "bicgstab": {},
+    # the share of each of the max_steps damped steps
+    "phantom": {"tau": DAMPING},
 }
 
 
+class _NamedArguments(type):
+    """Answers an unknown keyword with the known ones."""
+
+    def __call__(cls, *args: Any, **kwargs: Any):
+        known = [f.name for f in fields(cls)]
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(f"{cls.__name__} has no argument {name!r}; known: {', '.join(known)}")
+        return super().__call__(*args, **kwargs)
+
+
 @dataclass(frozen=True)
-class SolverSettings:
+class SolverSettings(metaclass=_NamedArguments):
     """How to look for z = f(z).
 
     Args:
         name: `broyden`, `anderson`, `fixed_point` (Picard) or `newton`; the linear system of the implicit
-            gradient is solved by `broyden`, `anderson`, `fixed_point` or `exact`.
+            gradient is solved by `broyden`, `anderson`, `fixed_point`, `exact`, `gmres`, `bicgstab` or `phantom` (see
+            `deq.equilibrium`). Or a solver of one's own (see `deq.Solver` and `deq.Proposal`).
         max_steps: cap on the steps of every sample; 0 evaluates the starting point and no more.
-        tol: a sample has converged once its residual is at most this.
+        tol: a sample has converged once its residual is at most this; 0 asks for all steps.
         stop_mode: what the residual of a sample is: `rel`, ||f(z) - z|| / ||z||, or `abs`, ||f(z) - z||.
         options: options of that solver (`SOLVER_OPTIONS`); those left out take their defaults.
+        patience: a sample stops once its residual has not fallen for so many steps, as at the floor that rounding
+            sets; None: it goes on to max_steps.
+        wait_for_all: samples that have converged go on being improved until the last one has.
 
     Raises:
         ValueError: a value out of range, an unknown solver or an unknown option; it names the known ones.
+        TypeError: an unknown argument; it names the known ones.
     """
 
-    name: str = "broyden"
+    name: str | Callable = "broyden"
     max_steps: int = 50
     tol: float = 1e-6
     stop_mode: str = "rel"
     options: Mapping[str, Any] = field(default_factory=dict)
+    patience: int | None = None
+    wait_for_all: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in SOLVER_OPTIONS:
-            raise ValueError(f"unknown solver {self.name!r}; known: {', '.join(SOLVER_OPTIONS)}")
         if self.stop_mode not in STOP_MODES:
             raise ValueError(f"unknown stop_mode {self.stop_mode!r}; known: {', '.join(STOP_MODES)}")
         if self.max_steps != 0 and not _is_count(self.max_steps):
             raise ValueError(f"max_steps must be an integer >= 0, not {self.max_steps!r}")
         if not (_is_number(self.tol) and self.tol >= 0):
             raise ValueError(f"tol must be a number >= 0, not {self.tol!r}")
+        if self.patience is not None and not _is_count(self.patience):
+            raise ValueError(f"patience must be an integer >= 1, or None, not {self.patience!r}")
+        if not isinstance(self.wait_for_all, bool):
+            raise ValueError(f"wait_for_all must be True or False, not {self.wait_for_all!r}")
+        if not isinstance(self.name, str):
+            self._check_own_solver()
+            return
+        if self.name not in SOLVER_OPTIONS:
+            raise ValueError(f"unknown solver {self.name!r}; known: {', '.join(SOLVER_OPTIONS)}")
         known = SOLVER_OPTIONS[self.name]
         for option, value in self.options.items():
             if option not in known:
@@ -89,8 +124,24 @@ class SolverSettings:
             if not known[option].accepts(value):
                 raise ValueError(f"{self.name}: {option} must be {known[option].needs}, not {value!r}")
 
+    def _check_own_solver(self) -> None:
+        if not callable(self.name) and not callable(getattr(self.name, "start", None)):
+            raise ValueError(
+                f"a solver is a name ({', '.join(SOLVER_OPTIONS)}), a step (z, f_z) -> z, or an object with start(), "
+                f"not {self.name!r}"
+            )
+        if self.options:
+            raise ValueError("a solver of one's own takes no options here; give them to it when it is made")
+
+    @property
+    def label(self) -> str:
+        """The solver's name for messages."""
+        return self.name if isinstance(self.name, str) else getattr(self.name, "__name__", type(self.name).__name__)
+
     def all_options(self) -> dict[str, Any]:
         """The options of this solver, defaults included."""
+        if not isinstance(self.name, str):
+            return {}
         return {
             name: self.options.get(name, option.default) for name, option in SOLVER_OPTIONS[self.name].items()
         }

@@ -1,0 +1,234 @@
+"""`deq` beside torchdeq and jaxopt: forward and backward, at one tolerance and at one accuracy.
+
+Same f, same relative tolerance, same cap, float32, one process, contestants in turn. torchdeq goes on until the worst
+sample is done and answers with f of its best iterate, so that at one tolerance its gradients may be the more exact
+ones; hence the second comparison, where each contestant gets the loosest tolerance of `TOLERANCES` at which value
+and gradient are right to `ACCURACY`. Errors are those against a float64 stack of layers (`peer_problems.py`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.memory import peak_bytes
+from benchmarks.peer_problems import PeerProblem, peer_problems
+from benchmarks.record import Record
+from benchmarks.timing import Series, interleave, ratio
+from deq import ConvergenceWarning, SolverSettings, equilibrium
+from runs.log import bar_size
+
+TOLERANCE = 1e-4
+ACCURACY = 1e-3
+TOLERANCES = tuple(10 ** (-step / 4) for step in range(6, 25))
+MAX_STEPS = 100
+SOLVERS = {"fixed_point": "fixed_point_iter", "anderson": "anderson", "broyden": "broyden"}
+OURS, WAITING, TORCHDEQ, JAXOPT = "deq", "deq, wait_for_all", "torchdeq", "jaxopt"
+
+Solve = Callable[[], Tensor]
+
+
+@dataclass
+class Contestant:
+    """One library with one solver on one problem.
+
+    Attributes:
+        library, solver: of the row.
+        problem: what it solves.
+        at: tolerance to a function that does a forward and a backward pass and gives z* and the gradient.
+        errors: by tolerance, the relative errors of value and gradient and the share of samples that met it.
+    """
+
+    library: str
+    solver: str
+    problem: PeerProblem
+    at: Callable[[float], Callable[[], tuple[Tensor, tuple[Tensor, ...]]]]
+    errors: dict[float, dict] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return f"{self.problem.name}, {self.solver}, {self.library}"
+
+    def measure(self, tolerance: float, answer: tuple[Tensor, tuple[Tensor, ...]]) -> dict:
+        """Errors at that tolerance, against the float64 answer."""
+        if tolerance not in self.errors:
+            z, gradient = self.at(tolerance)()
+            f = self.problem.f(tuple(p.detach().double() for p in self.problem.parameters), self.problem.x.double())
+            gap = (f(z.double()) - z.double()).flatten(1).norm(dim=1) / z.double().flatten(1).norm(dim=1)
+            self.errors[tolerance] = {
+                "value_error": _relative([z], [answer[0]]),
+                "gradient_error": _relative(gradient, answer[1]),
+                "converged": (gap <= tolerance).double().mean().item(),
+            }
+        return self.errors[tolerance]
+
+    def loosest(self, answer: tuple[Tensor, tuple[Tensor, ...]]) -> float | None:
+        """The loosest tolerance that is accurate enough; None: none is."""
+        for tolerance in TOLERANCES:
+            errors = self.measure(tolerance, answer)
+            if max(errors["value_error"], errors["gradient_error"]) <= ACCURACY:
+                return tolerance
+        return None
+
+
+def _relative(found, exact) -> float:
+    """||found - exact|| / ||exact|| over all tensors."""
+    gap = sum((a.detach().double() - b).square().sum() for a, b in zip(found, exact))
+    return (gap / sum(b.square().sum() for b in exact)).sqrt().item()
+
+
+def _ours(problem: PeerProblem, solver: str, waits: bool = False) -> Callable:
+    def at(tolerance: float):
+        settings = SolverSettings(solver, MAX_STEPS - 1, tolerance, wait_for_all=waits)
+
+        def run():
+            z, _ = equilibrium(problem.bound(), torch.zeros_like(problem.x), settings, settings)
+            return z, problem.gradient(z)
+
+        return run
+
+    return at
+
+
+def _torchdeq(problem: PeerProblem, solver: str) -> Callable:
+    from torchdeq import get_deq
+
+    def at(tolerance: float):
+        name = SOLVERS[solver]
+        layer = get_deq(f_solver=name, b_solver=name, ift=True, f_tol=tolerance, b_tol=tolerance, f_stop_mode="rel",
+                        b_stop_mode="rel", f_max_iter=MAX_STEPS, b_max_iter=MAX_STEPS)  # fmt: skip
+
+        def run():
+            (z,), _ = layer(problem.bound(), torch.zeros_like(problem.x))
+            return z, problem.gradient(z)
+
+        return run
+
+    return at
+
+
+def _jaxopt(problem: PeerProblem, solver: str) -> Callable | None:
+    """The maps that are written the same in JAX; None for the others."""
+    import jax
+    import jax.numpy as jnp
+    import jaxopt
+
+    x, weights = jnp.asarray(problem.x.numpy()), jnp.asarray(problem.weights.numpy())
+    maps = {
+        "affine, d 64": lambda z, p, x: z @ p + x,
+        "cosine, d 64": lambda z, p, x: jnp.cos(p * z + 0.3 * x),
+        "tanh, d 256": lambda z, p, x: jnp.tanh(z @ p + x),
+        "elementwise, d 3136": lambda z, p, x: jnp.tanh(p * z + x),
+    }
+    methods = {"fixed_point": jaxopt.FixedPointIteration, "anderson": jaxopt.AndersonAcceleration}
+    if problem.name not in maps or solver not in methods:
+        return None
+    parameter = jnp.asarray(problem.parameters[0].detach().numpy())
+
+    def at(tolerance: float):
+        # jaxopt stops on the norm of all that it is given: per sample it is mapped, and its norm made relative
+        scale = float(jnp.linalg.norm(x, axis=1).mean())
+        method = methods[solver](maps[problem.name], maxiter=MAX_STEPS, tol=tolerance * scale, implicit_diff=True)
+
+        def loss(p):
+            z = jax.vmap(lambda x: method.run(jnp.zeros_like(x), p, x).params)(x)
+            return (z * weights).sum(), z
+
+        step = jax.jit(jax.grad(loss, has_aux=True))
+
+        def run():
+            gradient, z = jax.block_until_ready(step(parameter))
+            return torch.tensor(jax.device_get(z)), (torch.tensor(jax.device_get(gradient)),)
+
+        return run
+
+    return at
+
+
+def _ours_waiting(problem: PeerProblem, solver: str) -> Callable:
+    return _ours(problem, solver, waits=True)
+
+
+LIBRARIES = {OURS: _ours, WAITING: _ours_waiting, TORCHDEQ: _torchdeq, JAXOPT: _jaxopt}
+
+
+def measure_peers(record: Record) -> None:
+    """Every problem by every solver of every library that is installed, into the section `peers`."""
+    o = record.options
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    libraries = {OURS: _ours, WAITING: _ours_waiting}
+    for name in (TORCHDEQ, JAXOPT):
+        try:
+            __import__(name)
+            libraries[name] = LIBRARIES[name]
+            record.content[name] = version(name)
+        except ImportError as error:
+            record.content["notes"].append(f"no comparison with {name}: {error} (see requirements-peers.txt)")
+    rows = record.content["peers"] = []
+    problems = peer_problems(o.seed, o.batch_size)
+    for problem in tqdm(problems, "peers", leave=False, disable=None, **bar_size()):
+        answer = problem.answer()
+        for solver in SOLVERS:
+            made = {name: make(problem, solver) for name, make in libraries.items()}
+            contestants = [Contestant(name, solver, problem, at) for name, at in made.items() if at is not None]
+            rows.extend(_rows(contestants, answer, record))
+
+
+def _rows(contestants: list[Contestant], answer, record: Record) -> list[dict]:
+    """One row per contestant: at `TOLERANCE` and at `ACCURACY`, with how its times compare with our faster ones."""
+    tolerances = {c.label: c.loosest(answer) for c in contestants}
+    at_tolerance = _times({c.label: c.at(TOLERANCE) for c in contestants}, record)
+    accurate = {c.label: c.at(tolerances[c.label]) for c in contestants if tolerances[c.label] is not None}
+    at_accuracy = _times(accurate, record) if accurate else {}
+    own = {c.label for c in contestants if c.library in (OURS, WAITING)}
+    rows = []
+    for c in contestants:
+        row = {"problem": c.problem.name, "solver": c.solver, "library": c.library,
+               "at_tolerance": {**at_tolerance[c.label], **c.measure(TOLERANCE, answer)},
+               "peak_bytes": None if c.library == JAXOPT else peak_bytes(c.at(TOLERANCE), record.device)}  # fmt: skip
+        if c.label in at_accuracy:
+            tolerance = tolerances[c.label]
+            row["at_accuracy"] = {**at_accuracy[c.label], **c.measure(tolerance, answer), "tolerance": tolerance}
+        for section, times in (("at_tolerance", at_tolerance), ("at_accuracy", at_accuracy)):
+            ours = min((label for label in times if label in own), key=lambda label: times[label]["median"], default=None)
+            if c.label not in own and c.label in times and ours is not None:
+                row[section]["ours_is_faster"] = ratio(times[c.label], times[ours])
+        rows.append(row)
+    return rows
+
+
+def _times(calls: dict[str, Callable], record: Record) -> dict[str, dict]:
+    series: dict[str, Series] = {}
+    for _ in interleave(calls, record.options.repetitions, record.device, series):
+        pass
+    return {label: series[label].summary() for label in calls}
+
+
+def table_rows(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the table on screen and of the page of results."""
+    header = ["problem, solver, library", "ms", "ours faster", "converged", "gradient error",
+              "ms, equal accuracy", "ours faster", "tolerance", "peak MiB"]  # fmt: skip
+    cells = []
+    for row in rows:
+        cell = [f"{row['problem']}, {row['solver']}, {row['library']}"]
+        for section in ("at_tolerance", "at_accuracy"):
+            found = row.get(section)
+            if found is None:
+                cell += ["not reached", "", ""]
+                continue
+            faster = found.get("ours_is_faster")
+            cell += [f"{1e3 * found['median']:.2f}",
+                     "" if faster is None else f"{faster['ratio']:.2f} ({faster['lowest']:.2f} to {faster['highest']:.2f})"]  # fmt: skip
+            if section == "at_tolerance":
+                cell += [f"{100 * found['converged']:.0f} %", f"{found['gradient_error']:.1e}"]
+            else:
+                cell += [f"{found['tolerance']:.1e}"]
+        cell += ["-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.2f}"]
+        cells.append(cell)
+    return header, cells

@@ -1,0 +1,29 @@
+"""Every example of deq's page runs, and its tables name what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import deq
+from deq import SolverStatus
+from deq.settings import SOLVER_OPTIONS
+
+PAGE = (Path(deq.__file__).parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[str(number) for number in range(len(EXAMPLES))])
+def test_every_example_runs(example):
+    torch.manual_seed(1)
+    exec(compile(example, "README.md", "exec"), {"__name__": "example"})
+
+
+def test_the_tables_name_every_status_and_every_solver():
+    for status in SolverStatus:
+        assert f"`{status.name}`" in PAGE
+    for solver in SOLVER_OPTIONS:
+        assert f"`{solver}`" in PAGE
