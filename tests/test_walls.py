@@ -59,7 +59,6 @@ def test_nothing_imports_a_command():
 
 @pytest.mark.parametrize("room", OUTSIDE)
 def test_lower_rooms_need_few_libraries(room):
-    import sys
 
     others = {name for _, name in imported(room)} - ROOMS - set(sys.stdlib_module_names) - {"__future__"}
     assert others <= OUTSIDE[room]
