@@ -157,16 +157,27 @@ def test_dropout_keeps_the_mean_and_only_in_training():
     assert model._drop(z, None) is z
 
 
-def test_a_nan_image_leaves_the_others_alone():
-    model = make_model().eval()
-    x, _ = make_batch()
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+@pytest.mark.parametrize("depth", [TIGHT, Stack(2), Equilibrium(SolverSettings("broyden", 20, 1e-8))],
+                         ids=["newton", "stack", "broyden"])  # fmt: skip
+def test_an_image_that_is_not_finite_spoils_nobody(depth, encoding):
+    """Its logits, state and residuals are NaN; values and the gradient of the others' loss are those without it."""
+    model = make_model(encoding=encoding).eval()
+    x, y = make_batch()
     poisoned = x.clone()
-    poisoned[2] = math.nan
-    depth = Equilibrium(SolverSettings("broyden", 20, 1e-8), SolverSettings("broyden", 20, 1e-8))
-    clean, spoilt = model(x, depth), model(poisoned, depth)
+    poisoned[2, 5] = math.nan
     others = [i for i in range(len(x)) if i != 2]
-    assert torch.allclose(clean.logits[others], spoilt.logits[others], atol=1e-12)
-    assert spoilt.logits[others].isfinite().all()
+    generator = torch.Generator().manual_seed(0)
+    spoilt = model(poisoned, depth, with_jac_loss=True, generator=generator)
+    clean = model(x[others], depth)
+    assert spoilt.failed.tolist() == [i == 2 for i in range(len(x))] and clean.failed is None
+    for values in (spoilt.logits, spoilt.z, spoilt.res, spoilt.res_rel):
+        assert values[2].isnan().all() and values[others].isfinite().all()
+    assert torch.allclose(clean.logits, spoilt.logits[others], atol=1e-10) and spoilt.jac_loss.isfinite()
+    loss = torch.where(spoilt.failed, 0.0, cross_entropy(spoilt.logits, y, reduction="none")).sum()
+    gradient = flat_gradient(loss, model)
+    expected = flat_gradient(cross_entropy(clean.logits, y[others], reduction="sum"), model)
+    assert torch.allclose(gradient, expected, atol=1e-7)
 
 
 def test_answers_do_not_depend_on_batch_mates():

@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -13,7 +14,7 @@ from runs.folder import find_run
 from runs.lifecycle import TrainingError
 from training import loop as training
 from training.command_line import parse_command_line
-from training.evaluation import load_splits
+from training.evaluation import confusion_matrix, load_splits
 from training.loop import Training
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
@@ -87,22 +88,65 @@ def test_a_step_takes_its_own_jacobian_weight():
 # gradients that are not finite
 
 
-@pytest.mark.parametrize("way", [(), ("--model", "linear", "--mode", "direct", "--n_layer", 1)], ids=["qdeq", "linear"])
+WAYS = [(), ("--model", "linear", "--mode", "direct", "--n_layer", 1)]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["qdeq", "linear"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_step_without_a_finite_gradient_changes_nothing_and_is_counted(way, value):
     run = begin(*way)
     x, y = next(run.batches())
     run.train_step(x, y)
     before = deepcopy((run.model.state_dict(), run.state.optimizer.state_dict()))
-    poisoned = x.clone()
-    poisoned[0, 0] = value
-    run.train_step(poisoned, y)
-    assert (run.state.step, run.state.skipped) == (2, 1)
+    run.train_step(torch.full_like(x, value), y)
+    assert (run.state.step, run.state.skipped, int(run.failed)) == (2, 1, len(y))
+    assert_same((run.model.state_dict(), run.state.optimizer.state_dict()), before)
+    handle = run.model.head.weight.register_hook(lambda gradient: gradient * value)
+    run.train_step(x, y)
+    handle.remove()
+    assert (run.state.step, run.state.skipped) == (3, 2)
     assert_same((run.model.state_dict(), run.state.optimizer.state_dict()), before)
     run.train_step(x, y)
-    assert (run.state.step, run.state.skipped) == (3, 1)
+    assert (run.state.step, run.state.skipped) == (4, 2)
     assert all(p.isfinite().all() for p in run.model.parameters())
     assert not torch.equal(run.model.head.weight, before[0]["head.weight"])
+
+
+@pytest.mark.parametrize("way", [*WAYS, ("--batch_chunk", 3), ("--jac_loss_weight", 0.8, "--jac_loss_freq", 1)],
+                         ids=["qdeq", "linear", "parts", "jac_loss"])  # fmt: skip
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_image_that_is_not_finite_is_left_out_and_counted(way, value):
+    """The step is that of the other images, whose losses are still divided by the whole batch."""
+    run, without = begin(*way, "--dropout", 0, "--clip", 0), begin(*way, "--dropout", 0, "--clip", 0)
+    x, y = next(run.batches())
+    poisoned = x.clone()
+    poisoned[3, 5] = value
+    run.train_step(poisoned, y)
+    assert (run.state.step, run.state.skipped, int(run.failed)) == (1, 0, 1)
+    means = run.state.meter.means()
+    assert all(math.isfinite(mean) for mean in means.values()) and means["acc"] < 1
+    if "jac_loss" not in means:
+        others = [i for i in range(len(y)) if i != 3]
+        without.train_step(x[others], y[others])
+        scale = len(others) / len(y)
+        for p, p0 in zip(run.model.parameters(), without.model.parameters()):
+            torch.testing.assert_close(p.grad, scale * p0.grad, rtol=1e-3, atol=1e-5)
+        assert means["loss"] == pytest.approx(without.state.meter.means()["loss"], rel=1e-4)
+
+
+def test_an_image_that_is_not_finite_is_counted_as_wrong_by_an_evaluation():
+    run = begin("--f_solver", "newton")
+    run.train_step(*next(run.batches()))
+    split = run.splits.val
+    clean = run.evaluate(split)
+    features = split.features.clone()
+    chosen = int((clean.predictions == split.labels).nonzero()[0])
+    features[chosen] = math.nan
+    found = run.evaluate(replace(split, features=features))
+    n = len(split)
+    assert found.metrics["acc"] == pytest.approx(clean.metrics["acc"] - 1 / n)
+    assert found.predictions[chosen] == -1 and math.isfinite(found.metrics["loss"])
+    assert confusion_matrix(split.labels, found.predictions, 4).sum() == n - 1
 
 
 def test_too_many_skipped_steps_end_the_training():

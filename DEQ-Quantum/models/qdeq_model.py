@@ -7,12 +7,14 @@ and Newton solves n_wires x n_wires systems. The Jacobian loss is that of f in t
 `EquilibriumClassifier` takes any layer with the face in `layer.py`, so baselines go the same way.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from deq import SolverResult, hutchinson_jacobian_loss, spectral_radius
+from deq.host import host_may_look
 from models.depth import Depth
 from models.layer import AtReadouts, Bound, Compiled, Layer
 
@@ -28,6 +30,8 @@ class Prediction:
         res_rel: (B,) ||f(z) - z|| / ||z||.
         jac_loss: scalar, 0 where it was not asked for.
         solver: the equilibrium's solver result, None for a stack of layers.
+        failed: (B,) samples without a finite input or state: their logits, z and residuals are NaN, and they give no
+            gradient to anything shared. None where the host sees that there are none.
     """
 
     logits: Tensor
@@ -36,6 +40,7 @@ class Prediction:
     res_rel: Tensor
     jac_loss: Tensor
     solver: SolverResult | None
+    failed: Tensor | None = None
 
 
 class EquilibriumClassifier(nn.Module):
@@ -72,17 +77,21 @@ class EquilibriumClassifier(nn.Module):
             generator: of dropout and of the estimate, on x's device.
         """
         lift = self.layer.lift
-        f = (compiled or self.layer.compile()).bind(x)
+        failed = _not_finite(x)
+        f = (compiled or self.layer.compile()).bind(_replaced(x, failed, 0.0))
         h = f.reduced()
         found = depth.in_units_of(lift.shrinking).run(h, x.new_zeros(x.shape[0], self.layer.n_units))
-        z, r = lift(found.r), found.r.detach()
+        without_state = _not_finite(found.r)
+        failed = without_state if failed is None else failed if without_state is None else failed | without_state
+        reached = _replaced(found.r, failed, 0.0)
+        z, r = lift(reached), reached.detach()
         jac_loss = x.new_zeros(())
         if with_jac_loss:
             at_r = f if h.vjp is None else AtReadouts(f, h, lift, r)
             jac_loss = hutchinson_jacobian_loss(at_r, z.detach(), n_vectors=1, generator=generator)
         logits = self.classify(z, generator)
-        res, res_rel = residual_measures(r, found.h_r)
-        return Prediction(logits, z, res, res_rel, jac_loss, found.solver)
+        told = [_replaced(values, failed, math.nan) for values in (logits, z, *residual_measures(r, found.h_r))]
+        return Prediction(*told, jac_loss, found.solver, failed)
 
     def classify(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Logits of an equilibrium, (B, layer.width) to (B, n_classes): dropout, ReLU, head."""
@@ -118,6 +127,19 @@ class QDEQModel(EquilibriumClassifier):
 
     def __init__(self, layer: Layer, n_classes: int, dropout: float = 0.05):
         super().__init__(layer, nn.Linear(layer.width, n_classes), dropout)
+
+
+def _not_finite(values: Tensor) -> Tensor | None:
+    """(B,) samples with an inf or a NaN among their (B, n) values; None where the host sees that there are none."""
+    samples = ~values.detach().isfinite().all(-1)
+    return samples if not host_may_look(samples) or samples.any() else None
+
+
+def _replaced(values: Tensor, samples: Tensor | None, by: float) -> Tensor:
+    """Values (B, ...), and a number in place of those of some samples (B,), which then receive no gradient."""
+    if samples is None:
+        return values
+    return torch.where(samples.view(-1, *[1] * (values.dim() - 1)), by, values)
 
 
 def residual_measures(r: Tensor, h_r: Tensor) -> tuple[Tensor, Tensor]:

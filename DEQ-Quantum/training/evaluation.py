@@ -4,6 +4,7 @@ Used for validation and test while training, and by evaluate_qdeq.py: no dropout
 compiled once for the whole split.
 """
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +19,14 @@ from training.settings import Settings
 from utils import seeds
 
 BATCH = 2048  # images at a time; no result depends on it
+NO_CLASS = -1  # of an image that failed
+
+log = logging.getLogger("qdeq")
 
 
 @dataclass
 class Evaluation:
-    """Mean metrics over a split, and each image's predicted class (N,)."""
+    """Mean metrics over a split, and each image's predicted class (N,), NO_CLASS for those that failed."""
 
     metrics: dict[str, float]
     predictions: Tensor
@@ -56,7 +60,10 @@ def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0)
 
 
 def measure(p: Prediction, labels: Tensor) -> dict[str, Tensor]:
-    """What is measured of every image, by its name in `metrics.METRICS`: (B,) each; only the loss has a gradient."""
+    """What is measured of every image, by its name in `metrics.METRICS`: (B,) each; only the loss has a gradient.
+
+    Images that failed have no loss and no residual (NaN), are classified wrongly and have not converged.
+    """
     measured = {
         "loss": cross_entropy(p.logits, labels, reduction="none"),
         "acc": p.logits.argmax(-1) == labels,
@@ -65,7 +72,14 @@ def measure(p: Prediction, labels: Tensor) -> dict[str, Tensor]:
     }
     if p.solver is not None:
         measured |= {"solver_steps": p.solver.steps, "converged": p.solver.converged}
+    if p.failed is not None:
+        measured |= {name: measured[name] & ~p.failed for name in ("acc", "converged") if name in measured}
     return measured
+
+
+def finite(values: Tensor, p: Prediction) -> Tensor:
+    """Those of (B,) values that images have which did not fail."""
+    return values if p.failed is None or not values.is_floating_point() else values[~p.failed]
 
 
 @torch.no_grad()
@@ -90,28 +104,35 @@ def evaluate(
     model.eval()
     compiled = model.layer.compile()
     sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
     predictions = []
 
     images = zip(split.features[:max_images].split(BATCH), split.labels[:max_images].split(BATCH))
     for number, (x, y) in enumerate(images):
         p = model(x, depth, compiled)
-        predictions.append(p.logits.argmax(-1))
+        predicted = p.logits.argmax(-1)
+        predictions.append(predicted if p.failed is None else torch.where(p.failed, NO_CLASS, predicted))
         for name, values in measure(p, y).items():
+            values = finite(values, p)
             sums[name] = sums.get(name, 0.0) + values.double().sum()
+            counts[name] = counts.get(name, 0) + len(values)
         if spectral_radius_seed is not None and number == 0:
             generator = seeds.generator(spectral_radius_seed, "spectral radius", 0, x.device)
             with torch.enable_grad():
                 radius = model.spectral_radius(compiled.bind(x), p.z, generator)
     model.train(was_training)
     predicted = torch.cat(predictions)
-    metrics = {name: (total / len(predicted)).item() for name, total in sums.items()}
+    metrics = {name: (total / counts[name]).item() for name, total in sums.items()}
+    if n_failed := int((predicted == NO_CLASS).sum()):
+        log.warning("%d of %d images have no finite state and are counted as wrong", n_failed, len(predicted))
     if spectral_radius_seed is not None:
         metrics["spectral_radius"] = radius.double().mean().item()
     return Evaluation(metrics, predicted)
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, n_classes: int) -> Tensor:
-    """Counts, (n_classes, n_classes): rows are the true classes, columns the predicted ones."""
-    labels = labels[: len(predictions)]
+    """Counts, (n_classes, n_classes): rows are the true classes, columns the predicted ones, without NO_CLASS."""
+    labels = labels[: len(predictions)][predictions != NO_CLASS]
+    predictions = predictions[predictions != NO_CLASS]
     flat = torch.bincount(labels * n_classes + predictions, minlength=n_classes**2)
     return flat.view(n_classes, n_classes)

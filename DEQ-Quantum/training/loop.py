@@ -23,7 +23,7 @@ from runs.settings import SettingsError
 from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
 from training import metrics
-from training.evaluation import Evaluation, depth_of, evaluate, measure
+from training.evaluation import Evaluation, depth_of, evaluate, finite, measure
 from utils import seeds
 
 JAC_INCREMENT, JAC_WEIGHT_LIMIT = 0.1, 2.0
@@ -43,6 +43,8 @@ class Training:
         optimizer = make_optimizer(self.model, s, s.weight_decay)
         state = TrainingState(folder, self.model, optimizer, device, len(splits.train), s.start_train_steps)
         self.state = state
+        # images without a finite state so far, as often as they came up; on the device, so that a GPU is not waited for
+        self.failed: Tensor | int = 0 if folder.last is None else folder.last.get("failed", 0)
         if folder.last is None and s.load:
             self._load_parameters(Path(s.load))
         if state.step >= state.max_step and folder.last is None:
@@ -91,22 +93,28 @@ class Training:
 
         state.learning_rate.apply(step)
         state.optimizer.zero_grad()
-        jac_loss = 0.0
+        jac_loss, failed = 0.0, 0
         for x_part, y_part in zip(x.chunk(s.batch_chunk), y.chunk(s.batch_chunk)):
             p = self.model(x_part, depth, with_jac_loss=jac_weight > 0, generator=generator)
             measured = measure(p, y_part)
             share = len(y_part) / len(y)
-            (measured["loss"].sum() / len(y) + jac_weight * share * p.jac_loss).backward()
+            losses = measured["loss"]
+            if p.failed is not None:
+                losses = torch.where(p.failed, 0.0, losses)
+                failed = failed + p.failed.sum()
+            (losses.sum() / len(y) + jac_weight * share * p.jac_loss).backward()
             for name, values in measured.items():
-                state.meter.add(name, values)
+                # on a GPU a failed image shows as NaN in the entry: to leave it out the host would have to wait
+                state.meter.add(name, finite(values, p) if values.device.type == "cpu" else values)
             jac_loss = jac_loss + share * p.jac_loss.detach()
         if jac_weight > 0:
             state.meter.add("jac_loss", jac_loss)
         limit = s.clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         state.meter.add("grad_norm", norm)
+        self.failed = self.failed + failed
         # the one value that a GPU is waited for at every step: such a gradient must not enter the optimiser's state
-        if torch.isfinite(norm):
+        if torch.isfinite(norm) & (failed < len(y)):
             state.optimizer.step()
         else:
             self._skip(step)
@@ -114,7 +122,7 @@ class Training:
 
     def _skip(self, step: int) -> None:
         self.state.skipped += 1
-        log.warning("step %d: the gradient is not finite, the step is skipped", step)
+        log.warning("step %d: no finite gradient, the step is skipped", step)
         if self.state.skipped >= MOST_SKIPPED_STEPS:
             raise TrainingError(
                 f"{self.state.skipped} steps had no finite gradient; lower --lr, or look for the cause with --debug"
@@ -143,9 +151,9 @@ class Training:
                     self._log_training()
                 if state.due(s.eval_interval) or state.step == s.pretrain_steps:
                     self.validate()
-                    state.save_last()
+                    state.save_last(failed=int(self.failed))
                 if stop.signal is not None:
-                    state.save_last()
+                    state.save_last(failed=int(self.failed))
                     raise Stopped(stop.signal)
 
     def log(self, event: str, values: dict) -> None:

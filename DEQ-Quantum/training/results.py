@@ -36,6 +36,7 @@ def measure(training: Training) -> dict:
         "seconds_per_step": state.seconds / max(1, state.steps_timed),
         "peak_memory_mb": peak_memory_mb(state.device),
         "skipped_steps": state.skipped,
+        "failed_images": int(training.failed),
         "n_parameters": sum(p.numel() for p in training.model.parameters()),
         "confusion_matrix": confusion_matrix(splits.test.labels, evaluation.predictions, splits.n_classes).tolist(),
         "test_images_sha256": test_images_sha256(s.dataset, s.data_dir),
