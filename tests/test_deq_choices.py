@@ -1,4 +1,4 @@
-"""Choices of a solve: damping, patience, waiting for all, recorded states, phantom gradients, Krylov, solvers of one's own."""
+"""Choices of a solve: damping, patience, waiting, recorded states, phantom gradients, Krylov, one's own solver."""
 
 from __future__ import annotations
 
@@ -139,7 +139,9 @@ def test_krylov_solves_systems_of_any_radius_without_a_matrix(solver, options, n
     x = normal(5, 40, seed=6).requires_grad_()
     c = normal(5, 40, seed=7)
     c[3] = 0  # a gradient of zero is solved by zero
-    z, result = equilibrium(lambda z: z @ a.T + x, x.detach(), NEWTON, SolverSettings(solver, 200, 1e-11, options=options))
+    z, result = equilibrium(
+        lambda z: z @ a.T + x, x.detach(), NEWTON, SolverSettings(solver, 200, 1e-11, options=options)
+    )
     (z * c).sum().backward()
     assert result.backward.converged.all() and result.backward.steps[3] == 0
     torch.testing.assert_close(x.grad, torch.linalg.solve(torch.eye(40, dtype=a.dtype) - a.T, c.T).T)
@@ -149,9 +151,13 @@ def test_gmres_ends_within_d_steps_and_restarts():
     a, _, _ = affine(6, 4, 0.95, seed=8)
     x = normal(4, 6, seed=9).requires_grad_()
     for options, most in (({}, 6), ({"memory": 3}, 60)):
-        z, result = equilibrium(lambda z: z @ a.T + x, x.detach(), NEWTON, SolverSettings("gmres", 60, 1e-9, options=options))
+        z, result = equilibrium(
+            lambda z: z @ a.T + x, x.detach(), NEWTON, SolverSettings("gmres", 60, 1e-9, options=options)
+        )
         (gradient,) = torch.autograd.grad(z.sum(), x)
-        torch.testing.assert_close(gradient, torch.linalg.solve(torch.eye(6, dtype=a.dtype) - a.T, torch.ones(6, 4, dtype=a.dtype)).T)
+        torch.testing.assert_close(
+            gradient, torch.linalg.solve(torch.eye(6, dtype=a.dtype) - a.T, torch.ones(6, 4, dtype=a.dtype)).T
+        )
         assert int(result.backward.steps.max()) <= most and result.backward.converged.all()
 
 
@@ -173,7 +179,9 @@ def test_krylov_answers_without_the_hosts_look(solver, monkeypatch):
     x = normal(4, 6, seed=9).requires_grad_()
     z, _ = equilibrium(lambda z: z @ a.T + x, x.detach(), NEWTON, SolverSettings(solver, 25, 1e-9))
     z.sum().backward()
-    torch.testing.assert_close(x.grad, torch.linalg.solve(torch.eye(6, dtype=a.dtype) - a.T, torch.ones(6, 4, dtype=a.dtype)).T)
+    torch.testing.assert_close(
+        x.grad, torch.linalg.solve(torch.eye(6, dtype=a.dtype) - a.T, torch.ones(6, 4, dtype=a.dtype)).T
+    )
 
 
 # solvers of one's own

@@ -1,4 +1,4 @@
-"""What goes wrong in a solve is said, and costs no one else: divergence that growth hides, samples without a finite f."""
+"""What goes wrong in a solve is said, and costs no one else: hidden divergence, samples without a finite f."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import torch
 from deq import ConvergenceError, ConvergenceWarning, SolverSettings, SolverStatus, equilibrium, solve
 from problems import ALL, BACKWARD, NEWTON, normal, tight
 
-FORWARD = [*ALL, lambda z, f_z: f_z]
-NAMES = [*ALL, "own"]
+# Anderson with a ridge that drowns the normal equations is Picard
+GROWING = [
+    SolverSettings("fixed_point"),
+    SolverSettings("anderson", options={"ridge": 1e6}),
+    SolverSettings(lambda z, f_z: f_z),
+    SolverSettings("fixed_point", options={"damping": 0.9}),
+]
 
 
 def diagonal(*slopes: float) -> torch.Tensor:
@@ -37,12 +42,9 @@ def test_backward_picard_beyond_radius_one_returns_nothing_blown_up(slope, n_ste
 
 
 @pytest.mark.filterwarnings("ignore::deq.ConvergenceWarning")
-@pytest.mark.parametrize("solver", [SolverSettings("fixed_point"), SolverSettings("anderson", options={"ridge": 1e6}),
-                                    SolverSettings(lambda z, f_z: f_z), SolverSettings("fixed_point", options={"damping": 0.9})],
-                         ids=["picard", "anderson", "own", "damped"])  # fmt: skip
+@pytest.mark.parametrize("solver", GROWING, ids=["picard", "anderson", "own", "damped"])
 @pytest.mark.parametrize("start", [0.0, 1.0, 30.0])
 def test_forward_growth_is_told_from_convergence(solver, start):
-    # Anderson with a ridge that drowns the normal equations is Picard
     x = normal(3, 2, seed=1)
     result = solve(lambda z: z * diagonal(1.2, 0.3) + x, torch.full_like(x, start), solver)
     picked = torch.linalg.vector_norm(result.z, dim=1)
@@ -59,7 +61,9 @@ def test_a_relative_residual_that_growth_alone_has_made_small_is_no_convergence(
 
 
 def test_a_start_that_solves_has_converged_and_one_near_needs_no_fall():
-    result = solve(torch.cos, torch.full((1, 1), 0.7390851332, dtype=torch.float64), SolverSettings("fixed_point", tol=1e-3))
+    result = solve(
+        torch.cos, torch.full((1, 1), 0.7390851332, dtype=torch.float64), SolverSettings("fixed_point", tol=1e-3)
+    )
     assert result.converged.all() and result.steps.tolist() == [0]
 
 
@@ -199,10 +203,16 @@ class Reuses:
         return torch.mul(torch.cos(z), 0.5, out=self.buffer)
 
 
+IMPURE = [
+    (writes, lambda z: torch.cos(0.5 * z + 1)),
+    (zeroes, lambda z: 0.5 * torch.cos(z)),
+    (Reuses(), lambda z: 0.5 * torch.cos(z)),
+]
+
+
 @pytest.mark.parametrize("solver", ALL)
 @pytest.mark.parametrize("width", [3, 600])
-@pytest.mark.parametrize(("f", "pure"), [(writes, lambda z: torch.cos(0.5 * z + 1)), (zeroes, lambda z: 0.5 * torch.cos(z)),
-                                         (Reuses(), lambda z: 0.5 * torch.cos(z))], ids=["writes", "zeroes", "reuses"])  # fmt: skip
+@pytest.mark.parametrize(("f", "pure"), IMPURE, ids=["writes", "zeroes", "reuses"])
 def test_an_f_that_writes_into_z_or_reuses_memory_solves_as_a_pure_one(f, pure, solver, width):
     if solver == "newton" and width > 3:
         pytest.skip("a dense system")
@@ -243,7 +253,9 @@ def fails(solver="fixed_point", **settings):
 @pytest.mark.parametrize("solver", ALL)
 def test_a_batch_of_which_nothing_converged_is_warned_of(solver):
     f, z0 = (lambda z: z + 1), torch.zeros(2, 2)
-    with pytest.warns(ConvergenceWarning, match=f"the equilibrium with {solver}: no sample .*step limit: the tolerance"):
+    with pytest.warns(
+        ConvergenceWarning, match=f"the equilibrium with {solver}: no sample .*step limit: the tolerance"
+    ):
         solve(f, z0, fails(solver))
     with pytest.raises(ConvergenceError, match="2 of 2 samples step limit") as caught:
         solve(f, z0, fails(solver), throw=True)
@@ -277,3 +289,6 @@ def test_the_warning_is_shown_once_and_deliberate_numbers_of_steps_are_not_warne
         solve(lambda z: z * torch.tensor([[1.0], [0.0]]) + 1, torch.zeros(2, 2), fails())
         solve(torch.cos, torch.zeros(0, 2), fails())
         assert len(shown) == 1
+        # it points at the caller's line
+        equilibrium(lambda z: z + 1, torch.zeros(2, 2), fails())
+        assert [warning.filename for warning in shown] == [__file__] * 2

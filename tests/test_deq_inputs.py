@@ -1,4 +1,4 @@
-"""What a solve takes: states of several tensors, half precision, autocast, empty batches, inference mode; and what it refuses."""
+"""What a solve takes and refuses: states of several tensors, half precision, autocast, empty batches, inference mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ Pair = namedtuple("Pair", ["a", "b"])
 
 
 def pack(kind, a, b):
-    return {"tuple": (a, b), "list": [a, b], "dict": {"a": a, "b": b}, "nested": {"a": (a,), "b": [b]}, "named": Pair(a, b)}[kind]
+    return {
+        "tuple": (a, b),
+        "list": [a, b],
+        "dict": {"a": a, "b": b},
+        "nested": {"a": (a,), "b": [b]},
+        "named": Pair(a, b),
+    }[kind]
 
 
 def open_up(kind, z):
@@ -57,7 +63,10 @@ def test_a_state_of_tensors_is_solved_as_one(solver, kind):
     w, x = with_spectral_norm(normal(7, 7, seed=1), 0.9), normal(3, 7, seed=2)
     f, of_one = coupled(kind, w, x)
     z0 = pack(kind, x.new_zeros(3, 2, 2), x.new_zeros(3, 3))
-    result, one = solve(f, z0, SolverSettings(solver, 60)), solve(of_one, torch.zeros_like(x), SolverSettings(solver, 60))
+    result, one = (
+        solve(f, z0, SolverSettings(solver, 60)),
+        solve(of_one, torch.zeros_like(x), SolverSettings(solver, 60)),
+    )
     assert type(result.z) is type(z0)
     a, b = open_up(kind, result.z)
     torch.testing.assert_close(torch.cat([a.flatten(1), b], dim=1), one.z)
@@ -115,11 +124,15 @@ def test_half_precision_is_fs_business_alone(backward, solver, dtype):
         return torch.tanh(z @ w + x)
 
     eps = torch.finfo(dtype).eps
-    z, result = equilibrium(f, torch.zeros_like(x), SolverSettings(solver, 40, 2 * eps), SolverSettings(backward, 40, 2 * eps))
+    z, result = equilibrium(
+        f, torch.zeros_like(x), SolverSettings(solver, 40, 2 * eps), SolverSettings(backward, 40, 2 * eps)
+    )
     z.sum().backward()
     assert seen == {dtype} and z.dtype == result.z.dtype == result.f_z.dtype == w.grad.dtype == dtype
     exact_w = w.detach().double().requires_grad_()
-    exact, _ = equilibrium(lambda z: torch.tanh(z @ exact_w + x.double()), torch.zeros_like(x).double(), NEWTON, tight("exact"))
+    exact, _ = equilibrium(
+        lambda z: torch.tanh(z @ exact_w + x.double()), torch.zeros_like(x).double(), NEWTON, tight("exact")
+    )
     exact.sum().backward()
     torch.testing.assert_close(z.double(), exact, rtol=20 * eps, atol=20 * eps)
     if backward != "phantom":
@@ -225,7 +238,8 @@ def test_solvers_and_equilibrium_run_in_inference_mode(solver):
 
 
 @pytest.mark.parametrize(
-    "tool", [batch_jacobian, spectral_radius, hutchinson_jacobian_loss, lambda f, z: solve(f, z, SolverSettings("newton"))],
+    "tool",
+    [batch_jacobian, spectral_radius, hutchinson_jacobian_loss, lambda f, z: solve(f, z, SolverSettings("newton"))],
     ids=["batch_jacobian", "spectral_radius", "hutchinson", "newton"],
 )  # fmt: skip
 def test_a_jacobian_that_cannot_be_had_is_refused_never_zero(tool):

@@ -98,7 +98,9 @@ def test_one_dropout_mask_per_solve():
         SolveDropout(1)
 
 
-@pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.spectral_norm, parametrizations.orthogonal])
+@pytest.mark.parametrize(
+    "wrap", [parametrizations.weight_norm, parametrizations.spectral_norm, parametrizations.orthogonal]
+)
 def test_torchs_parametrizations_serve(wrap):
     cell, x = Cell(wrap=wrap), normal(4, 3, seed=2)
     layer, calls = layer_of(cell), []

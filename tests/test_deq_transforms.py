@@ -1,4 +1,4 @@
-"""torch.func, forward mode and torch.compile of the whole solve, against the implicit gradient and finite differences."""
+"""torch.func, forward mode and torch.compile of a whole solve, against implicit gradients and finite differences."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_forward_mode_passes_gradcheck():
 
 def test_hessian_with_grad_order_2():
     expected = torch.autograd.functional.hessian(lambda w: loss(w, X, grad_order=2), W)
-    torch.testing.assert_close(torch.func.hessian(lambda w: loss(w, X, grad_order=2))(W), expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        torch.func.hessian(lambda w: loss(w, X, grad_order=2))(W), expected, rtol=1e-6, atol=1e-9
+    )
     reverse = torch.func.jacrev(torch.func.jacrev(lambda w: loss(w, X, grad_order=2)))(W)
     torch.testing.assert_close(reverse, expected, rtol=1e-6, atol=1e-9)
 
@@ -98,7 +100,9 @@ def test_compile_of_the_whole_is_one_graph(solver, backend):
     torch._dynamo.reset()
 
     def step(w):
-        z, result = equilibrium(lambda z: torch.tanh(z @ w + X), torch.zeros_like(X), SolverSettings(solver, 4, 0.0), tight("exact"))
+        z, result = equilibrium(
+            lambda z: torch.tanh(z @ w + X), torch.zeros_like(X), SolverSettings(solver, 4, 0.0), tight("exact")
+        )
         return (z.square() * C).sum(), result.residual
 
     compiled = torch.compile(step, fullgraph=True, backend=backend)
@@ -108,5 +112,9 @@ def test_compile_of_the_whole_is_one_graph(solver, backend):
     torch.testing.assert_close(residual, expected_residual, rtol=1e-6, atol=1e-15)
     torch.testing.assert_close(torch.autograd.grad(value, w), torch.autograd.grad(expected, w))
     torch._dynamo.reset()
-    found = torch.compile(lambda z0: solve(torch.cos, z0, SolverSettings(solver, 4, 0.0)).z, fullgraph=True, backend=backend)
-    torch.testing.assert_close(found(torch.zeros(2, 3)), solve(torch.cos, torch.zeros(2, 3), SolverSettings(solver, 4, 0.0)).z)
+    found = torch.compile(
+        lambda z0: solve(torch.cos, z0, SolverSettings(solver, 4, 0.0)).z, fullgraph=True, backend=backend
+    )
+    torch.testing.assert_close(
+        found(torch.zeros(2, 3)), solve(torch.cos, torch.zeros(2, 3), SolverSettings(solver, 4, 0.0)).z
+    )

@@ -196,7 +196,9 @@ def _rows(contestants: list[Contestant], answer, record: Record) -> list[dict]:
             tolerance = tolerances[c.label]
             row["at_accuracy"] = {**at_accuracy[c.label], **c.measure(tolerance, answer), "tolerance": tolerance}
         for section, times in (("at_tolerance", at_tolerance), ("at_accuracy", at_accuracy)):
-            ours = min((label for label in times if label in own), key=lambda label: times[label]["median"], default=None)
+            ours = min(
+                (label for label in times if label in own), key=lambda label: times[label]["median"], default=None
+            )
             if c.label not in own and c.label in times and ours is not None:
                 row[section]["ours_is_faster"] = ratio(times[c.label], times[ours])
         rows.append(row)
@@ -223,8 +225,8 @@ def table_rows(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
                 cell += ["not reached", "", ""]
                 continue
             faster = found.get("ours_is_faster")
-            cell += [f"{1e3 * found['median']:.2f}",
-                     "" if faster is None else f"{faster['ratio']:.2f} ({faster['lowest']:.2f} to {faster['highest']:.2f})"]  # fmt: skip
+            spread = "" if faster is None else "{ratio:.2f} ({lowest:.2f} to {highest:.2f})".format(**faster)
+            cell += [f"{1e3 * found['median']:.2f}", spread]
             if section == "at_tolerance":
                 cell += [f"{100 * found['converged']:.0f} %", f"{found['gradient_error']:.1e}"]
             else:

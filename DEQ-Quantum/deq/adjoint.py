@@ -77,8 +77,9 @@ def _solve_by_products(adjoint: Adjoint, grad: Tensor, settings: SolverSettings)
         return _phantom(product, b, grad, settings)
     krylov = gmres if settings.name == "gmres" else bicgstab
     solution = krylov(product, b, settings, **settings.all_options())
-    return _result(solution.q, product(solution.q) + b, grad, settings,
-                   steps=solution.steps, n_f_evals=solution.n_products + 1, trace=torch.stack(solution.trace))  # fmt: skip
+    h_q = product(solution.q) + b
+    trace = torch.stack(solution.trace)
+    return _result(solution.q, h_q, grad, settings, solution.steps, solution.n_products + 1, trace)
 
 
 def _phantom(product, b: Tensor, grad: Tensor, settings: SolverSettings) -> SolverResult:

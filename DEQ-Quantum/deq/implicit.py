@@ -125,14 +125,14 @@ def _solve_and_attach(
     layer, start, unpack = as_one(f, z0)
     found, had_finite = iterate(layer, start, forward, record)
     result = with_states(with_nan(found, had_finite), unpack)
-    report(result, forward, "the equilibrium", throw)
+    report(result, forward, "the equilibrium", throw, depth=3)
     if not torch.is_grad_enabled():
         return [*result.states, result.z], result
     if needs_plain_operations():
         attached = [attach_by_newton(layer, z, order) for z in (*found.states, found.z)]
         answered = _per_sample(had_finite, found.z)
         return [unpack(torch.where(answered, z, math.nan)) for z in attached], result
-    failed = _any(sum((found.status == status for status in without_gradient), torch.zeros_like(found.status)) > 0)
+    failed = _any(sum(found.status == status for status in without_gradient) > 0) if without_gradient else None
     no_answer = _any(~had_finite)
     attached = []
     for z in (*found.states, found.z):
@@ -145,9 +145,7 @@ def _solve_and_attach(
 
 def _check(backward: SolverSettings, order: int) -> None:
     if isinstance(backward.name, str) and backward.name not in BACKWARD_SOLVERS:
-        raise ValueError(
-            f"{backward.name!r} cannot solve the backward pass; known: {', '.join(BACKWARD_SOLVERS)}"
-        )
+        raise ValueError(f"{backward.name!r} cannot solve the backward pass; known: {', '.join(BACKWARD_SOLVERS)}")
     if order not in (1, 2, 3):
         raise ValueError(f"grad_order must be 1, 2 or 3, not {order!r}")
     if backward.name == "phantom" and (order > 1 or backward.max_steps < 1):
@@ -280,6 +278,4 @@ class _LastOrder(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        raise RuntimeError(
-            "this derivative of the equilibrium needs a larger grad_order (see deq.equilibrium)"
-        )
+        raise RuntimeError("this derivative of the equilibrium needs a larger grad_order (see deq.equilibrium)")

@@ -85,7 +85,7 @@ def gmres(product: Product, b: Tensor, settings: SolverSettings, memory: int) ->
             progress.steps = progress.steps + running
             w = basis[used] - product(basis[used])
             n_products += 1
-            column = torch.zeros_like(b[:, : 1]).expand(-1, used + 1)
+            column = torch.zeros_like(b[:, :1]).expand(-1, used + 1)
             for _ in range(2):
                 (weights,) = history_dots(basis[: used + 1], w)
                 w = add_combination(w, basis[: used + 1], weights, sign=-1)

@@ -32,7 +32,7 @@ class SolverStatus(IntEnum):
     CONVERGED = 0, "converged: the residual met the tolerance"
     MAX_STEPS = 1, "step limit: the tolerance was not met within max_steps; the best iterate is returned"
     DIVERGED = 2, "diverged: the residual grew far beyond its least value; the best iterate is returned"
-    NON_FINITE = 3, "not finite: f or the iterate became inf or NaN; the best finite iterate is returned, NaN if none is"
+    NON_FINITE = 3, "not finite: f or the iterate became inf or NaN; the best finite iterate, or NaN, is returned"
     SINGULAR = 4, "singular: I - J has no inverse; the least-squares solution is returned"
     STAGNATED = 5, "stagnated: the residual did not fall for `patience` steps; the best iterate is returned"
 
@@ -103,11 +103,15 @@ class SolverResult:
         return "\n".join(f"{n} of {len(self.status)} samples {s.message}" for s, n in self.counts().items())
 
 
-def report(result: SolverResult, settings: SolverSettings, what: str, throw: bool) -> None:
+def report(result: SolverResult, settings: SolverSettings, what: str, throw: bool, depth: int = 2) -> None:
     """Warn where no sample converged; with `throw`, raise where any did not.
 
     Python shows a warning once per place and text, so the text holds no numbers. tol = 0 and max_steps = 0 ask for a
     number of steps, not for convergence: then nothing is said. On a GPU only `throw` looks.
+
+    Args:
+        what: what was solved, for the message.
+        depth: how many calls above this one the user's line is.
 
     Raises:
         ConvergenceError: `throw`, and a sample did not converge.
@@ -123,7 +127,7 @@ def report(result: SolverResult, settings: SolverSettings, what: str, throw: boo
             f"{what} with {settings.label}: no sample of the batch converged ({messages}). SolverResult.describe() "
             "counts them, throw=True makes this an error",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=depth + 1,
         )
 
 

@@ -60,9 +60,7 @@ class Packing:
     def unpack(self, flat: Tensor) -> State:
         """The inverse of `pack`; differentiable."""
         parts = flat.split(self.widths, dim=1)
-        leaves = iter(
-            [part.reshape(shape).to(dtype) for part, shape, dtype in zip(parts, self.shapes, self.dtypes)]
-        )
+        leaves = iter([part.reshape(shape).to(dtype) for part, shape, dtype in zip(parts, self.shapes, self.dtypes)])
         return map_state(lambda _: next(leaves), self.example)
 
 

@@ -51,12 +51,14 @@ class Watch:
         better = residual < self.least
         # a sample that has stopped stands at its best iterate; of one that has converged nothing calmer is asked
         in_all = self._all(better) or self._all(better | self.stopped)
-        self.best_z, self.best_f_z = choose(better, z, self.best_z, in_all), choose(better, f_z, self.best_f_z, in_all)
+        self.best_z = choose(better, z, self.best_z, in_all)
+        self.best_f_z = choose(better, f_z, self.best_f_z, in_all)
         self.least = torch.where(better, residual, self.least)
         if self.relatively:
             calmer = abs_residual < self.least_abs
             in_all = self._all(calmer) or self._all(calmer | self.converged)
-            self.calm_z, self.calm_f_z = choose(calmer, z, self.calm_z, in_all), choose(calmer, f_z, self.calm_f_z, in_all)
+            self.calm_z = choose(calmer, z, self.calm_z, in_all)
+            self.calm_f_z = choose(calmer, f_z, self.calm_f_z, in_all)
         self.least_abs = torch.fmin(self.least_abs, abs_residual)
         self._converge(better & (residual <= self.settings.tol), abs_residual)
         self.trace.append(residual)

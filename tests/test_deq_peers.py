@@ -1,0 +1,48 @@
+"""The comparison with other libraries: its answers are right, its table is whole, whoever is not installed is named."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from benchmarks import peers
+from benchmarks.command_line import parse_command_line
+from benchmarks.peer_problems import peer_problems
+from benchmarks.record import Record
+from benchmarks.report import text
+from deq import batch_jacobian
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_answers_are_equilibria_of_contractions(number):
+    problem = peer_problems(1, 2)[number]
+    z, gradient = problem.answer()
+    f = problem.f(tuple(p.detach().double() for p in problem.parameters), problem.x.double())
+    torch.testing.assert_close(f(z), z, rtol=0, atol=1e-6)
+    assert len(gradient) == len(problem.parameters) and all(g.abs().sum() > 0 for g in gradient)
+    if z[0].numel() <= 256:
+        assert torch.linalg.eigvals(batch_jacobian(f, z)).abs().max() < 1
+    # f acts on every sample alone
+    moved = z.clone()
+    moved[0] += 1
+    torch.testing.assert_close(f(moved)[1], f(z)[1])
+
+
+def test_the_table_without_the_others(monkeypatch):
+    for name in (peers.TORCHDEQ, peers.JAXOPT):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(peers, "peer_problems", lambda seed, batch_size: peer_problems(seed, batch_size)[:2])
+    monkeypatch.setattr("benchmarks.timing.BLOCK_SECONDS", 1e-3)
+    record = Record(parse_command_line(["peers", "--repetitions", "1", "--batch_size", "4", "--device", "cpu"]))
+    peers.measure_peers(record)
+    record.content["complete"] = True
+    rows = record.content["peers"]
+    assert len(rows) == 2 * 3 * 2 and {row["library"] for row in rows} == {peers.OURS, peers.WAITING}
+    for row in rows:
+        assert row["at_tolerance"]["converged"] == 1.0 and row["at_tolerance"]["value_error"] < 1e-2
+        assert row["at_accuracy"]["gradient_error"] <= peers.ACCURACY and row["peak_bytes"] > 0
+    shown = text(record.content)
+    assert "no comparison with torchdeq" in shown and "no comparison with jaxopt" in shown
+    assert "affine, d 64, broyden, deq, wait_for_all" in shown
