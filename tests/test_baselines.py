@@ -214,6 +214,7 @@ def test_gradients_against_finite_differences(name, depth):
     assert slope == pytest.approx(float(reference.slope(loss, 1e-5)), rel=1e-6)  # too short to cross ReLU's kink
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("mode", [("--mode", "implicit"), ("--mode", "direct", "--n_layer", 1)])
 def test_a_baseline_trains_and_is_evaluated_by_the_same_commands(name, mode, tmp_path, capsys):

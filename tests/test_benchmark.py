@@ -62,6 +62,7 @@ def check_times(section: dict, repetitions: int = 2) -> None:
 # commands
 
 
+@pytest.mark.slow
 def test_step(run, capsys):
     status, content = run("step", "--n_wires", 4)
     shown = capsys.readouterr().out
@@ -95,6 +96,7 @@ def test_solve(run, capsys):
     assert "residual, median" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_scaling(run, tmp_path, capsys):
     plot = tmp_path / "scaling.svg"
     sizes = ("--wires", 6, 4, "--operations", 8, 4, "--n_wires", 4)
@@ -126,6 +128,7 @@ def test_memory(run):
         assert content["flatness"][label] == {"from": 5, "to": 10, "ratio": max(pair) / min(pair)}
 
 
+@pytest.mark.slow
 def test_as_a_user_runs_it(run_script, tmp_path):
     path = tmp_path / "memory.json"
     sizes = ("--n_wires", 4, "--operations", 5, "--reference_operations", 0)
@@ -170,6 +173,7 @@ def test_without_pennylane(run, monkeypatch, capsys):
     assert not any("pennylane" in label for label in content["one_f"]["times"])
 
 
+@pytest.mark.slow
 def test_with_pennylane(run, monkeypatch):
     pytest.importorskip("pennylane", reason="requirements-benchmark.txt is not installed")
     monkeypatch.setattr(measurements, "VARIANTS", VARIANTS[3:])

@@ -293,6 +293,7 @@ def test_an_unknown_suffix_or_a_failing_write_leaves_the_old_file(tmp_path, monk
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_pyplot_stays_out():
     package = Path(figures.__file__).parent
     program = "import sys, figures; figures.draw_overview(); print('matplotlib.pyplot' in sys.modules)"

@@ -80,6 +80,7 @@ def test_a_parameter_may_serve_several_gates():
     np.testing.assert_allclose(fused_unitary(operations, theta, 4), expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_long_circuit_is_built_in_groups_with_the_same_gradient():
     """More blocks than a group: values against the reference, the rebuilt gradient against finite differences."""
     circuit = build_circuit(8, n_random_operations=300)

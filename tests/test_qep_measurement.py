@@ -53,6 +53,7 @@ def test_means_are_unbiased_within_their_standard_error(name):
     assert torch.allclose(errors.square().mean(0)[random].sqrt(), spread[random], rtol=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_averages_are_as_good_as_their_shots_together(name):
     system = SYSTEMS[name]()

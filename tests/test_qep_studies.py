@@ -70,6 +70,7 @@ def test_a_nudge_that_loses_the_ground_state_is_left_out(monkeypatch):
     assert list(measure_shots(problems, [0.1], [10], 1, seed=0)) == []
 
 
+@pytest.mark.slow
 def test_times_cover_sizes_and_solvers():
     points = list(measure_times([5, 6], largest_dense=5, repetitions=1, seed=0))
     assert [(p["n_spins"], p["solver"], p["estimator"]) for p in points] == [
@@ -244,6 +245,7 @@ def test_the_scripts_flags_parse(task, echo_python):
     assert parse_command_line(shorter).settings.max_step == 5
 
 
+@pytest.mark.slow
 def test_smoke_runs_every_task_and_leaves_nothing(tmp_path):
     process = script("smoke", TMPDIR=str(tmp_path))
     assert process.returncode == 0, process.stdout + process.stderr

@@ -40,6 +40,7 @@ def results_of(run: Path) -> dict:
 # tasks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["centred", "positive", "negative", "holomorphic", "exact"])
 def test_xor_is_solved(tmp_path, estimator):
     train_here("--task", "xor", "--epochs", 200, "--eval-interval", 50, "--estimator", estimator, "--work_dir",
@@ -68,6 +69,7 @@ def test_regression_reaches_the_closed_form(tmp_path, cost, bound):
         assert results["test_cost"] < bound * results["least_squares_test_cost"]
 
 
+@pytest.mark.slow
 def test_digits_are_learnt_from_exact_and_from_measured_gradients(tmp_path):
     flags = ("--task", "digits", "--n_spins", 6, "--lr", 0.05, "--max_step", 24, "--batch_size", 32, "--work_dir",
              tmp_path, *QUICK)  # fmt: skip
@@ -96,6 +98,7 @@ def test_targets_of_every_cost_name_the_same_class():
     assert torch.equal(*verdicts) and torch.equal(verdicts[0], outputs.argmax(1) == labelled.test.targets)
 
 
+@pytest.mark.slow
 def test_real_mnist_is_learnt(tmp_path):
     data = os.environ.get("QDEQ_DATA")
     if not data or not (Path(data) / "mnist.npz").exists():
@@ -160,6 +163,7 @@ def uninterrupted(tmp_path_factory) -> Path:
     return work_dir / "u"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_run_ends_with_the_same_numbers(number, uninterrupted, tmp_path, capsys):
     command = [sys.executable, SCRIPTS / "train_qep.py", *RESUMED, "--work_dir", tmp_path, "--name", "s"]
@@ -264,6 +268,7 @@ def test_a_checkpoint_of_another_system_is_refused_in_one_line(tmp_path, capsys)
     assert not any(flag in error for flag in ("--model", "--n_wires", "--trainable_gates"))
 
 
+@pytest.mark.slow
 def test_missing_data_is_one_line(run_script, tmp_path):
     process = run_script("train_qep.py", "--data_dir", tmp_path / "no", "--work_dir", tmp_path / "runs", check=False,
                          http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")  # fmt: skip

@@ -49,6 +49,7 @@ def scheduler(request, tmp_path) -> dict[str, str]:
     return {"PYTHONPATH": str(tmp_path / "without")}
 
 
+@pytest.mark.slow
 def test_command_runs_reports_and_does_not_run_again(tmp_path, tiny_data, scheduler):
     text = finish(start(tmp_path, tiny_data, "--epochs", 2, "--seeds", 0, 1, **scheduler))
     assert ("one after another" in text) == bool(scheduler)
@@ -60,6 +61,7 @@ def test_command_runs_reports_and_does_not_run_again(tmp_path, tiny_data, schedu
     assert json.loads((folder / "seed-1" / "config.json").read_text())["seed"] == 1
 
 
+@pytest.mark.slow
 def test_report_of_the_command(tmp_path, tiny_data, run_script):
     where = ("--work_dir", tmp_path / "runs", "--results_dir", tmp_path / "results")
     finish(start(tmp_path, tiny_data, "--epochs", 2, PYTHONPATH=str(without_ray(tmp_path))))
@@ -96,6 +98,7 @@ def wait_for(condition, seconds: float = 1500.0):
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, tiny_data, scheduler):
     process = start(tmp_path, tiny_data, "--epochs", 200, **scheduler)
@@ -111,6 +114,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, tiny_data, schedule
     assert [float(epoch) for epoch in epochs] == list(range(1, 201))  # each once
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (requirements-sweep.txt)")
 def test_row_of_a_lost_worker_goes_on_from_its_checkpoint(tmp_path, tiny_data):
@@ -126,6 +130,7 @@ def test_row_of_a_lost_worker_goes_on_from_its_checkpoint(tmp_path, tiny_data):
     assert "continuing after step" in (folder / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_failing_run_ends_with_one_line_and_status_1(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mnist.npz").write_text("no archive")
@@ -177,6 +182,7 @@ def test_the_command_of_the_pages_finds_every_offline_run(tmp_path):
     assert sorted(found.splitlines()) == sorted(f"sync runs/paper/{folder}/wandb/offline-run-1" for folder in folders)
 
 
+@pytest.mark.slow
 def test_wandb_groups_runs_and_ends_with_a_summary(tmp_path, tiny_data):
     environment = {"PYTHONPATH": str(without_ray(tmp_path)), "WANDB_SILENT": "true"}
     finish(start(tmp_path, tiny_data, "--epochs", 2, "--wandb", "offline", "--wandb_project", "tests", **environment))

@@ -134,6 +134,7 @@ class RecordedJob(Job):
         return [sys.executable, "-c", code, str(self.folder), config, results]
 
 
+@pytest.mark.slow
 def test_runs_of_two_lengths_begun_at_once_are_two(tmp_path):
     table, outcomes = TABLES["table2"], []
     short, long, again = (
@@ -153,6 +154,7 @@ def test_runs_of_two_lengths_begun_at_once_are_two(tmp_path):
     assert {short.folder.name, long.folder.name} == {"seed-0", "seed-0-2"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asking the kernel for a signal at the parent's end is Linux's")
 def test_process_whose_worker_is_killed_saves(job, tmp_path):
     running = job(
@@ -220,6 +222,7 @@ def test_where_nothing_fits_the_remedy_is_another():
         check_machines([{"memory": 1e9}], 1, False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (requirements-sweep.txt)")
 @pytest.mark.parametrize("command", ["table1 --threads 9999", "table5 --threads 9999", "table5 --device cuda"])
 def test_commands_that_ray_could_never_serve_end_with_one_line(tmp_path, command):

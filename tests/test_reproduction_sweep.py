@@ -203,6 +203,7 @@ def test_dry_run_counts(run_script, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 @NEEDS_RAY
 def test_search_stops_and_goes_on(tmp_path, tiny_data):
     words = [sys.executable, SCRIPTS / "reproduce.py", "table5", "--data", "mnist4", "--models", "direct-2", "--epochs", 60,
@@ -233,6 +234,7 @@ def test_search_stops_and_goes_on(tmp_path, tiny_data):
     assert json.loads((tmp_path / "results" / "table5" / "table.json").read_text())["cells"][0]["model"] == "direct-2"
 
 
+@pytest.mark.slow
 @NEEDS_RAY
 def test_a_search_ends_is_stopped_or_fails():
     from reproduction.tuning import Outcome, _outcome
@@ -291,6 +293,7 @@ def test_only_what_the_scheduler_stopped_is_marked(tmp_path):
     assert marked == [stopped]
 
 
+@pytest.mark.slow
 @NEEDS_RAY
 def test_failing_trials_end_with_one_line_and_status_1(tmp_path):
     (tmp_path / "data").mkdir()

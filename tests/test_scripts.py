@@ -118,6 +118,7 @@ def test_help_teaches(script):
     assert process.returncode == 0 and "smoke" in process.stdout and "direct-10" in process.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script, model", list(zip(SCRIPTS, ("warmup", "implicit", "direct-2", "implicit"))))
 def test_smoke(script, model, tiny_data, tmp_path):
     process = run(script, "smoke", "--model", model, QDEQ_DATA=str(tiny_data), TMPDIR=str(tmp_path))

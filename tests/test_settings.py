@@ -109,6 +109,7 @@ def test_what_both_kinds_of_training_share_is_the_same_setting():
 # walls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modules", ["train_qdeq, training.results", "train_qep, qep.learning.results"])
 def test_a_training_imports_no_matplotlib_before_it_draws(modules):
     code = f"import sys, {modules}; print('matplotlib' in sys.modules)"

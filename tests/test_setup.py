@@ -258,6 +258,7 @@ def test_an_unknown_installer_is_refused(clone):
 # --- test.sh and .ci/run --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pytests_exit_status_and_arguments_pass_through(clone):
     """Through .ci/run, which hands over to test.sh."""
     tests = clone.root / "tests"
@@ -268,6 +269,7 @@ def test_pytests_exit_status_and_arguments_pass_through(clone):
     assert clone.run(".ci/run", "-k", "nothing").returncode == 5
 
 
+@pytest.mark.slow
 def test_quick_leaves_out_what_is_slow(clone):
     tests = clone.root / "tests"
     tests.mkdir()
@@ -279,6 +281,7 @@ def test_quick_leaves_out_what_is_slow(clone):
     assert "1 passed" in clone.run(".ci/run", "quick", "-k", "test_a or test_b").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("present", [True, False])
 def test_continuous_integration_names_the_data_that_lies_beside(present, clone):
     tests = clone.root / "tests"

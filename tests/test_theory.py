@@ -230,6 +230,7 @@ def test_start_of_the_parameters_is_rescaled():
     torch.testing.assert_close(s.model.layer.theta.detach(), before / 4)
 
 
+@pytest.mark.slow
 def test_an_ablation_changes_what_it_names():
     found = {(v.ablation, v.label): v for v in ablations.variants()}
     assert len(found) == len(ablations.CAPS) + len(ablations.SCALES) + len(ablations.WEIGHTS)

@@ -29,6 +29,7 @@ def train(folder: Path, *flags: object) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_everything_is_kept_and_read_back(tmp_path, monkeypatch):
     figures = theory.run(tmp_path, 0, "", plan=FAST)
     assert set(figures) == {"overlap", "solver_residuals", "contraction", "ablations"}
@@ -132,6 +133,7 @@ def test_runs_are_named_by_as_much_of_their_paths_as_tells_them_apart(tmp_path, 
     assert list(subjects.run_names([seed, seed.absolute()]).values()) == ["implicit/seed-0"]
 
 
+@pytest.mark.slow
 def test_runs_that_share_a_name_are_not_read_back_for_each_other(tmp_path, monkeypatch):
     """All parts but the contraction, and all models but the runs, are stand-ins."""
     runs = [train(tmp_path / row / "seed-0", "--max_step", 2, *flags)

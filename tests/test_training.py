@@ -44,6 +44,7 @@ def finished_run(tmp_path_factory) -> Path:
     return work_dir / "whole"
 
 
+@pytest.mark.slow
 def test_run_folder_is_complete_and_the_model_has_learnt(finished_run):
     results = results_of(finished_run)
     required = (
@@ -65,6 +66,7 @@ def test_run_folder_is_complete_and_the_model_has_learnt(finished_run):
     assert list(finished_run.glob("tensorboard/events*"))
 
 
+@pytest.mark.slow
 def test_csv_has_every_metric_of_every_event(finished_run):
     train, val, test = (rows_of(finished_run, event) for event in ("train", "val", "test"))
     assert [int(row["train_step"]) for row in train] == list(range(20, 141, 20)) + [int(train[-1]["train_step"])] * (
@@ -81,6 +83,7 @@ def test_csv_has_every_metric_of_every_event(finished_run):
     assert results_of(finished_run)["best_val_step"] == int(best["train_step"])
 
 
+@pytest.mark.slow
 def test_offline_wandb_run_holds_the_csv_values(finished_run):
     config, history, summary, tags = read_offline_run(finished_run)
     assert config["dataset"] == "digits" and config["f_solver"] == "broyden"
@@ -99,6 +102,7 @@ def test_offline_wandb_run_holds_the_csv_values(finished_run):
     assert summary["test_acc"] == results_of(finished_run)["test_acc"]
 
 
+@pytest.mark.slow
 def test_evaluation_repeats_the_test_and_takes_other_solvers(finished_run, run_script):
     run_script("evaluate_qdeq.py", finished_run)
     evaluation = json.loads((finished_run / "evaluation_test.json").read_text())
@@ -128,6 +132,7 @@ def test_warmup_goes_through_layers_first_and_resets_the_best(tmp_path):
     assert results_of(tmp_path / "w")["mode"] == "warmup"
 
 
+@pytest.mark.slow
 def test_direct_layers_converge_to_the_equilibrium(tmp_path):
     residuals = []
     for n_layer in (1, 2, 10):
@@ -149,6 +154,7 @@ def uninterrupted(tmp_path_factory) -> Path:
     return work_dir / "u"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_run_ends_with_the_same_numbers(number, uninterrupted, tmp_path, capsys):
     command = [sys.executable, SCRIPTS / "train_qdeq.py", *RESUMED, "--work_dir", tmp_path, "--name", "s"]
@@ -184,6 +190,7 @@ def test_stopped_run_ends_with_the_same_numbers(number, uninterrupted, tmp_path,
     assert "has finished" in capsys.readouterr().out and results_of(run) == ours
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_extended_and_remembers_it(tmp_path):
     train_here(*DIGITS, "--max_step", 3, "--name", "e", "--work_dir", tmp_path)
     train_here("--restart", "--restart_dir", tmp_path / "e", "--max_step", 6)
@@ -211,6 +218,7 @@ def test_a_checkpoint_of_the_warmup_is_evaluated_through_its_layers(tmp_path, ca
         assert ("solver_steps" in evaluation) == (n_layer == 0)
 
 
+@pytest.mark.slow
 def test_same_seed_same_run_other_seed_other_run(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train_here(*DIGITS, "--max_step", 6, "--seed", seed, "--name", name, "--work_dir", tmp_path)
@@ -218,6 +226,7 @@ def test_same_seed_same_run_other_seed_other_run(tmp_path):
     assert a == b != c
 
 
+@pytest.mark.slow
 def test_engines_train_alike(tmp_path):
     pytest.importorskip("torchquantum")
     losses = []
@@ -229,6 +238,7 @@ def test_engines_train_alike(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_papers_example_command_runs_verbatim(run_script, tiny_data, tmp_path):
     """UPSTREAM's command from DEQ-Quantum/, shortened in its number of steps only."""
     flags = (
@@ -243,6 +253,7 @@ def test_the_papers_example_command_runs_verbatim(run_script, tiny_data, tmp_pat
     assert results_of(tmp_path / "qdeq_mnist_warmup_10c")["n_wires"] == 10
 
 
+@pytest.mark.slow
 def test_load_starts_from_saved_parameters(finished_run, tmp_path, capsys):
     train_here(*DIGITS, "--load", finished_run, "--lr", 1e-9, "--max_step", 1, "--name", "l",
                "--work_dir", tmp_path)  # fmt: skip
@@ -276,12 +287,14 @@ def test_debug_leaves_nothing_behind(tmp_path, capsys):
     assert tempfile.gettempdir() not in output, "it names a folder that is gone"
 
 
+@pytest.mark.slow
 def test_an_existing_run_is_never_overwritten(tmp_path):
     for _ in range(2):
         train_here(*DIGITS, "--max_step", 1, "--name", "n", "--work_dir", tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["n", "n-2"]
 
 
+@pytest.mark.slow
 def test_quiet_without_a_terminal(run_script, tmp_path):
     process = run_script("train_qdeq.py", *DIGITS, "--max_step", 2, "--name", "q", "--work_dir", tmp_path)
     assert process.stderr == ""
@@ -307,6 +320,7 @@ def test_more_wires_than_memory_are_refused(tmp_path, monkeypatch, capsys):
     train_here(*DIGITS, "--n_wires", 24, "--model", "linear", "--max_step", 1, "--work_dir", tmp_path)  # no circuit
 
 
+@pytest.mark.slow
 def test_evaluation_is_shown_where_it_cannot_be_kept(finished_run, monkeypatch, capsys):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
@@ -319,6 +333,7 @@ def test_evaluation_is_shown_where_it_cannot_be_kept(finished_run, monkeypatch, 
     assert end.value.code == 1 and "Permission denied" in shown.err and shown.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_missing_data_is_one_line(run_script, tmp_path):
     process = run_script("train_qdeq.py", "--data_dir", tmp_path / "no" / "such", "--work_dir", tmp_path / "runs",
                          "--dataset", "mnist", check=False, http_proxy="http://127.0.0.1:9",
