@@ -7,6 +7,7 @@ from collections import namedtuple
 import pytest
 import torch
 
+from circuits.circuit import build_circuit
 from deq import (
     SolverSettings,
     batch_jacobian,
@@ -16,6 +17,8 @@ from deq import (
     spectral_radius,
     unroll,
 )
+from models.qdeq_model import QDEQModel
+from models.quantum_layer import QuantumLayer
 from problems import ALL, BACKWARD, NEWTON, layer_and_input, normal, tight, with_spectral_norm
 
 Pair = namedtuple("Pair", ["a", "b"])
@@ -252,3 +255,20 @@ def test_a_jacobian_that_cannot_be_had_is_refused_never_zero(tool):
         scale = torch.full((2,), 3.0, dtype=torch.float64)
         with pytest.raises(RuntimeError, match="closes over tensors made in torch.inference_mode"):
             tool(lambda z: scale * z, normal(2, 2, seed=9))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "statevector", "torchquantum"])
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+def test_a_classifiers_spectral_radius_is_the_same_in_inference_mode(encoding, engine):
+    if engine == "torchquantum":
+        pytest.importorskip("torchquantum")
+    torch.manual_seed(1)
+    model = QDEQModel(QuantumLayer(build_circuit(4, encoding), engine), 4)
+    x = torch.rand(3, 16).to(next(model.layer.parameters()).dtype)
+    radii = []
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            f = model.layer.compile().bind(x)
+            radii.append(model.spectral_radius(f, f(torch.zeros_like(x)), torch.Generator().manual_seed(2)))
+    assert (radii[0] > 0.01).all()
+    torch.testing.assert_close(*radii)

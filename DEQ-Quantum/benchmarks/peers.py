@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -210,6 +211,19 @@ def _times(calls: dict[str, Callable], record: Record) -> dict[str, dict]:
     for _ in interleave(calls, record.options.repetitions, record.device, series):
         pass
     return {label: series[label].summary() for label in calls}
+
+
+def summary(rows: list[dict], library: str) -> list[str]:
+    """Markdown: how many times faster ours is than a library by solver, medians over the problems and extremes."""
+    lines = [f"| solver | at one tolerance, times faster than {library} | at one accuracy |", "|---|---|---|"]
+    for solver in SOLVERS:
+        cells = []
+        for section in ("at_tolerance", "at_accuracy"):
+            found = [row[section] for row in rows if (row["library"], row["solver"]) == (library, solver) and section in row]
+            ratios = [entry["ours_is_faster"]["ratio"] for entry in found if "ours_is_faster" in entry]
+            cells.append(f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-")
+        lines.append(f"| {solver} | {' | '.join(cells)} |")
+    return lines
 
 
 def table_rows(rows: list[dict]) -> tuple[list[str], list[list[str]]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deq.host import host_may_look, traced
 
-WIDE = 512
+WIDE = 256
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

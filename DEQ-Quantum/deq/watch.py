@@ -39,6 +39,7 @@ class Watch:
         self.converged = self.lost = self.stopped = self.diverged = self.non_finite = self.stagnated = none
         self.steps = torch.zeros(len(z), dtype=torch.long, device=z.device)
         self.without_gain = torch.zeros_like(self.steps)
+        self.calm_is_best = True
         self.trace: list[Tensor] = []
         self.abs_trace: list[Tensor] = []
         self.see(z, f_z)
@@ -49,16 +50,13 @@ class Watch:
         residual = relative(abs_residual, z) if self.relatively else abs_residual
         # a NaN is never less, and fmin passes it over
         better = residual < self.least
-        # a sample that has stopped stands at its best iterate; of one that has converged nothing calmer is asked
+        # a sample that has stopped stands at its best iterate
         in_all = self._all(better) or self._all(better | self.stopped)
         self.best_z = choose(better, z, self.best_z, in_all)
         self.best_f_z = choose(better, f_z, self.best_f_z, in_all)
         self.least = torch.where(better, residual, self.least)
         if self.relatively:
-            calmer = abs_residual < self.least_abs
-            in_all = self._all(calmer) or self._all(calmer | self.converged)
-            self.calm_z = choose(calmer, z, self.calm_z, in_all)
-            self.calm_f_z = choose(calmer, f_z, self.calm_f_z, in_all)
+            self._see_calm(z, f_z, abs_residual < self.least_abs, better)
         self.least_abs = torch.fmin(self.least_abs, abs_residual)
         self._converge(better & (residual <= self.settings.tol), abs_residual)
         self.trace.append(residual)
@@ -69,6 +67,16 @@ class Watch:
             self.stopped = self.lost | self.stopped.all()
         self.active = ~self.stopped
         self.none_frozen = self._all(self.active)
+
+    def _see_calm(self, z: Tensor, f_z: Tensor, calmer: Tensor, better: Tensor) -> None:
+        """Keep the iterates of least ||f(z) - z||, as long as they are the best ones without a copy."""
+        if self.calm_is_best and (not self.trace or self.looks and torch.equal(calmer, better)):
+            self.calm_z, self.calm_f_z = self.best_z, self.best_f_z
+            return
+        self.calm_is_best = False
+        in_all = self._all(calmer) or self._all(calmer | self.converged)
+        self.calm_z = choose(calmer, z, self.calm_z, in_all)
+        self.calm_f_z = choose(calmer, f_z, self.calm_f_z, in_all)
 
     def _all(self, samples: Tensor) -> bool:
         """Whether the host sees that it is all samples."""
