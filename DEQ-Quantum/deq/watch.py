@@ -87,7 +87,7 @@ class Watch:
 
         Relatively nothing has, but at the start, whose ||f(z) - z|| never fell: ||z|| has grown.
         """
-        if self.looks and not met.any():
+        if self.looks and not (met.any() and (met := met & ~self.converged).any()):
             return
         if self.relatively and self.abs_trace:
             met = met & (abs_residual < FALLEN * torch.stack(self.abs_trace).nan_to_num(nan=0.0).amax(dim=0))
