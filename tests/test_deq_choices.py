@@ -220,6 +220,15 @@ def test_a_bare_step_is_a_solver():
     assert torch.equal(mine.trace, solve(problem.f, problem.z0, SolverSettings("fixed_point", 30)).trace)
 
 
+def test_a_bare_solver_serves_the_equilibrium_as_well():
+    x = normal(2, 3, seed=12).requires_grad_()
+    z, result = equilibrium(lambda z: 0.3 * torch.cos(z) + x, torch.zeros_like(x), Secant(), lambda q, h_q: h_q)
+    expected, _ = equilibrium(lambda z: 0.3 * torch.cos(z) + x, torch.zeros_like(x), NEWTON, tight("exact"))
+    assert result.converged.all()
+    found, exact = (torch.autograd.grad(out.sum(), x) for out in (z, expected))
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-6)
+
+
 def test_ones_own_solver_of_the_backward_pass():
     x = normal(4, 5, seed=11).requires_grad_()
     expected = None

@@ -23,7 +23,7 @@ from deq.jacobian import fresh_variable
 from deq.quarantine import finite_graph, silence
 from deq.result import SolverResult, SolverStatus, report
 from deq.settings import SolverSettings
-from deq.solvers import iterate, with_nan, with_states
+from deq.solvers import as_settings, iterate, with_nan, with_states
 from deq.state import Layer, State, as_one
 
 NON_FINITE_ONLY = (SolverStatus.NON_FINITE,)
@@ -121,6 +121,7 @@ def _solve_and_attach(
     throw: bool,
     without_gradient: Sequence[SolverStatus],
 ) -> tuple[list[State], SolverResult]:
+    forward, backward = as_settings(forward), as_settings(backward)
     _check(backward, order)
     layer, start, unpack = as_one(f, z0)
     found, had_finite = iterate(layer, start, forward, record)

@@ -54,13 +54,17 @@ def solve(
             than z's shape, or the solver is one for the linear system of the implicit gradient only.
         ConvergenceError: `throw`, and a sample did not converge.
     """
-    if not isinstance(settings, SolverSettings):
-        settings = SolverSettings(settings)
+    settings = as_settings(settings)
     layer, start, unpack = as_one(f, z0)
     result, had_finite = iterate(layer, start, settings, record)
     result = with_states(with_nan(result, had_finite), unpack)
     report(result, settings, "the equilibrium", throw)
     return result
+
+
+def as_settings(settings: SolverSettings | Solver | Proposal) -> SolverSettings:
+    """The settings, or the defaults with a solver of one's own."""
+    return settings if isinstance(settings, SolverSettings) else SolverSettings(settings)
 
 
 @torch.no_grad()
