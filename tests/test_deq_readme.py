@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 import deq
+from benchmarks.peers import summary
+from conftest import REPOSITORY
 from deq import SolverStatus
 from deq.settings import SOLVER_OPTIONS
 
@@ -20,6 +23,11 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 def test_every_example_runs(example):
     torch.manual_seed(1)
     exec(compile(example, "README.md", "exec"), {"__name__": "example"})
+
+
+def test_the_numbers_are_those_of_the_committed_results():
+    rows = json.loads((REPOSITORY / "results/benchmark/peers.json").read_text())["peers"]
+    assert "\n".join(summary(rows, "torchdeq")) in PAGE
 
 
 def test_the_tables_name_every_status_and_every_solver():
