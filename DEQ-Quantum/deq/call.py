@@ -35,6 +35,7 @@ class FlatCall:
         self.f, self.shape, self.dtype = f, z0.shape, z0.dtype
         self.flat_shape = (z0.shape[0], math.prod(z0.shape[1:]))
         self.working_dtype = working_dtype(z0.dtype)
+        self.flat = z0.dim() == 2 and z0.dtype == self.working_dtype  # (B, d) is what f sees
         self.copied = not host_may_look(z0)
         self.copies = True
         self.autocast = _autocast_of(z0.device.type)
@@ -54,7 +55,7 @@ class FlatCall:
         return z if self.dtype == self.working_dtype else z.to(self.dtype).to(self.working_dtype)
 
     def __call__(self, z: Tensor) -> Tensor:
-        state = z.to(self.dtype).reshape(self.shape)
+        state = z if self.flat else z.to(self.dtype).reshape(self.shape)
         counted = not traced() and not state.is_inference()
         if self.copies or not counted:
             state = state.clone()
@@ -65,7 +66,9 @@ class FlatCall:
         if wrote and not self.copies:
             raise ValueError("f writes into z in place at some calls only: give it z.clone()")
         self.copies = wrote
-        made = f_z.detach().to(self.working_dtype).reshape(self.flat_shape)
+        made = f_z.detach()
+        if not self.flat or made.dtype != self.working_dtype:
+            made = made.to(self.working_dtype).reshape(self.flat_shape)
         # a result that is kept must not change when f is called again; where the host may not look, the loop copies
         return made if self.copied or made.data_ptr() != f_z.data_ptr() else made.clone()
 

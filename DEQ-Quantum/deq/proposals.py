@@ -117,6 +117,9 @@ class Broyden:
         """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d) and vector (B, d)."""
         if len(left) == 0:
             return -vector
+        if vector.shape[1] < WIDE:
+            weights = (right * vector).sum(dim=2, keepdim=True)
+            return (left * weights).sum(dim=0) - vector
         (weights,) = history_dots(right, vector)
         return add_combination(-vector, left, weights)
 

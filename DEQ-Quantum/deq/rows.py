@@ -48,11 +48,13 @@ def add_combination(vector: Tensor, history: Tensor, weights: Tensor, sign: int 
 
 def choose(samples: Tensor, a: Tensor, b: Tensor | float, in_all: bool | None = None) -> Tensor:
     """a (B, d) for those samples (B,), else b (B, d) or a number; in_all: whether that is known to be all of them."""
+    narrow = a.shape[1] < WIDE
     if in_all is None:
-        in_all = host_may_look(a) and bool(samples.all())
+        # where states are narrow, a look costs as much as the choice
+        in_all = not narrow and host_may_look(a) and bool(samples.all())
     if in_all:
         return a
-    if a.shape[1] < WIDE or not isinstance(b, Tensor) or not host_may_look(a):
+    if narrow or not isinstance(b, Tensor) or not host_may_look(a):
         return torch.where(samples.unsqueeze(1), a, b)
     # a broadcast `where` on a CPU takes ten times as long as a copy
     index = samples.nonzero().flatten()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deq.host import host_may_look
 from deq.result import SolverStatus, relative, sample_norm
-from deq.rows import choose
+from deq.rows import WIDE, choose
 from deq.settings import SolverSettings
 
 # a sample whose ||f(z) - z|| exceeds its least one by this factor is given up
@@ -25,13 +25,17 @@ FALLEN = 0.999
 class Watch:
     """What the loop has seen of every sample.
 
+    Narrow states (d < WIDE) cost little to keep and to choose between, and looks at them as much as either: all iterates
+    are kept, and the host asks once a step whether to go on. Of wide ones only the best are kept, and nothing is copied
+    that need not be.
+
     Relies on the loop freezing a sample that has stopped at its best iterate: its residual then repeats
     itself, so it neither improves nor changes its reason.
     """
 
     def __init__(self, z: Tensor, f_z: Tensor, settings: SolverSettings) -> None:
         self.settings = settings
-        self.looks = host_may_look(z)
+        self.looks, self.narrow = host_may_look(z), z.shape[1] < WIDE
         self.relatively = settings.stop_mode == "rel"
         self.best_z, self.best_f_z = self.calm_z, self.calm_f_z = z, f_z
         self.least = self.least_abs = z.new_full((len(z),), math.inf)
@@ -40,6 +44,8 @@ class Watch:
         self.steps = torch.zeros(len(z), dtype=torch.long, device=z.device)
         self.without_gain = torch.zeros_like(self.steps)
         self.calm_is_best = True
+        self.largest_abs: Tensor | None = None
+        self.iterates: list[tuple[Tensor, Tensor]] = []
         self.trace: list[Tensor] = []
         self.abs_trace: list[Tensor] = []
         self.see(z, f_z)
@@ -51,9 +57,13 @@ class Watch:
         # a NaN is never less, and fmin passes it over
         better = residual < self.least
         # a sample that has stopped stands at its best iterate
-        in_all = self._all(better) or self._all(better | self.stopped)
-        self.best_z = choose(better, z, self.best_z, in_all)
-        self.best_f_z = choose(better, f_z, self.best_f_z, in_all)
+        in_all = not self.narrow and (self._all(better) or self._all(better | self.stopped))
+        if self.narrow:
+            rows = better.unsqueeze(1)
+            self.best_z, self.best_f_z = torch.where(rows, z, self.best_z), torch.where(rows, f_z, self.best_f_z)
+        else:
+            self.best_z = choose(better, z, self.best_z, in_all)
+            self.best_f_z = choose(better, f_z, self.best_f_z, in_all)
         self.least = torch.where(better, residual, self.least)
         if self.relatively:
             self._see_calm(z, f_z, abs_residual < self.least_abs, better)
@@ -66,10 +76,13 @@ class Watch:
         if self.settings.wait_for_all:
             self.stopped = self.lost | self.stopped.all()
         self.active = ~self.stopped
-        self.none_frozen = self._all(self.active)
+        self.none_frozen = not self.narrow and self._all(self.active)
 
     def _see_calm(self, z: Tensor, f_z: Tensor, calmer: Tensor, better: Tensor) -> None:
         """Keep the iterates of least ||f(z) - z||, as long as they are the best ones without a copy."""
+        if self.narrow:
+            self.iterates.append((z, f_z))
+            return
         if self.calm_is_best and (not self.trace or self.looks and torch.equal(calmer, better)):
             self.calm_z, self.calm_f_z = self.best_z, self.best_f_z
             return
@@ -87,6 +100,12 @@ class Watch:
 
         Relatively nothing has, but at the start, whose ||f(z) - z|| never fell: ||z|| has grown.
         """
+        if self.narrow:
+            if self.relatively:
+                met = met if self.largest_abs is None else met & (abs_residual < FALLEN * self.largest_abs)
+                self.largest_abs = abs_residual if self.largest_abs is None else self.largest_abs.fmax(abs_residual)
+            self.converged = self.converged | met
+            return
         if self.looks and not (met.any() and (met := met & ~self.converged).any()):
             return
         if self.relatively and self.abs_trace:
@@ -117,14 +136,23 @@ class Watch:
         the iterate of least ||f(z) - z|| where the one of least residual is much longer, and has gained less in the
         relative residual than it has lost in the absolute one.
         """
-        if self.settings.stop_mode == "abs":
+        if self.settings.stop_mode == "abs" or self._all(self.converged):
             return self.best_z, self.best_f_z
+        if self.narrow:
+            self.calm_z, self.calm_f_z = self._calmest()
         length, calm_length = sample_norm(self.best_z), torch.fmax(sample_norm(self.calm_z), sample_norm(self.calm_f_z))
         loss, calm_loss = sample_norm(self.best_f_z - self.best_z), self.least_abs
         grown = (length > GROWTH * calm_length) & (loss * (loss / length) > calm_loss * (calm_loss / calm_length))
         kept = ~grown | self.converged
         in_all = self._all(kept)
         return choose(kept, self.best_z, self.calm_z, in_all), choose(kept, self.best_f_z, self.calm_f_z, in_all)
+
+    def _calmest(self) -> tuple[Tensor, Tensor]:
+        """Of the iterates that were kept, those of least ||f(z) - z||, and f there: (B, d) each."""
+        least = torch.stack(self.abs_trace).nan_to_num(nan=math.inf).argmin(dim=0)
+        at = least.view(1, -1, 1).expand(1, -1, self.best_z.shape[1])
+        z, f_z = (torch.stack(states).gather(0, at).squeeze(0) for states in zip(*self.iterates))
+        return z, f_z
 
     def had_finite(self) -> Tensor:
         """(B,) samples with a finite iterate that had a finite f."""
