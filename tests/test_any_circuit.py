@@ -158,6 +158,7 @@ def test_the_compiled_engine_in_float32(circuit, seed):
     assert_near(compiled, expected, 1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.one_of(circuits(), circuits(entangling=True), circuits(letters="IXYZ")), st.integers(0, 2**32))
 def test_torchquantum_reads_the_whole_circuit(circuit, seed):

@@ -257,6 +257,7 @@ def test_a_jacobian_that_cannot_be_had_is_refused_never_zero(tool):
             tool(lambda z: scale * z, normal(2, 2, seed=9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["compiled", "statevector", "torchquantum"])
 @pytest.mark.parametrize("encoding", ["amplitude", "angle"])
 def test_a_classifiers_spectral_radius_is_the_same_in_inference_mode(encoding, engine):

@@ -94,8 +94,9 @@ def test_states_of_several_tensors_and_failed_samples():
     assert torch.func.vmap(lambda w: value(w, spoilt))(ws).isnan().any(dim=2).tolist() == [[True, False]] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ALL)
-@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compile_of_the_whole_is_one_graph(solver, backend):
     torch._dynamo.reset()
 

@@ -121,6 +121,7 @@ def test_gradients_of_the_two_losses_add():
     assert torch.allclose(total, first + 0.8 * padded, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_jacobian_loss_expects_the_frobenius_norm():
     model = make_model().eval()
     x, _ = make_batch(size=2)

@@ -46,6 +46,7 @@ def closeness(estimate, reference) -> float:
 # against the exact gradient
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(spin_problems())
 def test_gradients_equal_autograd_through_the_diagonalisation(problem):

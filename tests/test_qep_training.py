@@ -59,6 +59,7 @@ def test_teacher_is_imitated(tmp_path):
     assert results["cosine_min"] > 0.99 and results["n_train"] == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost, bound", [("squared", 1.1), ("observable", None)])
 def test_regression_reaches_the_closed_form(tmp_path, cost, bound):
     train_here("--task", "oscillators", "--epochs", 150, "--cost", cost, "--scheduler", "cosine", "--work_dir",

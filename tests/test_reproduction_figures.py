@@ -151,6 +151,7 @@ def test_figures_command_writes_vector_and_pixels(tmp_path, run_script):
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
+@pytest.mark.slow
 def test_figures_1_to_3_are_the_committed_ones(tmp_path):
     written = pictures.draw_fixed(tmp_path)
     assert {path.stem for path in written} == {"qdeq", "circuit_4", "circuit_10"}

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import evaluate_qdeq
-import figures
 import train_qdeq
 from conftest import SCRIPTS, ctrl_c, train_here, user_environment
+from figures import run_pictures
 from training import memory
 from wandb_reader import read_offline_run
 
@@ -274,8 +274,8 @@ def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
 
 @pytest.mark.parametrize("gates, shown", [("all", "blocks, trainable (4)"), ("released", "blocks, not trained (4)")])
 def test_the_circuits_picture_tells_what_is_trained(tmp_path, monkeypatch, gates, shown):
-    drawn, draw = [], figures.draw_circuit
-    monkeypatch.setattr(figures, "draw_circuit", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    drawn, draw = [], run_pictures.draw_circuit
+    monkeypatch.setattr(run_pictures, "draw_circuit", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
     train_here(*DIGITS, "--trainable_gates", gates, "--max_step", 1, "--work_dir", tmp_path)
     assert shown in [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
 
@@ -310,13 +310,15 @@ def test_ctrl_c_before_the_training_is_no_traceback(tmp_path, monkeypatch, capsy
 
 
 def test_more_wires_than_memory_are_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 16e9)
-    remedies = {(): "use fewer wires\n", ("--amplitude_encoder", "False"): "or a smaller --batch_size\n"}
-    for flags, remedy in remedies.items():
+    """Too much for the basis states of an amplitude circuit, for a validation, or for a training step."""
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 4e9)
+    angle = ("--amplitude_encoder", "False")
+    for n, flags, remedy in ((24, (), "use fewer wires\n"), (18, angle, "use fewer wires\n"),
+                             (14, (*angle, "--batch_size", 2**14), "or a smaller --batch_size\n")):  # fmt: skip
         with pytest.raises(SystemExit) as end:
-            train_here(*DIGITS, "--n_wires", 24, *flags, "--work_dir", tmp_path)
+            train_here(*DIGITS, "--n_wires", n, *flags, "--work_dir", tmp_path)
         error = capsys.readouterr().err
-        assert end.value.code == 1 and "--n_wires 24: state vectors alone take" in error and error.endswith(remedy)
+        assert end.value.code == 1 and f"--n_wires {n}: state vectors alone take" in error and error.endswith(remedy)
     train_here(*DIGITS, "--n_wires", 24, "--model", "linear", "--max_step", 1, "--work_dir", tmp_path)  # no circuit
 
 
