@@ -5,6 +5,7 @@ unused blocks. On CUDA torch counts it. On the CPU it has no counter of the peak
 allocation and release is added up in order of time.
 """
 
+import gc
 import json
 import tempfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
         call: what to measure, warmed up: what it keeps for ever is counted the first time.
         device: where its tensors are.
     """
+    gc.collect()  # what others have left behind must not be released meanwhile
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)

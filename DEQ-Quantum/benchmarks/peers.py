@@ -30,9 +30,9 @@ ACCURACY = 1e-3
 TOLERANCES = tuple(10 ** (-step / 4) for step in range(6, 25))
 MAX_STEPS = 100
 SOLVERS = {"fixed_point": "fixed_point_iter", "anderson": "anderson", "broyden": "broyden"}
-OURS, WAITING, TORCHDEQ, JAXOPT = "deq", "deq, wait_for_all", "torchdeq", "jaxopt"
+OURS, WAITING, FINISHED, TORCHDEQ, JAXOPT = "deq", "deq, wait_for_all", "deq, then one f", "torchdeq", "jaxopt"
 
-Solve = Callable[[], Tensor]
+OWN = (OURS, WAITING, FINISHED)
 
 
 @dataclass
@@ -84,12 +84,14 @@ def _relative(found, exact) -> float:
     return (gap / sum(b.square().sum() for b in exact)).sqrt().item()
 
 
-def _ours(problem: PeerProblem, solver: str, waits: bool = False) -> Callable:
+def _ours(problem: PeerProblem, solver: str, waits: bool = False, finishes: bool = False) -> Callable:
     def at(tolerance: float):
         settings = SolverSettings(solver, MAX_STEPS - 1, tolerance, wait_for_all=waits)
 
         def run():
-            z, _ = equilibrium(problem.bound(), torch.zeros_like(problem.x), settings, settings)
+            f = problem.bound()
+            z, _ = equilibrium(f, torch.zeros_like(problem.x), settings, settings)
+            z = f(z) if finishes else z
             return z, problem.gradient(z)
 
         return run
@@ -156,14 +158,19 @@ def _ours_waiting(problem: PeerProblem, solver: str) -> Callable:
     return _ours(problem, solver, waits=True)
 
 
-LIBRARIES = {OURS: _ours, WAITING: _ours_waiting, TORCHDEQ: _torchdeq, JAXOPT: _jaxopt}
+def _ours_finished(problem: PeerProblem, solver: str) -> Callable:
+    """Answered with f of the equilibrium, as torchdeq does: differentiable too, and one step closer."""
+    return _ours(problem, solver, finishes=True)
+
+
+LIBRARIES = {OURS: _ours, WAITING: _ours_waiting, FINISHED: _ours_finished, TORCHDEQ: _torchdeq, JAXOPT: _jaxopt}
 
 
 def measure_peers(record: Record) -> None:
     """Every problem by every solver of every library that is installed, into the section `peers`."""
     o = record.options
     warnings.simplefilter("ignore", ConvergenceWarning)
-    libraries = {OURS: _ours, WAITING: _ours_waiting}
+    libraries = {name: LIBRARIES[name] for name in OWN}
     for name in (TORCHDEQ, JAXOPT):
         try:
             __import__(name)
@@ -187,7 +194,7 @@ def _rows(contestants: list[Contestant], answer, record: Record) -> list[dict]:
     at_tolerance = _times({c.label: c.at(TOLERANCE) for c in contestants}, record)
     accurate = {c.label: c.at(tolerances[c.label]) for c in contestants if tolerances[c.label] is not None}
     at_accuracy = _times(accurate, record) if accurate else {}
-    own = {c.label for c in contestants if c.library in (OURS, WAITING)}
+    own = {c.label for c in contestants if c.library in OWN}
     rows = []
     for c in contestants:
         row = {"problem": c.problem.name, "solver": c.solver, "library": c.library,
