@@ -13,7 +13,7 @@ import deq
 from benchmarks.peers import summary
 from conftest import REPOSITORY
 from deq import SolverStatus
-from deq.settings import SOLVER_OPTIONS
+from deq.settings import SOLVERS
 
 PAGE = (Path(deq.__file__).parent / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
@@ -33,5 +33,5 @@ def test_the_numbers_are_those_of_the_committed_results():
 def test_the_tables_name_every_status_and_every_solver():
     for status in SolverStatus:
         assert f"`{status.name}`" in PAGE
-    for solver in SOLVER_OPTIONS:
+    for solver in SOLVERS:
         assert f"`{solver}`" in PAGE

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from deq import SolverSettings, solve
-from deq.settings import SOLVER_OPTIONS
+from deq.settings import SOLVERS
 from problems import ALL
 
 
@@ -71,7 +71,7 @@ def test_settings_can_be_copied_pickled_and_changed():
 
 
 def test_settings_are_plain_data_and_defaults_are_complete():
-    assert set(SOLVER_OPTIONS) == {*ALL, "exact", "gmres", "bicgstab", "phantom"}
+    assert set(SOLVERS) == {*ALL, "exact", "gmres", "bicgstab", "phantom"}
     choice = SolverSettings("anderson", options={"memory": 3})
     assert choice.all_options() == {"memory": 3, "ridge": None, "mixing": 1.0}
     assert SolverSettings() == SolverSettings("broyden", 50, 1e-6, "rel", {})

@@ -17,7 +17,7 @@ from torch import Tensor
 from deq.host import host_may_look
 from deq.jacobian import batch_jacobian, offered_jacobian
 from deq.rows import WIDE, add_combination, choose, dot, history_dots, norm, rounding, rounding_of
-from deq.settings import SolverSettings
+from deq.settings import SOLVERS, SolverSettings
 from deq.state import Layer
 
 RIDGE_RETRIES = (1.0, 1e3, 1e6)
@@ -54,9 +54,9 @@ def proposal_of(settings: SolverSettings, f: Layer, shape: torch.Size) -> Propos
     solver = settings.name
     if not isinstance(solver, str):
         return solver.start(f, shape, settings.max_steps) if isinstance(solver, Solver) else solver
-    if solver not in PROPOSALS:
+    if not SOLVERS[solver].proposal:
         raise ValueError(f"{solver!r} solves linear systems only; for z = f(z) newton is its like")
-    return PROPOSALS[solver](f, shape, settings.max_steps, **settings.all_options())
+    return _BY_NAME[solver](f, shape, settings.max_steps, **settings.all_options())
 
 
 class Picard:
@@ -226,4 +226,5 @@ class Newton:
         return torch.where(solved, z + step, f_z)
 
 
-PROPOSALS = {"broyden": Broyden, "anderson": Anderson, "fixed_point": Picard, "newton": Newton}
+# a plain table, which torch.compile can follow
+_BY_NAME = {name: globals()[kind.proposal] for name, kind in SOLVERS.items() if kind.proposal}

@@ -35,30 +35,39 @@ def _is_number(value: Any) -> bool:
 # the share of the proposed step that is taken
 DAMPING = Option(1.0, lambda share: _is_number(share) and 0 < share <= 1, "a number > 0 and <= 1")
 
-SOLVER_OPTIONS: dict[str, dict[str, Option]] = {
-    "broyden": {
+
+@dataclass(frozen=True)
+class SolverKind:
+    """A solver by name: its class in `proposals.py`, empty for those of the linear system only, and its options."""
+
+    proposal: str
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+SOLVERS = {
+    "broyden": SolverKind("Broyden", {
         # rank of the inverse Jacobian's estimate; when it is full the estimate restarts at -I
         "memory": Option(100, _is_count, "an integer >= 1"),
         "damping": DAMPING,
-    },
-    "anderson": {
+    }),
+    "anderson": SolverKind("Anderson", {
         # number of past differences that are combined
         "memory": Option(5, _is_count, "an integer >= 1"),
         # added to the normal equations of unit diagonal; at least one machine epsilon; None is ten
         "ridge": Option(None, lambda r: r is None or (_is_number(r) and r >= 0), "a number >= 0, or None"),
         # the share of the residual that a step takes
         "mixing": Option(1.0, lambda m: _is_number(m) and m > 0, "a number > 0"),
-    },
-    "fixed_point": {"damping": DAMPING},
-    "newton": {},
-    # of the linear system only
-    "exact": {},
+    }),
+    "fixed_point": SolverKind("Picard", {"damping": DAMPING}),
+    "newton": SolverKind("Newton"),
+    "exact": SolverKind(""),
     # vectors of the Krylov space before a restart
-    "gmres": {"memory": Option(30, _is_count, "an integer >= 1")},
-    "bicgstab": {},
+    "gmres": SolverKind("", {"memory": Option(30, _is_count, "an integer >= 1")}),
+    "bicgstab": SolverKind(""),
     # the share of each of the max_steps damped steps
-    "phantom": {"tau": DAMPING},
-}
+    "phantom": SolverKind("", {"tau": DAMPING}),
+}  # fmt: skip
+FORWARD_SOLVERS = tuple(name for name, kind in SOLVERS.items() if kind.proposal)
 
 
 class _NamedArguments(type):
@@ -83,7 +92,7 @@ class SolverSettings(metaclass=_NamedArguments):
         max_steps: cap on the steps of every sample; 0 evaluates the starting point and no more.
         tol: a sample has converged once its residual is at most this; 0 asks for all steps.
         stop_mode: what the residual of a sample is: `rel`, ||f(z) - z|| / ||z||, or `abs`, ||f(z) - z||.
-        options: options of that solver (`SOLVER_OPTIONS`); those left out take their defaults.
+        options: options of that solver (`SOLVERS`); those left out take their defaults.
         patience: a sample stops once its residual has not fallen for so many steps, as at the floor that rounding
             sets; None: it goes on to max_steps.
         wait_for_all: samples that have converged go on being improved until the last one has.
@@ -115,9 +124,9 @@ class SolverSettings(metaclass=_NamedArguments):
         if not isinstance(self.name, str):
             self._check_own_solver()
             return
-        if self.name not in SOLVER_OPTIONS:
-            raise ValueError(f"unknown solver {self.name!r}; known: {', '.join(SOLVER_OPTIONS)}")
-        known = SOLVER_OPTIONS[self.name]
+        if self.name not in SOLVERS:
+            raise ValueError(f"unknown solver {self.name!r}; known: {', '.join(SOLVERS)}")
+        known = SOLVERS[self.name].options
         for option, value in self.options.items():
             if option not in known:
                 raise ValueError(f"{self.name} has no option {option!r}; known: {', '.join(known) or 'none'}")
@@ -127,7 +136,7 @@ class SolverSettings(metaclass=_NamedArguments):
     def _check_own_solver(self) -> None:
         if not callable(self.name) and not callable(getattr(self.name, "start", None)):
             raise ValueError(
-                f"a solver is a name ({', '.join(SOLVER_OPTIONS)}), a step (z, f_z) -> z, or an object with start(), "
+                f"a solver is a name ({', '.join(SOLVERS)}), a step (z, f_z) -> z, or an object with start(), "
                 f"not {self.name!r}"
             )
         if self.options:
@@ -143,5 +152,5 @@ class SolverSettings(metaclass=_NamedArguments):
         if not isinstance(self.name, str):
             return {}
         return {
-            name: self.options.get(name, option.default) for name, option in SOLVER_OPTIONS[self.name].items()
+            name: self.options.get(name, option.default) for name, option in SOLVERS[self.name].options.items()
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from circuits.circuit import TRAINABLE_GATES
 from data_settings import ImageSettings
+from deq.settings import FORWARD_SOLVERS
 from engines import ENGINES
 from models.table import MODELS
 from runs.settings import (
@@ -66,7 +67,7 @@ class EquilibriumSettings(BaseSettings):
     """How z* and its gradient are found: read by `training.evaluation.depth_of` and the loop."""
 
     f_solver: str = setting("broyden", "equilibrium", "solver of z = f(z; x); newton (exact Jacobian) is the fastest "
-                            "with the compiled amplitude engine", ("broyden", "anderson", "fixed_point", "newton"))
+                            "with the compiled amplitude engine", FORWARD_SOLVERS)
     b_solver: str = setting("broyden", "equilibrium", "solver of the gradient's linear system; exact: direct solve",
                             ("broyden", "anderson", "fixed_point", "exact"))
     stop_mode: str = setting("rel", "equilibrium", "residual that stops: rel ||f(z)-z||/||z||, abs ||f(z)-z||",
