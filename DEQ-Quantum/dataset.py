@@ -20,6 +20,7 @@ from torch import Tensor
 
 from data_settings import CLASSES, DATASETS, IMAGE_SIDES
 from features import SIDE, PrincipalComponents, pool_images
+from load_digits import load_digits
 from utils.files import atomic_write
 from utils.seeds import generator
 
@@ -168,8 +169,6 @@ def load_images(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
     if dataset not in DATASETS:
         raise DataError(f"unknown data set {dataset!r}; choose one of {', '.join(DATASETS)}")
     if dataset == "digits":
-        from load_digits import load_digits  # here: scikit-learn takes a second to import
-
         return load_digits()
     path = Path(data_dir).expanduser() / f"{dataset}.npz"
     try:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from conftest import assert_same
 from runs.optim import LearningRate, make_optimizer
 from training.settings import Settings
 
@@ -21,7 +22,7 @@ def test_optimizer_is_the_one_named_and_trains_all_parameters(name):
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     optimizer = make_optimizer(model, Settings(optim=name, lr=0.05), weight_decay=0.01)
-    assert type(optimizer) is getattr(torch.optim, name)
+    assert isinstance(optimizer, getattr(torch.optim, name))
     (group,) = optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.05, 0.01)
     assert [id(p) for p in group["params"]] == [id(p) for p in model.parameters()]
@@ -29,6 +30,25 @@ def test_optimizer_is_the_one_named_and_trains_all_parameters(name):
     model(torch.ones(4, 3)).square().sum().backward()
     optimizer.step()
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD", "Adagrad", "RMSprop", "RAdam"])
+def test_steps_are_bit_by_bit_those_of_torch_also_after_a_resume(name):
+    own, reference = (torch.nn.Linear(3, 2) for _ in range(2))
+    reference.load_state_dict(own.state_dict())
+    optimizers = [make_optimizer(own, Settings(optim=name, lr=0.05), weight_decay=0.01),
+                  getattr(torch.optim, name)(reference.parameters(), lr=0.05, weight_decay=0.01)]  # fmt: skip
+    for step in range(8):
+        if step == 5:
+            saved, optimizers[0] = optimizers[0].state_dict(), make_optimizer(own, Settings(optim=name))
+            assert_same(saved, optimizers[1].state_dict())
+            optimizers[0].load_state_dict(saved)
+        for model, optimizer in zip((own, reference), optimizers, strict=True):
+            optimizer.zero_grad()
+            model(torch.arange(12.0).view(4, 3) - step).square().sum().backward()
+            optimizer.step()
+            assert torch.is_grad_enabled()
+        assert_same(own.state_dict(), reference.state_dict())
 
 
 def test_weight_decay_pulls_towards_zero():

@@ -19,6 +19,7 @@ from features import MEAN, STD
 from models.depth import Equilibrium
 from models.qdeq_model import QDEQModel, residual_measures
 from models.quantum_layer import QuantumLayer
+from runs.optim import eager
 from utils import seeds
 
 N_CLASSES = 10
@@ -108,7 +109,7 @@ class Step:
         self.model = problem.model(variant.engine, dropout)
         self.x, self.y = problem.batch
         self.generator = seeds.generator(problem.seed, "benchmark step", 0, problem.device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.0)
+        self.optimizer = eager(torch.optim.Adam)(self.model.parameters(), lr=0.0)
 
     def __call__(self) -> None:
         """Take the step."""

@@ -1,5 +1,7 @@
 """Optimisers by name and the learning rate over time."""
 
+import functools
+import inspect
 import math
 
 import torch
@@ -8,11 +10,25 @@ from torch import nn
 from runs.settings import OptimisationSettings
 
 
+@functools.cache
+def eager(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The same optimiser without what torch wraps around its methods for `torch.compile`, which is not used here.
+
+    Those wrappers import torch._dynamo, which takes longer than torch itself; without them the steps are the same.
+    """
+    plain = {
+        name: inspect.unwrap(getattr(kind, name))
+        for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
+    }
+    plain["step"] = torch.no_grad()(plain["step"])
+    return type(kind.__name__, (kind,), plain)
+
+
 def make_optimizer(
     model: nn.Module, settings: OptimisationSettings, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
     """The optimiser --optim names, with torch's own defaults for what has no flag."""
-    kind = getattr(torch.optim, settings.optim)
+    kind = eager(getattr(torch.optim, settings.optim))
     return kind(model.parameters(), lr=settings.lr, weight_decay=weight_decay)
 
 

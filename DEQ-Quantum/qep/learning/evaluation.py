@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from qep.estimators import GradientEstimate
 from qep.learning.tasks import Samples, Task
+from runs.optim import eager
 
 BATCH = 256  # samples at a time; no result depends on it
 LBFGS_STEPS = 500
@@ -65,7 +66,7 @@ def linear_classifier(train: Samples, test: Samples, n_classes: int) -> float:
     model = nn.Linear(train.inputs.shape[1], n_classes, dtype=torch.float64, device=train.inputs.device)
     nn.init.zeros_(model.weight)
     nn.init.zeros_(model.bias)
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
+    optimizer = eager(torch.optim.LBFGS)(model.parameters(), max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
