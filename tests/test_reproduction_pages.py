@@ -10,8 +10,8 @@ from conftest import REPOSITORY
 from reproduction.markers import fill
 from reproduction.report import PAGES, fill_pages, table_of, written_tables
 from reproduction.rows import TABLES
+from reproduction.search import markdown as search_markdown
 from reproduction.summary import summary
-from reproduction.sweep import markdown as search_markdown
 from reproduction.tables import build_table, markdown
 from runs.settings import SettingsError
 

@@ -295,3 +295,5 @@ def test_continuous_integration_names_the_data_that_lies_beside(present, clone):
     )
     process = clone.run(".ci/run")
     assert process.returncode == 0, process.stdout
+    installed = "\n".join(clone.calls)
+    assert all(name in installed for name in ("ray[tune]==", "optuna==", "pennylane=="))  # so that no test is skipped

@@ -18,7 +18,7 @@ from reproduction.flags import (
 from reproduction.names import DEPTHS
 from reproduction.qep_command_line import add_qep
 from reproduction.rows import TABLES
-from reproduction.sweep import DATA
+from reproduction.search import DATA
 from utils.command_line import OneLineParser, integer
 from utils.files import REPOSITORY
 

@@ -10,9 +10,9 @@ from reproduction.drawing import IMAGES, draw_figures
 from reproduction.markers import fill
 from reproduction.rows import TABLES
 from reproduction.run_tables import keep_and_show
+from reproduction.search import searches_in
+from reproduction.search import write_report as write_search_report
 from reproduction.summary import summary
-from reproduction.sweep import searches_in
-from reproduction.sweep import write_report as write_search_report
 from reproduction.tables import markdown
 from runs.settings import SettingsError
 from utils.files import REPOSITORY

@@ -6,7 +6,7 @@ import signal
 from reproduction.cluster import connect
 from reproduction.rows import TABLES
 from reproduction.run_tables import watched
-from reproduction.sweep import DATA, Search, choices_of, searches_in, write_report
+from reproduction.search import DATA, Search, choices_of, searches_in, write_report
 from utils.command_line import fail
 
 

@@ -1,4 +1,4 @@
-"""Ray Tune and Optuna for `sweep`: which trials are run, which are stopped early, and how a search resumes.
+"""Ray Tune and Optuna for `search`: which trials are run, which are stopped early, and how a search resumes.
 
 Optuna proposes, from the paper's choice on; ASHA stops trials that are hopeless at their epoch; Tune keeps the state of
 both in <search>/tune, and a trial's run folder keeps the trial. Imported only where Ray and Optuna are needed.
@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from reproduction.jobs import POLL, Job, Outcome, Progress, run_job
-from reproduction.sweep import SEED, STOPPED_EARLY, Search, canonical, choices_of, papers_choice, space_of
+from reproduction.search import SEED, STOPPED_EARLY, Search, canonical, choices_of, papers_choice, space_of
 
 METRIC = "val_acc"
 FEWEST_EPOCHS = 5  # of a trial before it may be stopped

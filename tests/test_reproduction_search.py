@@ -13,10 +13,10 @@ import pytest
 
 import reproduce
 from conftest import REPOSITORY, SCRIPTS, user_environment
-from reproduction import report, sweep
+from reproduction import report, search
 from reproduction.names import DEPTHS
 from reproduction.rows import KINDS, TABLE_5, TABLES
-from reproduction.sweep import (
+from reproduction.search import (
     DATA,
     STOPPED_EARLY,
     Search,
@@ -172,7 +172,7 @@ KEPT = REPOSITORY / "results" / "paper" / "table5" / "trials.json"
 
 @pytest.mark.skipif(not KEPT.exists(), reason="no search is committed")
 def test_committed_table_is_that_of_the_committed_trials():
-    text = sweep.markdown(json.loads(KEPT.read_text()))
+    text = search.markdown(json.loads(KEPT.read_text()))
     assert KEPT.with_name("table.md").read_text() == text + "\n"
 
 
