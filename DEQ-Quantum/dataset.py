@@ -2,36 +2,24 @@
 
 Section 3.1 of the QDEQ paper: choose the classes, split their training images at random into 80 % training and
 20 % validation, keep the standard test set; `features.py` then reduces every image to a few numbers. All of it is
-done once and on the CPU, so that every device sees the same numbers. Images are cached as
-`<data_dir>/<dataset>.npz`: where that file exists, nothing is downloaded.
+done once and on the CPU, so that every device sees the same numbers. `data_files.py` has the images.
 """
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from socket import getdefaulttimeout, setdefaulttimeout
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_settings import CLASSES, DATASETS, IMAGE_SIDES
+from data_files import DataError, load_images
+from data_settings import CLASSES
 from features import SIDE, PrincipalComponents, pool_images
-from load_digits import load_digits
-from utils.files import atomic_write
 from utils.seeds import generator
 
 REDUCTIONS = ("pooling", "components")
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-NETWORK_TIMEOUT = 20  # seconds without an answer
-
-
-class DataError(ValueError):
-    """Data that cannot be had or used; the message is one line for the user, with the remedy."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +97,8 @@ def load_features(
     chosen, chosen_labels = _select(images, "train", classes, dataset)
     test, test_labels = _select(images, "test", classes, dataset)
     train_rows, val_rows = split_rows(len(chosen), seed)
+    drawn = f"the 80 % of train_images of {dataset} that --seed {seed} draws for training have none"
+    _check_classes(chosen_labels[train_rows], classes, drawn)
     reduce = _reduction(reduction, chosen[train_rows], n_wires)
 
     def split(pixels: np.ndarray, labels: np.ndarray) -> Split:
@@ -150,34 +140,6 @@ def split_rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[:n_train]), np.sort(order[n_train:])
 
 
-def load_images(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
-    """Load a data set's images from `<data_dir>/<dataset>.npz`; a missing file is made from a download.
-
-    Digits come with scikit-learn: data_dir is neither read nor written for them.
-
-    Args:
-        dataset: one of `DATASETS`.
-        data_dir: folder of the cached .npz files, made where it is missing.
-
-    Returns:
-        `train_images` and `test_images`, uint8 (N, S, S), `train_labels` and `test_labels`, uint8 (N,), 0..9,
-        in the data set's original order. S is in `IMAGE_SIDES`. CIFAR-10 is grey.
-
-    Raises:
-        DataError: unknown data set; corrupt file; no network; data_dir cannot be written.
-    """
-    if dataset not in DATASETS:
-        raise DataError(f"unknown data set {dataset!r}; choose one of {', '.join(DATASETS)}")
-    if dataset == "digits":
-        return load_digits()
-    path = Path(data_dir).expanduser() / f"{dataset}.npz"
-    try:
-        cached = path.exists()
-    except OSError as error:
-        raise _folder_error(path.parent, error) from error
-    return _read_cache(path, dataset) if cached else _download(path, dataset)
-
-
 def test_images_sha256(dataset: str, data_dir: str | Path) -> str:
     """Which test images a number was measured on: the SHA-256 of their bytes, whatever file they came in."""
     return hashlib.sha256(load_images(dataset, data_dir)["test_images"].tobytes()).hexdigest()
@@ -193,88 +155,19 @@ def _select(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images of the classes, and their labels renamed to positions in `classes`, int64."""
     images, labels = arrays[f"{half}_images"], arrays[f"{half}_labels"]
-    missing = [c for c in classes if not (labels == c).any()]
-    if missing:
-        raise DataError(
-            f"{half}_images of {dataset} has none of class {', '.join(map(str, missing))}; "
-            "delete the .npz file to download it again, or choose other num_classes"
-        )
     position = np.full(256, -1, dtype=np.int64)
     position[list(classes)] = range(len(classes))
     renamed = position[labels]
     chosen = renamed >= 0
+    _check_classes(renamed, classes, f"{half}_images of {dataset} has none")
     return images[chosen], renamed[chosen]
 
 
-def _read_cache(path: Path, dataset: str) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ARRAYS}
-    except PermissionError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
-    except KeyError as error:
-        raise _corrupt(path, f"no {'/'.join(ARRAYS)} in it") from error
-    except Exception as error:  # a damaged file makes zipfile and numpy raise more kinds than a list can hold
-        raise _corrupt(path, "not a whole .npz file") from error
-    _check_arrays(arrays, path, IMAGE_SIDES[dataset])
-    return arrays
-
-
-def _check_arrays(arrays: dict[str, np.ndarray], path: Path, side: int) -> None:
-    for half in ("train", "test"):
-        images, labels = arrays[f"{half}_images"], arrays[f"{half}_labels"]
-        shapes = ((images, "images", (*images.shape[:1], side, side)), (labels, "labels", images.shape[:1]))
-        for array, kind, shape in shapes:
-            if array.dtype != np.uint8 or array.shape != shape:
-                raise _corrupt(path, f"{half}_{kind} is {array.dtype} {array.shape}, not uint8 {shape}")
-        if (labels > 9).any():
-            raise _corrupt(path, f"{half}_labels has {labels.max()}, not 0..9")
-
-
-def _download(path: Path, dataset: str) -> dict[str, np.ndarray]:
-    """Get the images from torchvision and write the cache."""
-    # here: torchvision takes seconds to import
-    if dataset == "cifar10":
-        from load_cifar import load_cifar10 as load
-    else:
-        from load_mnist import load_mnist as load
-    arguments = () if dataset == "cifar10" else (dataset,)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # a folder of this download's own: what an interrupted one leaves is never taken for a whole one
-        scratch = tempfile.TemporaryDirectory(prefix=f".{dataset}-", dir=path.parent)
-    except OSError as error:
-        raise _folder_error(path.parent, error) from error
-    with scratch as folder:
-        arrays = _fetch(load, (*arguments, Path(folder)), path)
-        try:
-            with atomic_write(path, Path(folder)) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-        except OSError as error:
-            raise _folder_error(path.parent, error) from error
-    return arrays
-
-
-def _fetch(load, arguments: tuple, path: Path) -> dict[str, np.ndarray]:
-    timeout = getdefaulttimeout()
-    setdefaulttimeout(NETWORK_TIMEOUT)  # torchvision sets none: a silent network would hang the run
-    try:
-        return load(*arguments)
-    except (OSError, RuntimeError, HTTPException) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(  # torchvision's last line is the cause, the others list its mirrors
-            f"cannot download {path.stem} ({lines[-1]}); connect to the network, or copy {path.name} from a "
-            f"machine that has it into {path.parent}, or try the digits data set, which needs no download"
-        ) from error
-    finally:
-        setdefaulttimeout(timeout)
-
-
-def _corrupt(path: Path, finding: str) -> DataError:
-    return DataError(f"{path} is corrupt ({finding}); delete it to download it again")
-
-
-def _folder_error(folder: Path, error: OSError) -> DataError:
-    reason = error.strerror or str(error)
-    remedy = "choose another with --data_dir or $QDEQ_DATA"
-    return DataError(f"cannot use the data folder {folder}: {reason}; {remedy}")
+def _check_classes(renamed: np.ndarray, classes: tuple[int, ...], finding: str) -> None:
+    """Refuse images, by the positions of their labels in `classes`, that leave a class out."""
+    missing = [str(label) for position, label in enumerate(classes) if not (renamed == position).any()]
+    if missing:
+        raise DataError(
+            f"{finding} of class {', '.join(missing)}; choose other --num_classes, or data with images of all "
+            f"the classes {', '.join(map(str, classes))}"
+        )

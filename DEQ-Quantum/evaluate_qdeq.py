@@ -4,6 +4,7 @@
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from utils.command_line import OneLineParser, fail, integer, share_cores
@@ -66,6 +67,9 @@ def main(options: argparse.Namespace) -> None:
     except (SettingsError, DataError, checkpoint.CheckpointError, ImportError, UnsupportedCircuit) as error:
         fail(error)
     split = getattr(splits, split_name)
+    if max_images and max_images > len(split):
+        too_many = f"--max_images {max_images} is more than the {len(split)} images of the {split_name} split"
+        print(f"warning: {too_many}: all are used", file=sys.stderr)
     radius_seed = settings.seed if settings.spectral_radius_mode else None
     step = content["step"] if which == "last" else content["best"]["step"]
     depth = depth_of(settings, warming_up=step <= settings.pretrain_steps)

@@ -17,6 +17,7 @@ MEAN, STD = 0.1307, 0.3081  # MNIST's, of pixels in [0, 1]
 PAPER_POOLING = {4: {"kernel_size": 6}, 10: {"kernel_size": 5, "stride": 3, "padding": 2}}
 CHUNK = 4096  # images: bounds the memory of float images
 LEAST_VARIANCE = 1e-9  # of a component, as a share of the first one's
+ROUND_OFF = 1e-13  # of a variance, as a share of the mean squared norm of the images that it is a difference of
 
 
 def pool_images(images: np.ndarray, n_wires: int) -> Tensor:
@@ -55,7 +56,7 @@ class PrincipalComponents:
         n_components: how many.
 
     Raises:
-        ValueError: the images vary in fewer directions.
+        ValueError: the images vary in fewer directions, as images that are all alike do.
     """
 
     def __init__(self, images: np.ndarray, n_components: int):
@@ -68,8 +69,10 @@ class PrincipalComponents:
         self.mean = total / len(images)
         variances, directions = torch.linalg.eigh(products / len(images) - torch.outer(self.mean, self.mean))
         variances, directions = variances.flip(0)[:n_components], directions.flip(1)[:, :n_components]
-        if not variances[-1] > LEAST_VARIANCE * variances[0]:
-            raise ValueError(f"{len(images)} images vary in fewer than {n_components} directions")
+        least = max(LEAST_VARIANCE * variances[0], ROUND_OFF * products.trace() / len(images))
+        if not (variances > least).sum() == n_components:
+            alike = "are all alike" if not variances[0] > least else f"vary in fewer than {n_components} directions"
+            raise ValueError(f"{len(images)} images {alike}")
         largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
         self.directions = directions * largest.sign() / variances.sqrt()
 
@@ -82,7 +85,13 @@ class PrincipalComponents:
 
 
 def _normalised(images: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
-    """Normalised images of 28x28 in chunks: the rows of the array, and float32 (n, 1, 28, 28)."""
+    """Normalised images of 28x28 in chunks: the rows of the array, and float32 (n, 1, 28, 28).
+
+    Raises:
+        ValueError: images of another kind than uint8 (N, S, S); floats would be scaled twice.
+    """
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
+        raise ValueError(f"images must be uint8 (N, S, S), got {images.dtype} {images.shape}")
     for start in range(0, len(images), CHUNK):
         rows = slice(start, min(start + CHUNK, len(images)))
         pixels = torch.from_numpy(images[rows]).unsqueeze(1).float() / 255

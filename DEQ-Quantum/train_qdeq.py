@@ -26,7 +26,7 @@ from runs.folder import find_run
 from runs.lifecycle import is_finished, one_line_errors, open_run
 from runs.machine import choose_device
 from runs.signals import StopRequest
-from training.evaluation import load_splits
+from training.evaluation import load_splits, size_warnings
 from training.loop import Training
 from training.memory import refuse_what_cannot_fit
 from training.metrics import COLUMNS
@@ -54,10 +54,12 @@ def train(command: CommandLine) -> None:
         folder = find_run(command)
         device = choose_device(folder.settings)
         refuse_what_cannot_fit(folder.settings, device)
-        training = Training(folder, load_splits(folder.settings, device), device)
+        splits = load_splits(folder.settings, device)
+        training = Training(folder, splits, device)
         if is_finished(training.state):
             return
-        with open_run(training.state, COLUMNS, command.warnings, kept):
+        warnings = [*command.warnings, *size_warnings(folder.settings, splits)]
+        with open_run(training.state, COLUMNS, warnings, kept):
             with StopRequest() as stop:
                 training.run(stop)
             results = measure(training)

@@ -17,7 +17,7 @@ import logging
 from dataset import DataError
 from qep.learning.loop import COLUMNS, QEPTraining
 from qep.learning.results import NOT_IN_SUMMARY, measure
-from qep.learning.tasks import build_task
+from qep.learning.tasks import build_task, size_warnings
 from runs.folder import find_run
 from runs.lifecycle import is_finished, one_line_errors, open_run
 from runs.machine import choose_device
@@ -34,7 +34,8 @@ def train(command: CommandLine) -> None:
         training = QEPTraining(folder, build_task(folder.settings, device), device)
         if is_finished(training.state):
             return
-        with open_run(training.state, COLUMNS, command.warnings):
+        warnings = [*command.warnings, *size_warnings(folder.settings, training.task)]
+        with open_run(training.state, COLUMNS, warnings):
             with StopRequest() as stop:
                 training.run(stop)
             results = measure(training)

@@ -163,6 +163,48 @@ def test_too_few_images_for_components():
         PrincipalComponents(images, 5)
 
 
+@pytest.mark.parametrize("grey", [0, 51, 128, 255])
+@pytest.mark.parametrize("count", [5, 500])
+def test_constant_images_have_no_components(grey, count):
+    """What is left of their variance is round-off, also where it is a large share of the first one's."""
+    with pytest.raises(ValueError, match=f"{count} images are all alike"):
+        PrincipalComponents(np.full((count, 28, 28), grey, np.uint8), 4)
+
+
+def test_the_smallest_difference_is_no_round_off():
+    """One grey level in one pixel of one image of many, on white, is a direction; a second one is not there."""
+    images = np.full((5000, 28, 28), 255, np.uint8)
+    images[7, 3, 4] = 254
+    features = PrincipalComponents(images, 1)(images)
+    assert features[7].abs() == pytest.approx(4999**0.5, rel=1e-3) and features.std() == pytest.approx(1, rel=1e-3)
+    with pytest.raises(ValueError, match="5000 images vary in fewer than 2 directions"):
+        PrincipalComponents(images, 2)
+
+
+def test_alike_images_are_refused_with_the_remedy(tmp_path):
+    arrays = synthetic()
+    arrays["train_images"][:] = arrays["train_images"][0]
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    with pytest.raises(DataError, match="no principal components: 160 images are all alike; .* another data set"):
+        load_features("mnist", 10, 4, 0, tmp_path, "cpu", "components")
+
+
+def test_images_have_no_more_components_than_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (900, 28, 28), dtype=np.uint8)
+    with pytest.raises(ValueError, match="900 images vary in fewer than 785 directions"):
+        PrincipalComponents(images, 785)
+
+
+@pytest.mark.parametrize("reduce", [lambda images: pool_images(images, 4), lambda images: PrincipalComponents(images, 4)])
+@pytest.mark.parametrize("images", [
+    np.full((5, 28, 28), np.nan), np.ones((5, 28, 28), np.float32), np.ones((5, 784), np.uint8),
+    np.ones((5, 28, 27), np.uint8), np.ones((5, 1, 28, 28), np.uint8),
+])  # fmt: skip
+def test_other_arrays_are_no_images(reduce, images):
+    with pytest.raises(ValueError, match=r"images must be uint8 \(N, S, S\), got \w+ \(5, "):
+        reduce(images)
+
+
 @pytest.mark.parametrize("n_wires", [0, 2, 5, 30, -4])
 def test_wires_that_cannot_be_pooled_to(n_wires, data_dir):
     with pytest.raises(DataError, match=f"n_wires is {n_wires}; choose an even number from 4 to 28"):
@@ -255,5 +297,15 @@ def test_a_class_without_images_is_named(tmp_path):
     arrays = synthetic()
     arrays["test_labels"][arrays["test_labels"] == 6] = 5
     np.savez(tmp_path / "mnist.npz", **arrays)
-    with pytest.raises(DataError, match="test_images of mnist has none of class 6; delete"):
+    with pytest.raises(DataError, match="test_images of mnist has none of class 6; choose other --num_classes"):
         load_features("mnist", 2, 4, 0, tmp_path, "cpu")
+
+
+def test_a_class_whose_images_all_fall_to_validation_is_named(tmp_path):
+    """Of four images three are drawn for training: with one of class 3, one seed in four leaves it out."""
+    arrays = synthetic(n_train=4)
+    arrays["train_labels"][:] = 6, 6, 3, 6
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    (seed,) = [seed for seed in range(10) if 2 in split_rows(4, seed)[1]][:1]
+    with pytest.raises(DataError, match=f"that --seed {seed} draws for training have none of class 3; choose"):
+        load_features("mnist", 2, 4, seed, tmp_path, "cpu")

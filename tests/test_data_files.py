@@ -23,7 +23,7 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST
 
-import dataset
+import data_files
 import features
 import load_cifar
 from dataset import DataError, load_features, load_images
@@ -101,7 +101,7 @@ def test_a_broken_download_does_not_spoil_the_next(mnist_mirror, tmp_path):
     images.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"cannot download mnist \(File not found or corrupted.\); connect"):
         load_images("mnist", tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
     images.write_bytes(whole)
     assert np.array_equal(load_images("mnist", tmp_path / "data")["test_images"], arrays["test_images"])
 
@@ -154,7 +154,7 @@ def test_the_network_timeout_is_put_back(error, tmp_path, monkeypatch):
     before = socket.getdefaulttimeout()
     with pytest.raises(DataError, match="cannot download cifar10"):
         load_images("cifar10", tmp_path)
-    assert seen == [dataset.NETWORK_TIMEOUT] and socket.getdefaulttimeout() == before
+    assert seen == [data_files.NETWORK_TIMEOUT] and socket.getdefaulttimeout() == before
 
 
 def test_a_folder_that_cannot_be_used(tmp_path):
@@ -171,56 +171,142 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(dataset.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(data_files.tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(DataError, match="cannot use the data folder .*: Permission denied; choose another"):
         load_images("mnist", tmp_path)
 
 
-# --- corrupt files --------------------------------------------------------------------------------
+# --- what downloads leave -------------------------------------------------------------------------
 
-NOT_NPZ = {
+
+@pytest.mark.parametrize("error", [URLError("timed out"), OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_download_leaves_nothing(error, tmp_path, monkeypatch):
+    """Neither a half download nor the folders made for it; a folder that was there stays."""
+
+    def fail(root):
+        (root / "half").write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(load_cifar, "load_cifar10", fail)
+    (tmp_path / "there").mkdir()
+    for data_dir in (tmp_path / "new" / "data", tmp_path / "there"):
+        with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else DataError):
+            load_images("cifar10", data_dir)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_full_disk_is_not_blamed_on_the_network(tmp_path, monkeypatch):
+    def fail(root):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(load_cifar, "load_cifar10", fail)
+    with pytest.raises(DataError, match=f"cannot use the data folder {tmp_path}: No space left on device; choose"):
+        load_images("cifar10", tmp_path)
+
+
+def test_what_a_killed_download_left_is_taken_away_and_a_living_one_is_not(tmp_path):
+    np.savez(tmp_path / "mnist.npz", **synthetic(n_train=10, n_test=10))
+    with data_files._scratch_folder(tmp_path, "mnist") as living:
+        killed = [tmp_path / f"{data_files._scratch_prefix('mnist')}{n}" for n in range(2)]
+        for folder in killed:
+            folder.mkdir()
+            (folder / "half").write_bytes(b"half")
+        other = tmp_path / f"{data_files._scratch_prefix('cifar10')}0"
+        other.mkdir()
+        load_images("mnist", tmp_path)
+        assert living.exists() and other.exists() and not any(folder.exists() for folder in killed)
+    assert not living.exists()
+
+
+def test_a_proxy_is_named_where_one_is_set(tmp_path, monkeypatch):
+    """By its variable: its address may hold a password."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def fail(root):
+        raise URLError("Connection refused")
+
+    monkeypatch.setattr(load_cifar, "load_cifar10", fail)
+    for proxied in (False, True):
+        if proxied:
+            monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
+        with pytest.raises(DataError) as caught:
+            load_images("cifar10", tmp_path)
+        assert ("$HTTPS_PROXY must name a proxy that answers" in str(caught.value)) == proxied
+        assert "secret" not in str(caught.value)
+
+
+# --- damaged files, and files with something else --------------------------------------------------
+
+DAMAGED = {
     "no zip": lambda path: path.write_bytes(b"<html>not found</html>"),
     "empty": lambda path: path.write_bytes(b""),
     "one array": lambda path: path.write_bytes(npy(synthetic()["train_images"])),
     "pickle": lambda path: path.write_bytes(pickle.dumps(synthetic())),
-    "folder": lambda path: path.mkdir(),
+    "half": lambda path: (np.savez(path, **synthetic()), path.write_bytes(path.read_bytes()[:50000])),
 }
-# what is stored in place of an array, made from the right one; None: nothing
-WRONG_ARRAYS = {
-    "no labels": ("test_labels", lambda labels: None),
-    "objects": ("train_labels", lambda labels: labels.astype(object)),
-    "floats": ("test_images", lambda images: images / 255),
-    "flat": ("train_images", lambda images: images.reshape(len(images), -1)),
-    "wrong side": ("train_images", lambda images: images[:, 1:, 1:]),
-    "lengths": ("train_labels", lambda labels: labels[:-1]),
-    "wide labels": ("test_labels", lambda labels: labels.astype(np.int64)),
-    "label 10": ("test_labels", lambda labels: labels + np.uint8(1)),
+# what is stored in place of an array, made from the right one (None: nothing), and what is said of it
+OTHER_ARRAYS = {
+    "no labels": ("test_labels", lambda labels: None, "it has train_images, train_labels, test_images"),
+    "objects": ("train_labels", lambda labels: labels.astype(object), "Object arrays cannot be loaded"),
+    "floats": ("test_images", lambda images: images / 255, "test_images is float64 (60, 28, 28), not uint8 (60, 28"),
+    "not finite": ("test_images", lambda images: images * np.nan, "test_images is float64 (60, 28, 28)"),
+    "flat": ("train_images", lambda images: images.reshape(len(images), -1), "train_images is uint8 (200, 784), not"),
+    "wrong side": ("train_images", lambda images: images[:, 1:, 1:], "(200, 27, 27), not uint8 (200, 28, 28)"),
+    "colour": ("train_images", lambda images: np.stack([images] * 3, -1), "(200, 28, 28, 3), not uint8 (200, 28, 28)"),
+    "lengths": ("train_labels", lambda labels: labels[:-1], "train_labels is uint8 (199,), not uint8 (200,)"),
+    "wide labels": ("test_labels", lambda labels: labels.astype(np.int64), "test_labels is int64 (60,), not uint8"),
+    "label 10": ("test_labels", lambda labels: labels + np.uint8(1), "test_labels has 10, not 0..9"),
 }
 
 
-def write_corrupt(path: Path, case: str) -> None:
-    if case in NOT_NPZ:
-        NOT_NPZ[case](path)
-        return
-    key, spoil = WRONG_ARRAYS[case]
-    arrays = synthetic()
-    arrays[key] = spoil(arrays[key])
-    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
-
-
-@pytest.mark.parametrize("case", [*NOT_NPZ, *WRONG_ARRAYS])
-def test_a_corrupt_file_is_named_and_nothing_is_downloaded(case, tmp_path, no_network):
+def refusal(tmp_path: Path) -> str:
+    """The one line about mnist.npz, which stays as it is and never is to be deleted."""
     path = tmp_path / "mnist.npz"
-    write_corrupt(path, case)
+    before = path.read_bytes()
     with pytest.raises(DataError) as caught:
         load_features("mnist", 10, 4, 0, tmp_path, "cpu")
     message = str(caught.value)
-    assert message.startswith(f"{path} is corrupt (") and message.endswith("; delete it to download it again")
-    assert "\n" not in message
+    assert message.startswith(f"{path} ") and "\n" not in message and path.read_bytes() == before
+    assert not any(word in message for word in ("delete", "remove", "overwrite"))
+    return message
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_file_is_named_and_nothing_is_downloaded(case, tmp_path, no_network):
+    DAMAGED[case](tmp_path / "mnist.npz")
+    message = refusal(tmp_path)
+    assert "is corrupt, or no .npz file; put a whole copy in its place, or move it elsewhere" in message
+
+
+@pytest.mark.parametrize("case", OTHER_ARRAYS)
+def test_a_file_with_something_else_says_what_it_has_and_what_is_expected(case, tmp_path, no_network):
+    key, change, found = OTHER_ARRAYS[case]
+    arrays = synthetic()
+    arrays[key] = change(arrays[key])
+    np.savez(tmp_path / "mnist.npz", **{k: v for k, v in arrays.items() if v is not None})
+    message = refusal(tmp_path)
+    assert found in message and "corrupt" not in message
+    assert "train_images and test_images, uint8 (N, 28, 28), train_labels and test_labels, uint8 (N,), 0..9" in message
+    assert "--data_dir" in message
+
+
+def test_a_folder_in_place_of_the_file(tmp_path, no_network):
+    (tmp_path / "mnist.npz").mkdir()
+    with pytest.raises(DataError, match="cannot read .*mnist.npz: Is a directory; it should be a file"):
+        load_images("mnist", tmp_path)
+
+
+def test_no_memory_is_no_damage(tmp_path, monkeypatch):
+    np.savez(tmp_path / "mnist.npz", **synthetic())
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda self, key: np.empty((2**62,), np.uint8))
+    with pytest.raises(MemoryError):
+        load_images("mnist", tmp_path)
 
 
 def test_any_damage_is_a_data_error_or_harmless(tmp_path):
-    """Truncated anywhere, or any byte overwritten: never another exception, never wrong images."""
+    """Truncated anywhere, or any byte overwritten: never another exception, never wrong images, never called whole."""
     arrays = synthetic(n_train=10, n_test=10)
     path = tmp_path / "mnist.npz"
     np.savez_compressed(path, **arrays)

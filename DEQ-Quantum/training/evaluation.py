@@ -42,6 +42,18 @@ def load_splits(settings: Settings, device: torch.device) -> Splits:
     return load_features(s.dataset, s.num_classes, s.n_wires, s.seed, s.data_dir, device, s.reduction)
 
 
+def size_warnings(settings: Settings, splits: Splits) -> list[str]:
+    """Settings that ask for more images than there are, which takes all of them: one line each, with both numbers."""
+    s, (n_train, n_val) = settings, (len(splits.train), len(splits.val))
+    warnings = []
+    if s.batch_size > n_train:
+        warnings.append(f"--batch_size {s.batch_size} is more than the {n_train} training images: every step has all")
+    if s.max_eval_steps > (batches := -(-n_val // s.batch_size)):
+        asked = f"--max_eval_steps {s.max_eval_steps} is more than the {batches} batches of the {n_val} validation images"
+        warnings.append(f"{asked}: all are used")
+    return warnings
+
+
 def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0) -> Depth:
     """How deep the layer is made: --n_layer layers for DIRECT and the warm-up, else the equilibrium.
 

@@ -69,6 +69,12 @@ def build_task(s: QEPSettings, device: torch.device | str = "cpu") -> Task:
     return build.get(s.task, _images)(s, device)
 
 
+def size_warnings(s: QEPSettings, task: Task) -> list[str]:
+    """Settings that ask for more samples than there are, which takes all of them: one line each, with both numbers."""
+    found = len(task.train)
+    return [f"--n_train {s.n_train} is more than the {found} training samples: all are used"] if s.n_train > found else []
+
+
 def _ising(
     s: QEPSettings, device: torch.device | str, n_inputs: int, driven: range, stream: str, spread: float
 ) -> TransverseFieldIsing:
