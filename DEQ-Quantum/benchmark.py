@@ -13,7 +13,7 @@ import os
 
 from benchmarks.command_line import parse_command_line
 from runs.settings import SettingsError
-from utils.command_line import fail, share_cores
+from utils.command_line import fail, refuse_torchrun, share_cores
 from utils.files import write_json
 
 
@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status; 1 where two results that must be equal are not.
     """
+    refuse_torchrun("benchmark.py")
     options = parse_command_line(arguments)
     share_cores()
     # the profiler's library announces itself on stderr unless it is told before it is loaded

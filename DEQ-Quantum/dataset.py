@@ -7,7 +7,7 @@ done once and on the CPU, so that every device sees the same numbers. `data_file
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,11 @@ class Splits:
     @property
     def n_classes(self) -> int:
         return len(self.classes)
+
+    def to(self, device: torch.device | str) -> "Splits":
+        """The same on a device."""
+        splits = {name: getattr(self, name) for name in ("train", "val", "test")}
+        return replace(self, **{n: Split(s.features.to(device), s.labels.to(device)) for n, s in splits.items()})
 
 
 def load_features(

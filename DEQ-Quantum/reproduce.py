@@ -28,7 +28,7 @@ from reproduction.run_searches import run_searches
 from reproduction.run_table import show_table
 from reproduction.run_tables import run_tables
 from runs.settings import SettingsError
-from utils.command_line import fail, share_cores
+from utils.command_line import fail, refuse_torchrun, share_cores
 
 COMMANDS = {
     **dict.fromkeys(TABLES, run_tables),
@@ -47,6 +47,7 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """The command: what it cannot do ends it with one line."""
+    refuse_torchrun("reproduce.py")
     options = parse_command_line(arguments)
     share_cores()
     log = logging.getLogger("qdeq")

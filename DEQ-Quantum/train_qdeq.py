@@ -25,6 +25,7 @@ from engines.protocol import UnsupportedCircuit
 from runs.folder import find_run
 from runs.lifecycle import is_finished, one_line_errors, open_run
 from runs.machine import choose_device
+from runs.ranks import joined_ranks
 from runs.signals import StopRequest
 from training.evaluation import load_splits, size_warnings
 from training.loop import Training
@@ -50,12 +51,15 @@ def debugging(settings: Settings) -> Iterator[None]:
 def train(command: CommandLine) -> None:
     """Train and test the run that a command starts or resumes. Errors end the program with one line."""
     kept = not command.settings.debug
-    with one_line_errors(DataError, ImportError, UnsupportedCircuit), debugging(command.settings):
-        folder = find_run(command)
-        device = choose_device(folder.settings)
-        refuse_what_cannot_fit(folder.settings, device)
-        splits = load_splits(folder.settings, device)
-        training = Training(folder, splits, device)
+    errors = one_line_errors(DataError, ImportError, UnsupportedCircuit)
+    with errors, debugging(command.settings), joined_ranks() as ranks:
+        folder = ranks.from_first(lambda: find_run(command))
+        kind = ranks.from_first(lambda: choose_device(folder.settings))
+        with ranks.together():
+            device = ranks.device(kind)
+            refuse_what_cannot_fit(folder.settings, device)
+        splits = ranks.from_first(lambda: load_splits(folder.settings, torch.device("cpu"))).to(device)
+        training = Training(folder, splits, device, ranks)
         if is_finished(training.state):
             return
         warnings = [*command.warnings, *size_warnings(folder.settings, splits)]
@@ -63,6 +67,8 @@ def train(command: CommandLine) -> None:
             with StopRequest() as stop:
                 training.run(stop)
             results = measure(training)
+            if not ranks.is_first:
+                return
             from figures import draw_run  # here: matplotlib takes seconds, and a run that is stopped needs none
 
             circuit = getattr(training.model.layer, "circuit", None)

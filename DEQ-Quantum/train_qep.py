@@ -6,10 +6,11 @@ the flags. The counterpart of train_qdeq.py, with the same run folders, trackers
 
 from qep.settings import parse_command_line
 from runs.command_line import CommandLine
-from utils.command_line import share_cores
+from utils.command_line import refuse_torchrun, share_cores
 
 if __name__ == "__main__":
     share_cores()
+    refuse_torchrun("train_qep.py")
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
 import logging

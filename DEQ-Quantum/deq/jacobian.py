@@ -166,7 +166,7 @@ def batch_jacobian(f: Layer, z: State) -> Tensor:
 
 
 def hutchinson_jacobian_loss(
-    f: Layer, z: State, n_vectors: int = 1, generator: torch.Generator | None = None
+    f: Layer, z: State, n_vectors: int = 1, generator: torch.Generator | None = None, vectors: Tensor | None = None
 ) -> Tensor:
     """Estimate of ||J_f(z)||_F^2 / (number of entries of z): the mean of ||v^T J||^2 over normal vectors v.
 
@@ -178,6 +178,7 @@ def hutchinson_jacobian_loss(
         z: (B, ...), the point, usually the equilibrium, or a tuple, list or dict of such; detached here.
         n_vectors: number of random vectors, each one further vector-Jacobian product.
         generator: source of the vectors, on z's device; torch's default one if None.
+        vectors: (n_vectors, B, ...), those to use in place of drawn ones.
 
     Returns:
         scalar loss.
@@ -193,8 +194,8 @@ def hutchinson_jacobian_loss(
     f, z, _ = as_one(f, z)
     product = _differentiable_vjp(f, z)
     total = z.new_zeros(())
-    for _ in range(n_vectors):
-        v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
+    for number in range(n_vectors):
+        v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device) if vectors is None else vectors[number]
         total = total + product(v).square().sum()
     return total / (n_vectors * z.numel())
 
@@ -210,7 +211,7 @@ def _differentiable_vjp(f: Layer, z: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def spectral_radius(
-    f: Layer, z: State, n_steps: int = 100, generator: torch.Generator | None = None
+    f: Layer, z: State, n_steps: int = 100, generator: torch.Generator | None = None, start: Tensor | None = None
 ) -> Tensor:
     """Largest modulus of J_f(z)'s eigenvalues per sample, by power iteration on J^T.
 
@@ -223,6 +224,7 @@ def spectral_radius(
         z: (B, ...), the point, or a tuple, list or dict of such; detached here.
         n_steps: vector-Jacobian products.
         generator: source of the start vectors, on z's device; torch's default one if None.
+        start: (B, ...), the start vectors, in place of drawn ones.
 
     Returns:
         (B,) spectral radii, no graph; 0 where the Jacobian vanishes or is nilpotent.
@@ -236,7 +238,8 @@ def spectral_radius(
     f, z, _ = as_one(f, z)
     z, f_z = _graph(f, z)
     flat = (len(z), z.shape[1:].numel())
-    v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device).reshape(flat)
+    drawn = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device) if start is None else start
+    v = drawn.reshape(flat)
     log_growth = []
     for _ in range(n_steps):
         norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)

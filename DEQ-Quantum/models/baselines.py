@@ -30,7 +30,7 @@ class ReadoutClassifier(EquilibriumClassifier):
             raise ValueError(f"{layer.n_units} readouts cannot be shared out among {n_classes} classes")
         super().__init__(layer, GroupSums(n_classes))
 
-    def classify(self, z: Tensor, generator=None) -> Tensor:
+    def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
         """Logits of an equilibrium: (B, layer.width) to (B, n_classes)."""
         return self.head(self.layer.lift.readouts(z))
 
@@ -57,6 +57,6 @@ class LinearClassifier(EquilibriumClassifier):
     def __init__(self, n_inputs: int, n_classes: int):
         super().__init__(FeatureLayer(n_inputs), nn.Linear(n_inputs, n_classes))
 
-    def classify(self, z: Tensor, generator=None) -> Tensor:
+    def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
         """Logits: (B, n_inputs) to (B, n_classes)."""
         return self.head(z)

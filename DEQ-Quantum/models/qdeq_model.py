@@ -8,7 +8,8 @@ and Newton solves n_wires x n_wires systems. The Jacobian loss is that of f in t
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,27 @@ from deq import SolverResult, hutchinson_jacobian_loss, spectral_radius
 from deq.host import host_may_look
 from models.depth import Depth
 from models.layer import AtReadouts, Bound, Compiled, Layer
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The batch that a part of it belongs to: what is random is drawn for all of it, whoever has the rest.
+
+    Attributes:
+        size: its samples.
+        rows: of the part.
+    """
+
+    size: int
+    rows: slice = field(default_factory=lambda: slice(None))
+
+    def draw(
+        self, distribution: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """The part's rows of random numbers for the whole, on the device and of the shape of `like` (B, ...)."""
+        shape = (self.size, *like.shape[1:])
+        return distribution(shape, generator=generator, dtype=dtype, device=like.device)[self.rows]
 
 
 @dataclass
@@ -66,6 +88,7 @@ class EquilibriumClassifier(nn.Module):
         compiled: Compiled | None = None,
         with_jac_loss: bool = False,
         generator: torch.Generator | None = None,
+        whole: Whole | None = None,
     ) -> Prediction:
         """Classify a batch.
 
@@ -75,7 +98,9 @@ class EquilibriumClassifier(nn.Module):
             compiled: `self.layer.compile()` where one compilation serves several batches.
             with_jac_loss: also estimate ||J_f||_F^2 / numel(z) at the equilibrium (one random vector).
             generator: of dropout and of the estimate, on x's device.
+            whole: of which batch x is a part, where other processes have the rest; None: x is the batch.
         """
+        whole = whole or Whole(len(x))
         lift = self.layer.lift
         failed = _not_finite(x)
         f = (compiled or self.layer.compile()).bind(_replaced(x, failed, 0.0))
@@ -88,16 +113,19 @@ class EquilibriumClassifier(nn.Module):
         jac_loss = x.new_zeros(())
         if with_jac_loss:
             at_r = f if h.vjp is None else AtReadouts(f, h, lift, r)
-            jac_loss = hutchinson_jacobian_loss(at_r, z.detach(), n_vectors=1, generator=generator)
-        logits = self.classify(z, generator)
+            vectors = whole.draw(torch.randn, z, generator, z.dtype).unsqueeze(0)
+            jac_loss = hutchinson_jacobian_loss(at_r, z.detach(), vectors=vectors)
+        logits = self.classify(z, generator, whole)
         told = [_replaced(values, failed, math.nan) for values in (logits, z, *residual_measures(r, found.h_r))]
         return Prediction(*told, jac_loss, found.solver, failed)
 
-    def classify(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def classify(self, z: Tensor, generator: torch.Generator | None = None, whole: Whole | None = None) -> Tensor:
         """Logits of an equilibrium, (B, layer.width) to (B, n_classes): dropout, ReLU, head."""
-        return self.head(torch.relu(self._drop(z, generator)))
+        return self.head(torch.relu(self._drop(z, generator, whole)))
 
-    def spectral_radius(self, f: Bound, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def spectral_radius(
+        self, f: Bound, z: Tensor, generator: torch.Generator | None = None, whole: Whole | None = None
+    ) -> Tensor:
         """Modulus of the largest eigenvalue of df/dz at an equilibrium z = E r, per sample: (B,).
 
         df/dz = E K and dh/dr = K E share their eigenvalues but for zeros, so where h offers its exact Jacobian the
@@ -105,14 +133,15 @@ class EquilibriumClassifier(nn.Module):
         """
         h = f.reduced()
         if h.jacobian is None:
-            return spectral_radius(f, z.detach(), generator=generator)
+            start = (whole or Whole(len(z))).draw(torch.randn, z, generator, z.dtype)
+            return spectral_radius(f, z.detach(), start=start)
         with torch.no_grad():
             return torch.linalg.eigvals(h.jacobian(self.layer.lift.readouts(z))).abs().amax(-1)
 
-    def _drop(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _drop(self, z: Tensor, generator: torch.Generator | None, whole: Whole | None = None) -> Tensor:
         if not self.training or self.dropout == 0:
             return z
-        kept = torch.rand(z.shape, generator=generator, device=z.device) >= self.dropout
+        kept = (whole or Whole(len(z))).draw(torch.rand, z, generator) >= self.dropout
         return z * kept / (1 - self.dropout)
 
 

@@ -13,10 +13,11 @@
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from runs.checkpoint import CheckpointError
 from runs.log import start_log
+from runs.ranks import RankLost, RanksDiffer
 from runs.settings import SettingsError
 from runs.signals import Stopped
 from runs.state import TrainingState
@@ -39,7 +40,7 @@ def one_line_errors(*more: type[Exception]) -> Iterator[None]:
     start_log(None)
     try:
         yield
-    except (SettingsError, TrainingError, CheckpointError, OSError, *more) as error:
+    except (SettingsError, TrainingError, CheckpointError, RankLost, RanksDiffer, OSError, *more) as error:
         fail(error)
     except KeyboardInterrupt:
         log.info("stopped before training")
@@ -48,10 +49,11 @@ def one_line_errors(*more: type[Exception]) -> Iterator[None]:
 
 def is_finished(state: TrainingState) -> bool:
     """Whether there is nothing left to do in this run; says so in the log."""
-    if state.finished:
+    finished = state.ranks.from_first(lambda: state.finished)
+    if finished:
         path = state.folder.path
         log.info("%s has finished its %d steps; see results.json, or raise --max_step", path, state.step)
-    return state.finished
+    return finished
 
 
 @contextmanager
@@ -69,6 +71,19 @@ def open_run(state: TrainingState, columns: tuple[str, ...], warnings: list[str]
     Raises:
         SystemExit: the block was stopped by a signal, with 128 + its number; the run is saved.
     """
+    try:
+        with _opened(state, columns, warnings, kept) if state.ranks.is_first else nullcontext():
+            yield
+    except Stopped as stopped:
+        # torchrun ends the others where one ends: none may before the first one has closed the run
+        state.ranks.wait()
+        raise SystemExit(128 + stopped.signal) from None
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+@contextmanager
+def _opened(state: TrainingState, columns: tuple[str, ...], warnings: list[str], kept: bool) -> Iterator[None]:
     folder = state.folder
     folder.create()
     try:
@@ -84,10 +99,10 @@ def open_run(state: TrainingState, columns: tuple[str, ...], warnings: list[str]
         try:
             yield
             failed = False
-        except (Stopped, KeyboardInterrupt) as stopped:
+        except (Stopped, KeyboardInterrupt):
             how = f"continue with --restart --restart_dir {folder.path}" if kept else "nothing of it is kept"
             log.info("stopped after step %d; %s", state.step, how)
-            raise SystemExit(128 + getattr(stopped, "signal", signal.SIGINT)) from None
+            raise
         finally:
             state.tracker.close(failed)
     finally:

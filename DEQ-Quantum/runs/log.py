@@ -10,13 +10,15 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from utils.launch import rank_here
+
 UNKNOWN = {"ncols": 79, "nrows": 23}  # as tqdm, without the last column and line
 
 log = logging.getLogger("qdeq")
 
 
 def start_log(path: Path | None) -> None:
-    """Send the log to the screen and, given a path, to a file."""
+    """Send the log to the screen, of several processes that of the first, and, given a path, to a file."""
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in list(log.handlers):
@@ -24,7 +26,7 @@ def start_log(path: Path | None) -> None:
         handler.close()
     screen = logging.StreamHandler(sys.stdout)
     screen.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(screen)
+    log.addHandler(screen if rank_here() == 0 else logging.NullHandler())
     if path is not None:
         file = logging.FileHandler(path)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

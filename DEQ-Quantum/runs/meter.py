@@ -12,8 +12,11 @@ class Meter:
         self.counts: dict[str, int] = dict(state["counts"]) if state else {}
 
     def add(self, name: str, values: Tensor) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + values.detach().double().sum()
-        self.counts[name] = self.counts.get(name, 0) + values.numel()
+        self.add_sum(name, values.detach().double().sum(), values.numel())
+
+    def add_sum(self, name: str, total: Tensor | float, count: int) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + total
+        self.counts[name] = self.counts.get(name, 0) + count
 
     def means(self) -> dict[str, float]:
         return {name: float(self.sums[name]) / self.counts[name] for name in self.sums}

@@ -16,6 +16,7 @@ from runs.log import progress_bar
 from runs.machine import peak_memory_mb
 from runs.meter import Meter
 from runs.optim import LearningRate
+from runs.ranks import ALONE, Ranks
 from runs.tracking import Tracker
 from utils.files import write_json
 
@@ -30,6 +31,7 @@ class TrainingState:
         device: where the run is computed.
         n_samples: of the training set.
         start: steps that count as taken before a new run's first one.
+        ranks: those of the run; the first one alone writes, logs and shows.
 
     Attributes:
         steps_per_epoch, max_step: optimiser steps of an epoch and of the whole run.
@@ -52,9 +54,11 @@ class TrainingState:
         device: torch.device,
         n_samples: int,
         start: int = 0,
+        ranks: Ranks = ALONE,
     ):
         s = folder.settings
         self.folder, self.model, self.optimizer, self.device = folder, model, optimizer, device
+        self.ranks = ranks
         self.steps_per_epoch = -(-n_samples // s.batch_size)
         self.max_step = s.max_step or s.epochs * self.steps_per_epoch
         self.learning_rate = LearningRate(optimizer, s, self.max_step)
@@ -100,6 +104,8 @@ class TrainingState:
 
     def save_last(self, **more: object) -> None:
         """Write the checkpoint to resume from, with the loop's own entries."""
+        if not self.ranks.is_first:
+            return
         checkpoint.save(
             self.folder.last_path,
             {
@@ -121,6 +127,8 @@ class TrainingState:
     def save_best(self, metrics: dict[str, float]) -> None:
         """Keep the present parameters as the best, with their validation metrics."""
         self.best = {"step": self.step, **metrics}
+        if not self.ranks.is_first:
+            return
         checkpoint.save(
             self.folder.best_path,
             {"settings": self.folder.settings.to_dict(), "model": self.model.state_dict(), "best": self.best},
@@ -133,7 +141,7 @@ class TrainingState:
             Their validation metrics and "step".
         """
         path = self.folder.best_path
-        content = checkpoint.load(path, self.device)
+        content = self.ranks.from_first(lambda: checkpoint.load(path))
         checkpoint.load_weights(self.model, content["model"], path)
         return content["best"]
 
@@ -157,6 +165,9 @@ class TrainingState:
                 shown = {label: f"{means[name]:.3g}" for name, label in labels.items() if name in means}
                 bar.set_postfix(shown, refresh=False)
 
+        if not self.ranks.is_first:
+            yield lambda: None
+            return
         with progress_bar(self.step, self.max_step) as bar:
             yield advance
 
@@ -168,6 +179,8 @@ class TrainingState:
 
     def log(self, event: str, metrics: dict) -> None:
         """Track metrics of the present step."""
+        if not self.ranks.is_first:
+            return
         self.tracker.log(event, self.step, {"epoch": self.epoch, **metrics})
 
     def finish(self, results: dict, figures: dict, not_in_summary: Container[str]) -> None:

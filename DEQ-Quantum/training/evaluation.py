@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 from dataset import Split, Splits, load_features
 from deq import SolverSettings
 from models.depth import Depth, Equilibrium, Stack
-from models.qdeq_model import EquilibriumClassifier, Prediction
+from models.qdeq_model import EquilibriumClassifier, Prediction, Whole
+from runs.ranks import ALONE, Ranks
 from training.settings import Settings
 from utils import seeds
 
@@ -101,8 +102,9 @@ def evaluate(
     depth: Depth,
     max_images: int | None = None,
     spectral_radius_seed: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Classify a split.
+    """Classify a split, which the ranks share out among themselves; all get the same answer.
 
     Args:
         model: the classifier; left in the mode (train or eval) it was in.
@@ -111,34 +113,40 @@ def evaluate(
         max_images: only the first so many, None for all.
         spectral_radius_seed: also report the spectral radius of df/dz, the mean over the first `BATCH` images, with
             random starts from this seed.
+        ranks: all call this with the same arguments.
     """
     was_training = model.training
     model.eval()
     compiled = model.layer.compile()
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
-    predictions = []
+    predicted = torch.zeros_like(split.labels[:max_images])
+    radius: Tensor | float = 0.0
 
-    images = zip(split.features[:max_images].split(BATCH), split.labels[:max_images].split(BATCH))
-    for number, (x, y) in enumerate(images):
+    images = zip(split.features[:max_images].split(BATCH), split.labels[:max_images].split(BATCH), predicted.split(BATCH))
+    for number, (x, y, of_batch) in enumerate(images):
+        n_images, own = len(x), ranks.share(len(x))
+        x, y = x[own.rows], y[own.rows]
         p = model(x, depth, compiled)
-        predicted = p.logits.argmax(-1)
-        predictions.append(predicted if p.failed is None else torch.where(p.failed, NO_CLASS, predicted))
+        classes = p.logits.argmax(-1)
+        if own.count:
+            of_batch[own.rows] = classes if p.failed is None else torch.where(p.failed, NO_CLASS, classes)
         for name, values in measure(p, y).items():
-            values = finite(values, p)
+            values = finite(values, p) if own.count else values[:0]
             sums[name] = sums.get(name, 0.0) + values.double().sum()
             counts[name] = counts.get(name, 0) + len(values)
         if spectral_radius_seed is not None and number == 0:
             generator = seeds.generator(spectral_radius_seed, "spectral radius", 0, x.device)
             with torch.enable_grad():
-                radius = model.spectral_radius(compiled.bind(x), p.z, generator)
+                radii = model.spectral_radius(compiled.bind(x), p.z, generator, Whole(n_images, own.rows))
+            radius = radii.double().mean() * (own.count / n_images)
     model.train(was_training)
-    predicted = torch.cat(predictions)
-    metrics = {name: (total / counts[name]).item() for name, total in sums.items()}
+    radius, *found = ranks.sum_in_place([predicted], [radius, *sums.values(), *counts.values()])
+    metrics = {name: float(total / count) for name, total, count in zip(sums, found, found[len(sums):])}
     if n_failed := int((predicted == NO_CLASS).sum()):
         log.warning("%d of %d images have no finite state and are counted as wrong", n_failed, len(predicted))
     if spectral_radius_seed is not None:
-        metrics["spectral_radius"] = radius.double().mean().item()
+        metrics["spectral_radius"] = float(radius)
     return Evaluation(metrics, predicted)
 
 

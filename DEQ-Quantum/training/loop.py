@@ -6,7 +6,9 @@ cross-entropy plus, on some steps, the Jacobian loss, clip, update. Everything r
 """
 
 import logging
+import signal
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,11 +16,13 @@ from torch import Tensor
 
 from dataset import Split, Splits
 from models.depth import Equilibrium
+from models.qdeq_model import Whole
 from models.table import build_model
 from runs import checkpoint
 from runs.folder import RunFolder
 from runs.lifecycle import TrainingError
 from runs.optim import make_optimizer
+from runs.ranks import ALONE, Ranks
 from runs.settings import SettingsError
 from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
@@ -32,30 +36,56 @@ MOST_SKIPPED_STEPS = 100
 log = logging.getLogger("qdeq")
 
 
-class Training:
-    """One run: its model and data, its state, and the loop that moves it."""
+@dataclass
+class Step:
+    """What one step measures of its batch.
 
-    def __init__(self, folder: RunFolder, splits: Splits, device: torch.device):
+    Attributes:
+        sums: (name, sum over images, their number), in the order in which they came up.
+        failed: images without a finite state.
+        jac_loss: the Jacobian loss.
+    """
+
+    sums: list[tuple[str, Tensor, int]] = field(default_factory=list)
+    failed: Tensor | int = 0
+    jac_loss: Tensor | float = 0.0
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Take in what was measured of some images, (n,)."""
+        self.sums.append((name, values.detach().double().sum(), values.numel()))
+
+
+class Training:
+    """One run: its model and data, its state, and the loop that moves it.
+
+    Where several processes share the run, each takes its rows of every batch, and all take the same step.
+    """
+
+    def __init__(self, folder: RunFolder, splits: Splits, device: torch.device, ranks: Ranks = ALONE):
         s = self.settings = folder.settings
-        self.splits, self.device = splits, device
+        self.splits, self.device, self.ranks = splits, device, ranks
         seeds.seed_everything(s.seed)
         self.model = build_model(s).to(device)
         optimizer = make_optimizer(self.model, s, s.weight_decay)
-        state = TrainingState(folder, self.model, optimizer, device, len(splits.train), s.start_train_steps)
+        state = TrainingState(folder, self.model, optimizer, device, len(splits.train), s.start_train_steps, ranks)
         self.state = state
         # images without a finite state so far, as often as they came up; on the device, so that a GPU is not waited for
         self.failed: Tensor | int = 0 if folder.last is None else folder.last.get("failed", 0)
+        self.stop: StopRequest | None = None
+        self.must_stop = False
         if folder.last is None and s.load:
             self._load_parameters(Path(s.load))
         if state.step >= state.max_step and folder.last is None:
             raise SettingsError(f"--start_train_steps {state.step} leaves no step of the run's {state.max_step}")
         if s.pretrain_steps >= state.max_step:
             raise SettingsError(f"--pretrain_steps {s.pretrain_steps} fills the run's {state.max_step} steps")
+        ranks.check_equal(self.model)
 
     def _load_parameters(self, path: Path) -> None:
         path = path / "checkpoint_best.pt" if path.is_dir() else path
         remedy = "use the --model, --n_wires, --num_classes and --trainable_gates it was trained with"
-        checkpoint.load_weights(self.model, checkpoint.load(path, self.device, needs=("model",))["model"], path, remedy)
+        content = self.ranks.from_first(lambda: checkpoint.load(path, needs=("model",)))
+        checkpoint.load_weights(self.model, content["model"], path, remedy)
 
     # one step
 
@@ -82,7 +112,7 @@ class Training:
         return max(s.jac_loss_weight, min(raised, JAC_WEIGHT_LIMIT))
 
     def train_step(self, x: Tensor, y: Tensor) -> None:
-        """Take the next step on one batch: x (B, D), y (B,)."""
+        """Take the next step on one batch: x (B, D), y (B,), the same on all ranks."""
         s, state, step = self.settings, self.state, self.state.step + 1
         draws = seeds.generator(s.seed, "draws", step)
         fewer_steps = int(torch.randint(s.rand_f_thres_delta + 1, (), generator=draws))
@@ -93,32 +123,53 @@ class Training:
 
         state.learning_rate.apply(step)
         state.optimizer.zero_grad()
-        jac_loss, failed = 0.0, 0
+        taken = Step()
         for x_part, y_part in zip(x.chunk(s.batch_chunk), y.chunk(s.batch_chunk)):
-            p = self.model(x_part, depth, with_jac_loss=jac_weight > 0, generator=generator)
-            measured = measure(p, y_part)
-            share = len(y_part) / len(y)
+            own = self.ranks.share(len(y_part))
+            whole = Whole(len(y_part), own.rows)
+            p = self.model(x_part[own.rows], depth, with_jac_loss=jac_weight > 0, generator=generator, whole=whole)
+            measured = measure(p, y_part[own.rows])
+            share = own.count / len(y)
             losses = measured["loss"]
             if p.failed is not None:
                 losses = torch.where(p.failed, 0.0, losses)
-                failed = failed + p.failed.sum()
-            (losses.sum() / len(y) + jac_weight * share * p.jac_loss).backward()
+            loss = losses.sum() / len(y) + jac_weight * share * p.jac_loss
+            (loss if own.count else 0.0 * loss).backward()
+            if p.failed is not None:
+                taken.failed = taken.failed + p.failed[: own.count].sum()
             for name, values in measured.items():
                 # on a GPU a failed image shows as NaN in the entry: to leave it out the host would have to wait
-                state.meter.add(name, finite(values, p) if values.device.type == "cpu" else values)
-            jac_loss = jac_loss + share * p.jac_loss.detach()
+                values = finite(values, p) if values.device.type == "cpu" else values
+                taken.add(name, values if own.count else values[:0])
+            taken.jac_loss = taken.jac_loss + share * p.jac_loss.detach()
+        self._add_up(taken)
+        for name, total, count in taken.sums:
+            state.meter.add_sum(name, total, count)
         if jac_weight > 0:
-            state.meter.add("jac_loss", jac_loss)
+            state.meter.add_sum("jac_loss", taken.jac_loss.double(), 1)
         limit = s.clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         state.meter.add("grad_norm", norm)
-        self.failed = self.failed + failed
+        self.failed = self.failed + taken.failed
         # the one value that a GPU is waited for at every step: such a gradient must not enter the optimiser's state
-        if torch.isfinite(norm) & (failed < len(y)):
+        if torch.isfinite(norm) & (taken.failed < len(y)):
             state.optimizer.step()
         else:
             self._skip(step)
         state.step = step
+
+    def _add_up(self, taken: "Step") -> None:
+        """Make the gradient, and what was measured, those of the whole batch, on every rank."""
+        if self.ranks.alone:
+            return
+        asked = self.stop is not None and self.stop.signal is not None
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        _, totals, counts = zip(*taken.sums)
+        sums = self.ranks.sum_in_place(gradients, [asked, taken.failed, taken.jac_loss, *totals, *counts])
+        n_asked, failed, taken.jac_loss, *sums = sums
+        self.must_stop, taken.failed = bool(n_asked), int(failed)
+        taken.sums = [(name, total, int(count)) for (name, *_), total, count in
+                      zip(taken.sums, sums, sums[len(totals):])]  # fmt: skip
 
     def _skip(self, step: int) -> None:
         self.state.skipped += 1
@@ -136,7 +187,7 @@ class Training:
         Raises:
             Stopped: a signal came; the run is saved.
         """
-        s, state = self.settings, self.state
+        s, state, self.stop = self.settings, self.state, stop
         batches = self.batches()
         with state.progress_bar(metrics.LABELS) as advance_bar:
             while state.step < state.max_step:
@@ -151,10 +202,20 @@ class Training:
                     self._log_training()
                 if state.due(s.eval_interval) or state.step == s.pretrain_steps:
                     self.validate()
-                    state.save_last(failed=int(self.failed))
-                if stop.signal is not None:
-                    state.save_last(failed=int(self.failed))
-                    raise Stopped(stop.signal)
+                    self.save()
+                if stop.signal is not None if self.ranks.alone else self.must_stop:
+                    self.save()
+                    # another rank may have got the signal
+                    raise Stopped(stop.signal or signal.SIGTERM)
+
+    def save(self) -> None:
+        """Write the checkpoint to resume from.
+
+        Raises:
+            RanksDiffer: the ranks' parameters are not the same.
+        """
+        self.ranks.check_equal(self.model)
+        self.state.save_last(failed=int(self.failed))
 
     def log(self, event: str, values: dict) -> None:
         """Track metrics of the present step."""
@@ -169,7 +230,8 @@ class Training:
         """Measure a split, or its first images, with the present parameters."""
         s = self.settings
         radius_seed = s.seed if s.spectral_radius_mode else None
-        return evaluate(self.model, split, depth_of(s, self.warming_up(self.state.step)), max_images, radius_seed)
+        depth = depth_of(s, self.warming_up(self.state.step))
+        return evaluate(self.model, split, depth, max_images, radius_seed, self.ranks)
 
     def validate(self) -> None:
         """Measure the validation split; keep the parameters if none were better."""

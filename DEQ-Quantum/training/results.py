@@ -10,12 +10,14 @@ NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
 
 
 def measure(training: Training) -> dict:
-    """What results.json holds; the model gets its best validated parameters."""
+    """What results.json holds, on the first rank; the model gets its best validated parameters."""
     s, state, splits = training.settings, training.state, training.splits
     best = state.load_best()
     evaluation = training.evaluate(splits.test)
     metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
     training.log("test", metrics)
+    if not training.ranks.is_first:
+        return {}
     return {
         "name": state.folder.path.name,
         "model": s.model,
@@ -41,5 +43,7 @@ def measure(training: Training) -> dict:
         "confusion_matrix": confusion_matrix(splits.test.labels, evaluation.predictions, splits.n_classes).tolist(),
         "test_images_sha256": test_images_sha256(s.dataset, s.data_dir),
         **environment(state.device),
+        "world_size": training.ranks.size,
+        "backend": training.ranks.backend,
         "settings": s.without_paths(),
     }

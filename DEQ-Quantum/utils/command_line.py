@@ -5,11 +5,14 @@ import os
 import sys
 from collections.abc import Callable
 
+from utils.launch import let_first_speak, rank_here, world_size
+
 
 class OneLineParser(argparse.ArgumentParser):
     """Errors in one line, with where to read on."""
 
     def error(self, message: str):
+        let_first_speak()
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
@@ -60,5 +63,12 @@ def share_cores() -> None:
 
 def fail(message: object) -> None:
     """End the program with one line on stderr and exit status 1."""
-    print(f"error: {message}", file=sys.stderr)
+    let_first_speak()
+    print(f"error: {f'process {rank_here()}: ' if rank_here() else ''}{message}", file=sys.stderr)
     raise SystemExit(1)
+
+
+def refuse_torchrun(prog: str) -> None:
+    """End a program that works in one process where torchrun has started several."""
+    if world_size() > 1:
+        fail(f"{prog} works in one process: start it without torchrun")
