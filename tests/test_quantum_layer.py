@@ -299,5 +299,5 @@ def test_a_lift_of_another_size_is_refused():
 
 @pytest.mark.parametrize("dtype", (torch.float64, torch.uint8))
 def test_inputs_of_another_dtype_are_refused(dtype):
-    with pytest.raises(ValueError, match=f"x is {dtype}, the layer torch.float32: convert one of them"):
+    with pytest.raises(ValueError, match=f"x is {dtype}, the layer torch.float32: convert"):
         make_layer().bind(torch.zeros(2, 16, dtype=dtype))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.protocol import ReadoutMap
-from models.layer import Layer
+from models.layer import Layer, check_batch
 from models.lift import Repeat
 
 START_NORM = 0.5  # spectral norm of W at the start; any below 1 makes f a contraction, since tanh's slope is at most 1
@@ -56,7 +56,7 @@ class TanhLayer(_DenseLayer):
         """f(z) for one batch x of shape (B, n_inputs).
 
         Raises:
-            ValueError: x has another shape.
+            ValueError: see `Layer.check`.
         """
         self.check(x)
         return BoundTanh(self.w, x @ self.u.T)
@@ -70,6 +70,7 @@ class BoundTanh(_BoundDense):
         self.injection = injection
 
     def __call__(self, z: Tensor) -> Tensor:
+        check_batch("z", z, len(self.w), self.injection, len(self.injection))
         return torch.tanh(torch.addmm(self.injection, z, self.w.T))
 
     def jacobian(self, z: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ class FeatureLayer(_DenseLayer):
         """f(z) for one batch x of shape (B, n_inputs).
 
         Raises:
-            ValueError: x has another shape.
+            ValueError: see `Layer.check`.
         """
         self.check(x)
         return BoundFeatures(x)
@@ -104,6 +105,7 @@ class BoundFeatures(_BoundDense):
         self.x = x
 
     def __call__(self, z: Tensor) -> Tensor:
+        check_batch("z", z, self.x.shape[1], self.x, len(self.x))
         return self.x
 
     def jacobian(self, z: Tensor) -> Tensor:

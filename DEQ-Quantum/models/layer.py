@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from engines.protocol import CompiledCircuit, ReadoutMap
@@ -47,6 +48,8 @@ class Layer(nn.Module, ABC):
         z = layer(torch.zeros_like(x), x)      # one application of f
         f = layer.bind(x); z = f(f(z))         # compiled once, applied as often as you like
 
+    Samples do not mix: a batch may be empty, and one with a NaN or an inf among its features has values of NaN alone.
+
     Args:
         n_inputs: features of x.
         lift: E, from readouts to the state.
@@ -75,21 +78,55 @@ class Layer(nn.Module, ABC):
         """f(z) for one batch x of shape (B, n_inputs).
 
         Raises:
-            ValueError: x has another shape.
+            ValueError: see `check`.
         """
         return self.compile().bind(x)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """f(z; x): (B, width) and (B, n_inputs) to (B, width)."""
+        """f(z; x): (B, width) and (B, n_inputs) to (B, width).
+
+        Raises:
+            ValueError: see `check`; z is of another shape, dtype or device.
+        """
         return self.bind(x)(z)
 
     def check(self, x: Tensor) -> None:
-        """Refuse features of another shape than (B, n_inputs), or of another dtype than the layer's parameters."""
-        if x.dim() != 2 or x.shape[1] != self.n_inputs:
-            raise ValueError(f"x must have shape (B, {self.n_inputs}), got {tuple(x.shape)}")
-        wanted = next((p.dtype for p in self.parameters()), x.dtype)
-        if x.dtype != wanted or not x.is_floating_point():
-            raise ValueError(f"x is {x.dtype}, the layer {wanted}: convert one of them, as with x.to(torch.float32)")
+        """Refuse features that are no tensor (B, n_inputs) of the layer's dtype on its device.
+
+        Raises:
+            ValueError: one line with what x is and what to do.
+        """
+        check_batch("x", x, self.n_inputs, next(self.parameters(), None))
+
+
+def check_batch(name: str, values: Tensor, width: int, like: Tensor | None, size: int | None = None) -> None:
+    """Refuse what is no real tensor (B, width) of the dtype and on the device of another.
+
+    Args:
+        name: of the values, for the message.
+        values: to be checked.
+        width: of a sample.
+        like: parameters or values that they meet; None where there are none.
+        size: B; None: any.
+
+    Raises:
+        ValueError: one line with what they are and what to do.
+    """
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(values).__name__}: convert it, as with torch.as_tensor")
+    shape = tuple(values.shape)
+    if len(shape) != 2 or shape[1] != width or size not in (None, shape[0]):
+        remedy = f"; of a single sample, {name}.unsqueeze(0)" if shape == (width,) and size in (None, 1) else ""
+        raise ValueError(f"{name} must have shape ({'B' if size is None else size}, {width}), got {shape}{remedy}")
+    wanted = (values.dtype if values.is_floating_point() else torch.float32) if like is None else like.dtype
+    if values.dtype != wanted:
+        remedy = "one of them" if values.is_floating_point() else "the real numbers or pixels in it"
+        raise ValueError(f"{name} is {values.dtype}, the layer {wanted}: convert {remedy} ({name}.to({wanted}))")
+    if like is not None and values.device != like.device:
+        raise ValueError(
+            f"{name} is on {values.device}, the layer on {like.device}: move one of them "
+            f'({name}.to("{like.device}"))'
+        )
 
 
 class BoundCircuit:
@@ -103,6 +140,7 @@ class BoundCircuit:
         return z + self.x
 
     def __call__(self, z: Tensor) -> Tensor:
+        check_batch("z", z, self.lift.width, self.x, len(self.x))
         return self.lift(self.circuit.readouts(self.inject(z)))
 
     @property

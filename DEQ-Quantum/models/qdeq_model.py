@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from deq import SolverResult, hutchinson_jacobian_loss, spectral_radius
 from deq.host import host_may_look
 from models.depth import Depth
-from models.layer import AtReadouts, Bound, Compiled, Layer
+from models.layer import AtReadouts, Bound, Compiled, Layer, check_batch
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,18 @@ class EquilibriumClassifier(nn.Module):
         """Classify a batch.
 
         Args:
-            x: (B, layer.n_inputs) features.
+            x: (B, layer.n_inputs) features of the model's dtype on its device. Samples with a NaN or an inf have failed
+                (see `Prediction`) and change nothing of the others; B may be 0.
             depth: equilibrium or stack of layers.
             compiled: `self.layer.compile()` where one compilation serves several batches.
             with_jac_loss: also estimate ||J_f||_F^2 / numel(z) at the equilibrium (one random vector).
             generator: of dropout and of the estimate, on x's device.
             whole: of which batch x is a part, where other processes have the rest; None: x is the batch.
+
+        Raises:
+            ValueError: x is of another shape, dtype or device; one line with what to do.
         """
+        check_batch("x", x, self.layer.n_inputs, next(self.parameters(), None))
         whole = whole or Whole(len(x))
         lift = self.layer.lift
         failed = _not_finite(x)

@@ -113,7 +113,7 @@ class CompiledLayer:
         """f(z) for one batch x of shape (B, n_inputs).
 
         Raises:
-            ValueError: x has another shape.
+            ValueError: see `Layer.check`.
         """
         self.layer.check(x)
         return BoundCircuit(self.circuit, self.layer.lift, x)
