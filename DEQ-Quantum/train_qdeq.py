@@ -23,7 +23,7 @@ import torch
 from dataset import DataError
 from engines.protocol import UnsupportedCircuit
 from runs.folder import find_run
-from runs.lifecycle import is_finished, one_line_errors, open_run
+from runs.lifecycle import is_finished, one_line_errors, open_run, refuse_failure
 from runs.machine import choose_device
 from runs.ranks import joined_ranks
 from runs.signals import StopRequest
@@ -74,6 +74,7 @@ def train(command: CommandLine) -> None:
             circuit = getattr(training.model.layer, "circuit", None)
             figures = draw_run(training.state.folder.path, results, training.splits.classes, circuit)
             training.state.finish(results, figures, NOT_IN_SUMMARY)
+            refuse_failure(results)
         log.info(
             "test accuracy %.2f %%  loss %.4f  residual %.1e  (%.1f s of training, %.1f ms a step)",
             100 * results["test_acc"], results["test_loss"], results["test_res_rel"],

@@ -20,7 +20,7 @@ from qep.learning.loop import COLUMNS, QEPTraining
 from qep.learning.results import NOT_IN_SUMMARY, measure
 from qep.learning.tasks import build_task, size_warnings
 from runs.folder import find_run
-from runs.lifecycle import is_finished, one_line_errors, open_run
+from runs.lifecycle import is_finished, one_line_errors, open_run, refuse_failure
 from runs.machine import choose_device
 from runs.signals import StopRequest
 
@@ -45,6 +45,7 @@ def train(command: CommandLine) -> None:
             )
 
             training.state.finish(results, draw_run(training.state.folder.path), NOT_IN_SUMMARY)
+            refuse_failure(results)
         accuracy = f"test accuracy {100 * results['test_acc']:.2f} %  " if "test_acc" in results else ""
         log.info(
             "%stest cost %.3g  (%.1f s of training, %.2f ms a sample)",

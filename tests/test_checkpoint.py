@@ -4,7 +4,12 @@ import io
 import json
 import math
 import os
+import random
+import resource
+import subprocess
+import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +18,7 @@ from conftest import assert_same
 from runs import checkpoint
 from runs.checkpoint import CheckpointError
 from training.settings import Settings
-from utils.files import write_json
+from utils.files import is_blank, remove_leftovers, write_json
 
 
 def trained(width: int = 3, steps: int = 3) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -138,27 +143,124 @@ def test_weights_of_another_shape_or_name_are_refused(tmp_path):
             checkpoint.load_weights(model, state, path, "use --n_wires 4")
 
 
-@pytest.mark.parametrize("error", [OSError("[Errno 28] No space left on device"), RuntimeError("unexpected pos 64\nat")])
-def test_full_disk_leaves_the_old_checkpoint(error, tmp_path, monkeypatch):
-    path, real_save = tmp_path / "a.pt", torch.save
-    checkpoint.save(path, {"step": 1})
+def test_full_disk_leaves_the_old_checkpoint(tmp_path):
+    path, previous = tmp_path / "a.pt", tmp_path / "b.pt"
+    checkpoint.save(path, {"step": 1}, previous)
+    checkpoint.save(path, {"step": 2}, previous)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))  # half a checkpoint
+        with pytest.raises(CheckpointError, match="cannot write .*a.pt .File too large.*--restart") as met:
+            checkpoint.save(path, {"step": 3}, previous)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(met.value).isprintable() and sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "b.pt"]
+    assert [checkpoint.load(p)["step"] for p in (path, previous)] == [2, 1]
+    checkpoint.save(path, {"step": 4}, previous)
+    assert [checkpoint.load(p)["step"] for p in (path, previous)] == [4, 2]
 
-    def half_a_save(content, target):
-        whole = io.BytesIO()
-        real_save(content, whole)
-        half = whole.getvalue()[: len(whole.getvalue()) // 2]
-        target.write(half) if hasattr(target, "write") else Path(target).write_bytes(half)
-        raise error
 
-    monkeypatch.setattr(torch, "save", half_a_save)
-    with pytest.raises(CheckpointError, match="cannot write .*a.pt .is the disk full.*--restart") as met:
-        checkpoint.save(path, {"step": 2})
-    assert str(met.value).isprintable() and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
-    assert checkpoint.load(path)["step"] == 1
-    monkeypatch.undo()
-    checkpoint.save(path, {"step": 3})
-    assert checkpoint.load(path)["step"] == 3
-    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+@pytest.mark.parametrize("links", [True, False])
+def test_the_checkpoint_before_is_kept_in_a_file_of_its_own(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError(1, "Operation not permitted")))
+    path, previous = tmp_path / "a.pt", tmp_path / "b.pt"
+    for step in range(3):
+        checkpoint.save(path, {"step": step}, previous)
+        assert previous.exists() == (step > 0)
+    assert checkpoint.load(previous)["step"] == 1
+    path.write_bytes(b"damaged")
+    assert checkpoint.load(previous)["step"] == 1
+    os.replace(previous, path)  # as a run does that goes back
+    checkpoint.save(path, {"step": 4}, previous)
+    assert [checkpoint.load(p)["step"] for p in (path, previous)] == [4, 1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "b.pt"]
+
+
+class Killed(BaseException):
+    """A kill, as far as files can tell."""
+
+
+@pytest.mark.parametrize("call, allowed", [("link", 0), ("replace", 0), ("replace", 1), ("fsync", 0), ("fsync", 1)])
+def test_a_kill_while_a_checkpoint_is_written_leaves_one(tmp_path, monkeypatch, call, allowed):
+    path, previous = tmp_path / "a.pt", tmp_path / "b.pt"
+    for step in (1, 2):
+        checkpoint.save(path, {"step": step}, previous)
+    real, left = getattr(os, call), iter(range(allowed))
+
+    def kill(*names):
+        if next(left, None) is None:
+            raise Killed
+        return real(*names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, kill)
+        with pytest.raises(Killed):
+            checkpoint.save(path, {"step": 3}, previous)
+    assert checkpoint.load(path)["step"] == 2 and checkpoint.load(previous)["step"] in (1, 2)
+    checkpoint.save(path, {"step": 4}, previous)
+    assert [checkpoint.load(p)["step"] for p in (path, previous)] == [4, 2]
+
+
+def flipped(whole: bytes, seed: int, n: int):
+    """Copies of a file with one wrong bit each."""
+    rng = random.Random(seed)
+    for _ in range(n):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        yield bytes(damaged)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "a.pt"
+    model, optimizer = trained()
+    checkpoint.save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": 3})
+    whole = path.read_bytes()
+    ends = [whole[:n] + bytes([whole[n] ^ 1 << bit]) + whole[n + 1 :] for n in range(-95, 0) for bit in range(8)
+            if n + 1]  # the last record and the checksum  # fmt: skip
+    for damaged in [*flipped(whole, 0, 200), *ends, *(whole[:-n] for n in range(1, 95)), whole + b"0", whole + whole]:
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="a.pt is not a usable checkpoint"):
+            checkpoint.load(path)
+
+
+def test_a_checkpoint_of_an_older_version_loads_and_its_parts_are_verified(tmp_path):
+    path = tmp_path / "a.pt"
+    model = trained()[0].state_dict()
+    torch.save({"format": checkpoint.FORMAT, "model": model}, path)
+    whole = path.read_bytes()
+    assert_same(checkpoint.load(path)["model"], model)
+    value = whole.index(model["0.weight"].numpy().tobytes())
+    for n in range(48):
+        path.write_bytes(whole[: value + n] + bytes([whole[value + n] ^ 64]) + whole[value + n + 1 :])
+        with pytest.raises(CheckpointError, match="a.pt is not a usable checkpoint .*CRC"):
+            checkpoint.load(path)
+
+
+def test_torch_reads_a_checkpoint_as_it_is(tmp_path):
+    checkpoint.save(tmp_path / "a.pt", {"step": 1, "x": torch.arange(3)})
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert content["step"] == 1 and content["x"].tolist() == [0, 1, 2]
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        assert archive.testzip() is None and archive.comment.startswith(b"sha256:")
+
+
+@pytest.mark.parametrize("predicate, right, wrong", [
+    (checkpoint.is_count, (0, 2**63 - 1), (-1, 2**63, 1.0, True, None, float("nan"), "1")),
+    (checkpoint.is_duration, (0, 0.5), (-1.0, float("nan"), float("inf"), True, "1")),
+    (checkpoint.is_numbers, ({}, {"a": 1, "b": float("nan")}), ([], {"a": "1"}, {1: 1}, {"a": None}, None)),
+    (checkpoint.is_parameters, ({}, {"a": torch.ones(1)}), ({"a": 1.0}, [torch.ones(1)], torch.ones(1))),
+])  # fmt: skip
+def test_what_an_entry_must_be(predicate, right, wrong):
+    assert all(map(predicate, right)) and not any(map(predicate, wrong))
+
+
+def test_a_wrong_entry_is_named(tmp_path):
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, {"step": -3, "model": {"a": 1.0}})
+    for name, predicate, shown in (("step", checkpoint.is_count, "-3"), ("model", checkpoint.is_parameters, "{'a'")):
+        with pytest.raises(CheckpointError, match=f"a.pt is not a usable checkpoint .its entry {name} cannot be {shown}"):
+            checkpoint.load(path, needs={name: predicate})
 
 
 def test_json_has_null_for_what_is_not_finite(tmp_path):
@@ -170,6 +272,38 @@ def test_json_has_null_for_what_is_not_finite(tmp_path):
 
     found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
     assert_same(found, {"a": [None, None, None, 1.5, 2, True, None, "NaN"], "b": {"c": [None, 0.0]}})
+
+
+@pytest.mark.parametrize("folder", ["missing", "file"])
+def test_an_error_of_an_atomic_write_names_the_file(tmp_path, folder):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / folder / "a.json"
+    with pytest.raises(OSError) as error:
+        write_json(path, {})
+    assert error.value.filename == str(path) and str(path) in str(error.value)
+
+
+def test_an_atomic_write_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a)))
+    write_json(tmp_path / "a.json", {})
+    assert calls == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    parent = os.getppid()  # which lives
+    for process in (parent, os.getpid(), dead.pid):
+        (tmp_path / f".curves.png.{process}.tmp").write_text("half")
+    for name in ("notes.tmp", ".hidden", ".a.tmp", "curves.png"):
+        (tmp_path / name).write_text("mine")
+    assert not is_blank(tmp_path)
+    remove_leftovers(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"notes.tmp", ".hidden", ".a.tmp", "curves.png", f".curves.png.{parent}.tmp"}
 
 
 def test_crash_while_writing_json_leaves_the_old_file(tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def test_a_run_is_logged_and_tracked(tmp_path, screen, closed):
 def test_a_finished_run_is_left_alone(tmp_path, screen):
     state = begin(tmp_path)
     start_log(None)
-    state.folder.results_path.write_text("{}")
+    state.folder.results_path.write_text('{"steps": 3}')
     assert not is_finished(state) and screen() == ""  # of a run that is being extended
     state.step = 3
     assert is_finished(state) and "has finished its 3 steps" in screen()
@@ -119,9 +119,12 @@ def test_the_log_of_a_run_that_is_not_kept_names_no_folder(tmp_path, screen):
 
 
 def test_a_run_that_fails_is_closed_as_failed(tmp_path, closed):
-    with pytest.raises(OSError, match="disk"), open_run(begin(tmp_path / "x"), COLUMNS, []):
-        raise OSError("the disk is full")
-    assert closed == [True]
+    for error, named in ((OSError("the disk is full"), f"into {tmp_path / 'x'}"),
+                         (OSError(28, "No space left on device", "curves.png"), "curves.png")):  # fmt: skip
+        with pytest.raises(TrainingError, match=f"cannot write {named} .*--restart_dir {tmp_path / 'x'}"):
+            with open_run(begin(tmp_path / "x", restart=True), COLUMNS, []):
+                raise error
+    assert closed == [True, True]
 
 
 @pytest.mark.parametrize("kind", [SettingsError, TrainingError, CheckpointError, OSError, KeyError])

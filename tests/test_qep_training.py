@@ -220,8 +220,10 @@ def test_a_small_gap_ends_the_run_in_one_line_or_is_counted(tmp_path, capsys):
 
 
 def test_a_step_without_usable_samples_moves_nothing(tmp_path):
-    train_here("--task", "xor", "--max_step", 2, "--gap_tol", 50, "--on_degenerate", "skip", "--work_dir", tmp_path,
-               "--name", "n", *QUICK)  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        train_here("--task", "xor", "--max_step", 2, "--gap_tol", 50, "--on_degenerate", "skip", "--work_dir", tmp_path,
+                   "--name", "n", *QUICK)  # fmt: skip
+    assert end.value.code == 1
     results = results_of(tmp_path / "n")
     assert results["skipped_samples"] == 8 and results["test_cost"] == results["first_val_cost"]
 

@@ -264,9 +264,12 @@ def test_load_starts_from_saved_parameters(finished_run, tmp_path, capsys):
 
 
 def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
-    train_here(*DIGITS, "--model", "linear", "--optim", "SGD", "--lr", 3e38, "--clip", 0, "--max_step", 4,
-               "--work_dir", tmp_path, "--name", "d")  # fmt: skip
-    assert "loss nan" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        train_here(*DIGITS, "--model", "linear", "--optim", "SGD", "--lr", 3e38, "--clip", 0, "--max_step", 4,
+                   "--work_dir", tmp_path, "--name", "d")  # fmt: skip
+    shown = capsys.readouterr()
+    assert end.value.code == 1 and "loss nan" in shown.out and shown.err.count("\n") == 1
+    assert "the run has learnt nothing" in shown.err
     text = (tmp_path / "d" / "results.json").read_text()
     results = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert results["test_loss"] is None and 0 <= results["test_acc"] <= 1

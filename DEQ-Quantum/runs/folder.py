@@ -1,40 +1,86 @@
 """A run is a folder: where it lies, whether it is new or resumed, and who may write into it.
 
-    config.json  metrics.csv  log.txt  checkpoint_last.pt  checkpoint_best.pt  results.json  figures  trackers' files
+    config.json  metrics.csv  log.txt  checkpoint_last.pt  checkpoint_previous.pt  checkpoint_best.pt  results.json
+    figures  trackers' files
 
 An existing run is never overwritten: without --restart a taken name gets the next free suffix. With --restart the
-settings of the run itself hold, and a flag that contradicts them is refused.
+settings of the run itself hold, and a flag that contradicts them is refused. A run resumes from its last checkpoint, or
+from the one before where the last is damaged; a checkpoint of another run is refused.
 """
 
 import fcntl
 import json
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO
 
 from runs import checkpoint
+from runs.checkpoint import CheckpointError, is_count, is_duration, is_numbers, is_parameters, is_table
 from runs.command_line import CommandLine
-from runs.settings import RunSettings, SettingsError, changeable_fields, flag_of
-from utils.files import write_json
+from runs.settings import RunSettings, SettingsError, changeable_fields, flag_of, result_fields
+from utils.files import is_blank, remove_leftovers, write_json
 
-# of the last step, whatever is trained
-IN_EVERY_CHECKPOINT = (
-    "model", "optimizer", "learning_rate", "step", "best", "meter", "seconds", "steps_timed", "skipped", "wandb_id"
-)  # fmt: skip
+
+def _is_best(value: object) -> bool:
+    return is_numbers(value) and (not value or is_count(value.get("step")))
+
+
+def _is_meter(value: object) -> bool:
+    if not (isinstance(value, dict) and is_numbers(value.get("sums")) and is_table(value.get("counts"), int)):
+        return False
+    return value["sums"].keys() == value["counts"].keys() and all(count > 0 for count in value["counts"].values())
+
+
+def _is_learning_rate(value: object) -> bool:
+    return is_numbers(value) and is_count(value.get("stalled")) and {"best_loss", "decay"} <= value.keys()
+
+
+# of the last step, whatever is trained, and what it must be
+IN_EVERY_CHECKPOINT = {
+    "settings": lambda value: is_table(value, object) and all(is_count(value.get(n)) for n in ("max_step", "epochs")),
+    "model": is_parameters,
+    "optimizer": lambda value: isinstance(value, dict),
+    "learning_rate": _is_learning_rate,
+    "step": is_count,
+    "best": _is_best,
+    "meter": _is_meter,
+    "seconds": is_duration,
+    "steps_timed": is_count,
+    "skipped": is_count,
+    "wandb_id": lambda value: value is None or type(value) is str,
+}
+# the same, but older versions wrote none
+IN_NEW_CHECKPOINTS = {
+    "best_model": lambda value: value is None or is_parameters(value),
+    "device": lambda value: type(value) is str,
+    "remarks": lambda value: isinstance(value, list) and all(type(line) is str for line in value),
+}
 
 
 @dataclass
 class RunFolder:
-    """A run: its path, its settings, and its last checkpoint (None: it starts)."""
+    """A run: its path, its settings, its last checkpoint (None: it starts), and what its user must be told.
+
+    Attributes:
+        notes: lines for the log, where the run does not simply resume as it was.
+        goes_back: whether `last` is the checkpoint before the last, which is damaged.
+    """
 
     path: Path
     settings: RunSettings
     last: dict | None
+    notes: list[str] = field(default_factory=list)
+    goes_back: bool = False
     _lock: IO | None = field(default=None, repr=False, compare=False)
 
     @property
     def last_path(self) -> Path:
         return self.path / "checkpoint_last.pt"
+
+    @property
+    def previous_path(self) -> Path:
+        return self.path / "checkpoint_previous.pt"
 
     @property
     def best_path(self) -> Path:
@@ -44,26 +90,33 @@ class RunFolder:
     def results_path(self) -> Path:
         return self.path / "results.json"
 
+    def results(self) -> dict | None:
+        """What results.json holds; None where there is none, or anything else."""
+        try:
+            content = json.loads(self.results_path.read_text())
+        except (OSError, ValueError, RecursionError):
+            return None
+        return content if isinstance(content, dict) else None
+
     def create(self) -> None:
         """Make the folder of a run that has none yet, under the next free name, and write its settings.
 
-        Until `release` no other process can resume the run.
+        Until `release` no other process can resume the run. What a killed process left half written is removed.
 
         Raises:
             SettingsError: it cannot be written, or another process holds the run.
         """
-        resumed = self.settings.restart and (self.path / "config.json").exists()
         try:
-            if resumed:
-                self._acquire()
-                self.results_path.unlink(missing_ok=True)  # of a run that is being extended
-            else:
+            if not (self.settings.restart and _has_begun(self.path)):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path = _make_free(self.path, self.settings.restart)
+            self._acquire()
+            remove_leftovers(self.path)
+            if self.goes_back:  # first: the damaged one must not become the one before the next
+                os.replace(self.previous_path, self.last_path)
             write_json(self.path / "config.json", self.settings.to_dict())
-            if not resumed:
-                self._acquire()
         except OSError as error:
+            self.release()
             raise SettingsError(f"--work_dir: cannot write the run folder {self.path} ({error.strerror})") from error
 
     def _acquire(self) -> None:
@@ -88,32 +141,79 @@ def find_run(command: CommandLine) -> RunFolder:
 
     Raises:
         SettingsError: nothing to restart, or flags that contradict the run's settings.
-        checkpoint.CheckpointError: its checkpoint cannot be read.
+        checkpoint.CheckpointError: no checkpoint of it can be used, or it is another run's.
     """
     settings = command.settings
     path = Path(settings.restart_dir or Path(settings.work_dir) / settings.run_name)
-    if settings.restart_dir and not (path / "config.json").exists():
-        raise SettingsError(f"--restart_dir {path} is not a run folder (no config.json in it)")
-    if not (settings.restart and (path / "config.json").exists()):
-        return RunFolder(path, settings, None)
-    last_path = path / "checkpoint_last.pt"
-    # a run killed before its first checkpoint starts again, in its own folder
-    last = checkpoint.load(last_path, needs=IN_EVERY_CHECKPOINT) if last_path.exists() else None
-    return RunFolder(path, _saved_settings(path, command), last)
-
-
-def _saved_settings(path: Path, command: CommandLine) -> RunSettings:
-    """The settings of the run to resume, with what the command may change of them."""
-    kind, given = type(command.settings), command.given
-    changeable = changeable_fields(kind)
     try:
-        saved = json.loads((path / "config.json").read_text())
+        has_begun = _has_begun(path)
     except OSError as error:
-        raise SettingsError(f"cannot read {path}/config.json ({error.strerror})") from error
-    except ValueError as error:
-        raise SettingsError(f"{path}/config.json is not JSON ({error}): start anew without --restart") from error
-    if not isinstance(saved, dict):
-        raise SettingsError(f"{path}/config.json holds no settings: start anew without --restart")
+        flag = "--restart_dir" if settings.restart_dir else "--work_dir or --name"
+        raise SettingsError(f"{flag}: cannot look into {path} ({error.strerror})") from error
+    if settings.restart_dir and not has_begun:
+        raise SettingsError(f"--restart_dir {path} is not a run folder (no config.json in it)")
+    if not (settings.restart and has_begun):
+        return RunFolder(path, settings, None)
+    run = RunFolder(path, settings, None)
+    run.last = _last_checkpoint(run)
+    run.settings = _saved_settings(run, command)
+    if run.last is not None:
+        _refuse_another_run(run)
+    return run
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a folder holds a run that can be resumed: it has settings, or a checkpoint that knows them."""
+    return any((path / name).exists() for name in ("config.json", "checkpoint_last.pt", "checkpoint_previous.pt"))
+
+
+def _last_checkpoint(run: RunFolder) -> dict | None:
+    """The checkpoint to resume from; None: a run that was killed before its first starts again, in its own folder."""
+    if not run.last_path.exists() and not run.previous_path.exists():
+        return None
+    try:
+        return _read(run.last_path)
+    except CheckpointError as error:
+        damage = str(error)
+    try:
+        content = _read(run.previous_path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{damage}, and no other can take its place ({error}): where you have no copy, remove checkpoint_last.pt "
+            "and checkpoint_previous.pt, and the run restarts at step 0"
+        ) from error
+    run.goes_back = True
+    run.notes.append(f"{damage}: the run goes back to step {content['step']}, that of {run.previous_path.name}")
+    return content
+
+
+def _read(path: Path) -> dict:
+    content = checkpoint.load(path, needs=IN_EVERY_CHECKPOINT)
+    checkpoint.check(content, IN_NEW_CHECKPOINTS, path)
+    return content
+
+
+def _refuse_another_run(run: RunFolder) -> None:
+    """Refuse a checkpoint that was made with other settings than those of its folder."""
+    path, kind, saved = run.previous_path if run.goes_back else run.last_path, type(run.settings), run.last["settings"]
+    if unknown := sorted(set(saved) - {f.name for f in fields(kind)}):
+        raise CheckpointError(f"{path} is of another command or version: it has settings that are unknown here "
+                              f"({', '.join(unknown)})")  # fmt: skip
+    compared = set(result_fields(kind)) - changeable_fields(kind)
+    for f in fields(kind):
+        theirs, ours = saved.get(f.name, f.default), getattr(run.settings, f.name)
+        if f.name in compared and theirs != ours:
+            raise CheckpointError(
+                f"{path} is of another run: it has {flag_of(f)} {theirs}, and config.json has {ours}: "
+                "put the run's own checkpoint back, or start a new run without --restart"
+            )
+
+
+def _saved_settings(run: RunFolder, command: CommandLine) -> RunSettings:
+    """The settings of the run to resume, with what the command may change of them."""
+    kind, given, path = type(command.settings), command.given, run.path / "config.json"
+    changeable = changeable_fields(kind)
+    saved = _config(run, path)
     for f in fields(kind):
         of_run = saved.get(f.name, f.default)  # a run older than a setting has its default
         if f.name in given and f.name not in changeable and given[f.name] != of_run:
@@ -124,9 +224,29 @@ def _saved_settings(path: Path, command: CommandLine) -> RunSettings:
     changed = {name: value for name, value in given.items() if name in changeable}
     if "epochs" in given:
         changed["max_step"] = 0
-    settings = kind.from_dict(saved | changed)
-    settings.validate()
+    try:
+        settings = kind.from_dict(saved | changed)
+        settings.validate()
+    except SettingsError as error:
+        raise SettingsError(f"{error} (settings of {path} and flags of this command)") from error
     return settings
+
+
+def _config(run: RunFolder, path: Path) -> dict:
+    """The content of config.json, or what the checkpoint knows of it."""
+    try:
+        saved = json.loads(path.read_text())
+        if isinstance(saved, dict):
+            return saved
+        reason = "holds no settings"
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    except (ValueError, RecursionError) as error:
+        reason = f"is not JSON ({error})"
+    if run.last is None:
+        raise SettingsError(f"{path} {reason}: start anew without --restart")
+    run.notes.append(f"{path} {reason}: it is made anew from the checkpoint's settings")
+    return run.last["settings"]
 
 
 def _make_free(path: Path, restart: bool) -> Path:
@@ -137,6 +257,9 @@ def _make_free(path: Path, restart: bool) -> Path:
             candidate.mkdir()
             return candidate
         except FileExistsError:
-            if restart and candidate.is_dir() and not any(candidate.iterdir()):
-                return candidate  # of a run that was killed before it wrote anything
+            if restart:
+                if candidate.is_dir() and is_blank(candidate):
+                    return candidate  # of a run that was killed before it wrote its settings
+                raise SettingsError(f"--restart: {path} is no run folder (no config.json in it), and not empty: "
+                                    "choose another --name") from None  # fmt: skip
             suffix += 1

@@ -11,6 +11,7 @@
 """
 
 import logging
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,6 +23,8 @@ from runs.settings import SettingsError
 from runs.signals import Stopped
 from runs.state import TrainingState
 from utils.command_line import fail
+
+MOST_SKIPPED = 0.9  # of what a run should have learnt from
 
 log = logging.getLogger("qdeq")
 
@@ -48,12 +51,54 @@ def one_line_errors(*more: type[Exception]) -> Iterator[None]:
 
 
 def is_finished(state: TrainingState) -> bool:
-    """Whether there is nothing left to do in this run; says so in the log."""
-    finished = state.ranks.from_first(lambda: state.finished)
+    """Whether there is nothing left to do in this run; says so in the log.
+
+    Raises:
+        TrainingError: it has finished, and learnt nothing.
+    """
+    folder = state.folder
+    finished, results = state.ranks.from_first(lambda: (state.finished, folder.results()))
     if finished:
-        path = state.folder.path
-        log.info("%s has finished its %d steps; see results.json, or raise --max_step", path, state.step)
-    return finished
+        log.info("%s has finished its %d steps; see results.json, or raise --max_step", folder.path, state.step)
+        if state.ranks.is_first and (folder.notes or not state.best_is_kept):
+            _mend(state)
+        refuse_failure(results)
+        return True
+    if state.step >= state.max_step and folder.results_path.exists():
+        folder.notes.append(f"{folder.results_path} holds no results of the {state.step} steps: they are measured again")
+    return False
+
+
+def _mend(state: TrainingState) -> None:
+    """Write anew what is damaged in the folder of a finished run, and say so."""
+    state.folder.create()
+    state.write_best()
+    state.folder.release()
+    for note in state.folder.notes:
+        log.warning("warning: %s", note)
+
+
+def failure(skipped: int, of: int, why: str, loss: float) -> str | None:
+    """What results.json says of a run that learnt nothing, None of any other.
+
+    Args:
+        skipped, of: what was left out of the updates, and of how many.
+        why: what these are, why they were left out, and the remedy.
+        loss: of the test.
+    """
+    if skipped > MOST_SKIPPED * of:
+        return f"{skipped} of {of} {why}"
+    return None if math.isfinite(loss) else "the test's loss is not a finite number: lower --lr"
+
+
+def refuse_failure(results: dict) -> None:
+    """End a run that learnt nothing as one that failed.
+
+    Raises:
+        TrainingError: its results say so.
+    """
+    if results.get("failure"):
+        raise TrainingError(f"the run has learnt nothing: {results['failure']}")
 
 
 @contextmanager
@@ -70,6 +115,7 @@ def open_run(state: TrainingState, columns: tuple[str, ...], warnings: list[str]
 
     Raises:
         SystemExit: the block was stopped by a signal, with 128 + its number; the run is saved.
+        TrainingError: a file cannot be written.
     """
     try:
         with _opened(state, columns, warnings, kept) if state.ranks.is_first else nullcontext():
@@ -88,12 +134,13 @@ def _opened(state: TrainingState, columns: tuple[str, ...], warnings: list[str],
     folder.create()
     try:
         start_log(folder.path / "log.txt")
-        for warning in warnings:
+        for warning in [*warnings, *folder.notes]:
             log.warning("warning: %s", warning)
         where = f"run folder {folder.path}" if kept else "a run that leaves no folder behind,"
         log.info("%s on %s, %d steps", where, state.device, state.max_step)
         if folder.last is not None:
             log.info("continuing after step %d", state.step)
+        state.write_best()
         state.start_tracking(columns)
         failed = True
         try:
@@ -105,5 +152,10 @@ def _opened(state: TrainingState, columns: tuple[str, ...], warnings: list[str],
             raise
         finally:
             state.tracker.close(failed)
+    except OSError as error:
+        where, why = error.filename or f"into {folder.path}", error.strerror or error
+        raise TrainingError(
+            f"cannot write {where} ({why}); once that is mended, continue with --restart --restart_dir {folder.path}"
+        ) from error
     finally:
         folder.release()

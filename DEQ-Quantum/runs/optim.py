@@ -32,6 +32,31 @@ def make_optimizer(
     return kind(model.parameters(), lr=settings.lr, weight_decay=weight_decay)
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Load a state_dict of an optimiser of the same kind and parameters.
+
+    Raises:
+        ValueError: it is of another kind, or of parameters of other shapes.
+    """
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    example = type(optimizer)([parameter], **optimizer.defaults)
+    example.step()
+    try:
+        optimizer.load_state_dict(state)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"no state of an optimiser: {error!r}") from error
+    for group in optimizer.param_groups:
+        if missing := example.param_groups[0].keys() - group.keys():
+            raise ValueError(f"its groups lack {', '.join(sorted(missing))}")
+    for parameter, of_parameter in optimizer.state.items():
+        if missing := example.state[example.param_groups[0]["params"][0]].keys() - of_parameter.keys():
+            raise ValueError(f"its parameters lack {', '.join(sorted(missing))}")
+        for name, value in of_parameter.items():
+            if isinstance(value, torch.Tensor) and value.numel() != 1 and value.shape != parameter.shape:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
+
+
 class LearningRate:
     """Sets the optimiser's learning rate before each step.
 
@@ -52,6 +77,11 @@ class LearningRate:
         self.best_loss = float("inf")
         self.stalled = 0
         self.decay = 1.0
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether runs of two lengths have different learning rates at one step."""
+        return self.settings.scheduler == "cosine"
 
     def at(self, step: int) -> float:
         """The learning rate of the step-th step, counted from 1."""

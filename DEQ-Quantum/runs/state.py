@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from runs import checkpoint
 from runs.folder import RunFolder
@@ -17,6 +17,7 @@ from runs.machine import peak_memory_mb
 from runs.meter import Meter
 from runs.optim import LearningRate
 from runs.ranks import ALONE, Ranks
+from runs.resume import changes, find_best, restore
 from runs.tracking import Tracker
 from utils.files import write_json
 
@@ -38,6 +39,9 @@ class TrainingState:
         learning_rate: the schedule.
         step: optimiser steps taken.
         best: metrics of the best validation so far and its "step"; empty before the first.
+        best_model: the parameters of that step.
+        best_is_kept: whether checkpoint_best.pt holds them.
+        remarks: lines for results.json, where the run's numbers are not those of one run in one piece.
         meter: means since the last entry of the training log.
         seconds, steps_timed: time spent in training steps, and in how many.
         skipped: what was left out of the updates, in the unit that the loop counts.
@@ -60,21 +64,49 @@ class TrainingState:
         self.folder, self.model, self.optimizer, self.device = folder, model, optimizer, device
         self.ranks = ranks
         self.steps_per_epoch = -(-n_samples // s.batch_size)
-        self.max_step = s.max_step or s.epochs * self.steps_per_epoch
+        self.max_step = self._length(s.max_step, s.epochs)
         self.learning_rate = LearningRate(optimizer, s, self.max_step)
         self.step = start
         self.best: dict[str, float] = {}
+        self.best_model: dict[str, Tensor] | None = None
+        self.remarks: list[str] = []
+        self.best_is_kept = True
         self.meter = Meter()
         self.seconds, self.steps_timed, self.skipped = 0.0, 0, 0
         if folder.last is not None:
             self._resume(folder.last)
 
     def _resume(self, last: dict) -> None:
-        checkpoint.load_weights(self.model, last["model"], self.folder.last_path)
-        self.optimizer.load_state_dict(last["optimizer"])
+        restore(self.model, self.optimizer, last, self.folder)
         self.learning_rate.load_state_dict(last["learning_rate"])
         self.step, self.best, self.meter = last["step"], last["best"], Meter(last["meter"])
         self.seconds, self.steps_timed, self.skipped = last["seconds"], last["steps_timed"], last["skipped"]
+        self.remarks = list(last.get("remarks", []))
+        if self.best:
+            self._resume_best(last)
+        for change in changes(last, self.device, self.learning_rate, self._length(**last["settings"])):
+            self._remark(change)
+
+    def _resume_best(self, last: dict) -> None:
+        found = self.ranks.from_first(lambda: find_best(last, self.folder))
+        self.best_model, self.best_is_kept = found.model, found.is_kept
+        if found.model is None:
+            to_come = self.step < self.max_step
+            then = "the best validation is counted anew" if to_come else "the test takes those of the last step"
+            self._remark(f"{found.damage}: the best parameters, of step {self.best['step']}, are lost, and {then}")
+            self.best, self.best_model = ({}, None) if to_come else ({"step": self.step}, self._parameters())
+        elif found.damage:
+            self.folder.notes.append(f"{found.damage}: it is written anew from {self.folder.last_path.name}")
+
+    def _length(self, max_step: int, epochs: int, **_) -> int:
+        return max_step or epochs * self.steps_per_epoch
+
+    def _remark(self, text: str) -> None:
+        self.remarks.append(f"after step {self.step}: {text}")
+        self.folder.notes.append(self.remarks[-1])
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     # counting
 
@@ -85,8 +117,9 @@ class TrainingState:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are taken and the results are written."""
-        return self.step >= self.max_step and self.folder.results_path.exists()
+        """Whether all steps are taken and their results are written, whole."""
+        results = self.folder.results() or {}
+        return self.step >= self.max_step and results.get("steps") == self.step
 
     def due(self, interval: int) -> bool:
         """Whether it is time for what comes every `interval` steps (0: once an epoch) and after the last one."""
@@ -94,16 +127,18 @@ class TrainingState:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count the block as the time of one training step."""
+        """Count the block as the time of one training step; with it the results of fewer steps are gone."""
         began = time.perf_counter()
         yield
+        if self.ranks.is_first:
+            self.folder.results_path.unlink(missing_ok=True)
         self.seconds += time.perf_counter() - began
         self.steps_timed += 1
 
     # checkpoints
 
     def save_last(self, **more: object) -> None:
-        """Write the checkpoint to resume from, with the loop's own entries."""
+        """Write the checkpoint to resume from, with the loop's own entries; the one before it is kept."""
         if not self.ranks.is_first:
             return
         checkpoint.save(
@@ -115,24 +150,32 @@ class TrainingState:
                 "learning_rate": self.learning_rate.state_dict(),
                 "step": self.step,
                 "best": self.best,
+                "best_model": self.best_model if self.best else None,
                 "meter": self.meter.state(),
                 "seconds": self.seconds,
                 "steps_timed": self.steps_timed,
                 "skipped": self.skipped,
                 "wandb_id": self.tracker.wandb_id,
+                "device": self.device.type,
+                "remarks": self.remarks,
                 **more,
             },
+            self.folder.previous_path,
         )
 
     def save_best(self, metrics: dict[str, float]) -> None:
         """Keep the present parameters as the best, with their validation metrics."""
-        self.best = {"step": self.step, **metrics}
-        if not self.ranks.is_first:
-            return
-        checkpoint.save(
-            self.folder.best_path,
-            {"settings": self.folder.settings.to_dict(), "model": self.model.state_dict(), "best": self.best},
-        )
+        self.best, self.best_model, self.best_is_kept = {"step": self.step, **metrics}, self._parameters(), False
+        self.write_best()
+
+    def write_best(self) -> None:
+        """Write checkpoint_best.pt, if it does not hold the best parameters."""
+        if self.ranks.is_first and self.best and not self.best_is_kept:
+            settings = self.folder.settings.to_dict()
+            checkpoint.save(
+                self.folder.best_path, {"settings": settings, "model": self.best_model, "best": self.best}
+            )
+        self.best_is_kept = True
 
     def load_best(self) -> dict[str, float]:
         """Load the parameters that validated best.
@@ -140,10 +183,8 @@ class TrainingState:
         Returns:
             Their validation metrics and "step".
         """
-        path = self.folder.best_path
-        content = self.ranks.from_first(lambda: checkpoint.load(path))
-        checkpoint.load_weights(self.model, content["model"], path)
-        return content["best"]
+        self.model.load_state_dict(self.best_model)
+        return self.best
 
     # what is shown and logged
 

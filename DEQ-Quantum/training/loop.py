@@ -8,7 +8,7 @@ cross-entropy plus, on some steps, the Jacobian loss, clip, update. Everything r
 import logging
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -23,17 +23,35 @@ from runs.folder import RunFolder
 from runs.lifecycle import TrainingError
 from runs.optim import make_optimizer
 from runs.ranks import ALONE, Ranks
-from runs.settings import SettingsError
+from runs.settings import SettingsError, flag_of
 from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
 from training import metrics
 from training.evaluation import Evaluation, depth_of, evaluate, finite, measure
+from training.settings import ModelSettings, Settings
 from utils import seeds
 
 JAC_INCREMENT, JAC_WEIGHT_LIMIT = 0.1, 2.0
 MOST_SKIPPED_STEPS = 100
 
+# settings of the model with which the same parameters mean the same
+SAME_CIRCUIT = {"mode", "n_layer", "dropout", "engine"}
+IN_CHECKPOINT = {
+    "failed": checkpoint.is_count,
+    "best": lambda best: not best or set(metrics.names("best_val")) <= set(best),
+}
+
 log = logging.getLogger("qdeq")
+
+
+def another_circuit(theirs: dict, ours: Settings) -> str:
+    """How settings that were saved with parameters differ from those of the model they are loaded into; "" if not."""
+    different = [
+        f"{flag_of(f)} {theirs[f.name]}, here {getattr(ours, f.name)}"
+        for f in fields(ModelSettings)
+        if f.name in theirs.keys() - SAME_CIRCUIT and theirs[f.name] != getattr(ours, f.name)
+    ]
+    return "; ".join(different)
 
 
 @dataclass
@@ -70,7 +88,10 @@ class Training:
         state = TrainingState(folder, self.model, optimizer, device, len(splits.train), s.start_train_steps, ranks)
         self.state = state
         # images without a finite state so far, as often as they came up; on the device, so that a GPU is not waited for
-        self.failed: Tensor | int = 0 if folder.last is None else folder.last.get("failed", 0)
+        self.failed: Tensor | int = 0
+        if folder.last is not None:
+            checkpoint.check(folder.last, IN_CHECKPOINT, folder.last_path)
+            self.failed = folder.last.get("failed", 0)
         self.stop: StopRequest | None = None
         self.must_stop = False
         if folder.last is None and s.load:
@@ -84,8 +105,10 @@ class Training:
     def _load_parameters(self, path: Path) -> None:
         path = path / "checkpoint_best.pt" if path.is_dir() else path
         remedy = "use the --model, --n_wires, --num_classes and --trainable_gates it was trained with"
-        content = self.ranks.from_first(lambda: checkpoint.load(path, needs=("model",)))
+        content = self.ranks.from_first(lambda: checkpoint.load(path, needs={"model": checkpoint.is_parameters}))
         checkpoint.load_weights(self.model, content["model"], path, remedy)
+        if different := another_circuit(content.get("settings", {}), self.settings):
+            self.state.folder.notes.append(f"--load: {path} was trained with another circuit: {different}")
 
     # one step
 

@@ -1,6 +1,7 @@
 """The end of a run: the test split measured with the best validated parameters, and what results.json holds of it."""
 
 from dataset import test_images_sha256
+from runs.lifecycle import failure
 from runs.machine import environment, peak_memory_mb
 from training.evaluation import confusion_matrix
 from training.loop import Training
@@ -18,6 +19,7 @@ def measure(training: Training) -> dict:
     training.log("test", metrics)
     if not training.ranks.is_first:
         return {}
+    steps, why = state.step - s.start_train_steps, "steps had no finite gradient: lower --lr"
     return {
         "name": state.folder.path.name,
         "model": s.model,
@@ -39,6 +41,8 @@ def measure(training: Training) -> dict:
         "peak_memory_mb": peak_memory_mb(state.device),
         "skipped_steps": state.skipped,
         "failed_images": int(training.failed),
+        "failure": failure(state.skipped, steps, why, metrics["test_loss"]),
+        "remarks": state.remarks,
         "n_parameters": sum(p.numel() for p in training.model.parameters()),
         "confusion_matrix": confusion_matrix(splits.test.labels, evaluation.predictions, splits.n_classes).tolist(),
         "test_images_sha256": test_images_sha256(s.dataset, s.data_dir),

@@ -1,33 +1,79 @@
-"""Atomic writes: a file appears whole under its name, or not at all; text and JSON written so."""
+"""Atomic writes: a file appears whole under its name, or not at all; text and JSON written so, and what a kill left."""
 
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+LEFTOVER = re.compile(r"\..+\.([1-9]\d{0,6})\.tmp")
 
 
 @contextmanager
 def atomic_write(path: Path, folder: Path | None = None) -> Iterator[Path]:
-    """A temporary path, renamed to `path` at the end of the block.
+    """A temporary path, renamed to `path` at the end of the block, when the disk holds what was written.
 
-    Where the block fails nothing is left, and what was at `path` stays.
+    Where the block fails nothing is left, and what was at `path` stays. What a killed process leaves is hidden and
+    carries its number: `remove_leftovers`.
 
     Args:
         path: the file.
-        folder: where the temporary one lies, on the same file system; None: beside it. Processes that may write the
+        folder: where the temporary one lies, on the same file system; None: beside it. Threads that may write the
             same file at once need one each.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
     """
-    temporary = (folder or path.parent) / (path.name + ".tmp")
+    temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         yield temporary
+        _to_disk(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # some file systems cannot
+            _to_disk(path.parent)
+    except OSError as error:
+        if error.errno is not None and str(error.filename or temporary) == str(temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+    finally:
+        with suppress(OSError):  # it hides no other error
+            temporary.unlink()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a power cut loses nothing of a file, or of the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left of atomic writes; a living process keeps its own."""
+    for path in folder.iterdir():
+        found = LEFTOVER.fullmatch(path.name)
+        if found and not _is_another(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_another(process: int) -> bool:
+    """Whether a process of this number lives, and is not this one."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return process != os.getpid()
+
+
+def is_blank(folder: Path) -> bool:
+    """Whether a folder holds nothing but empty files and what killed processes left of atomic writes."""
+    return all(LEFTOVER.fullmatch(p.name) or (p.is_file() and not p.stat().st_size) for p in folder.iterdir())
 
 
 def write_text(path: Path, text: str) -> None:

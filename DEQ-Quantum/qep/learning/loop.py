@@ -18,6 +18,7 @@ from qep.learning.tasks import Task
 from qep.measurement import Exact, Measurement, Shots
 from qep.settings import QEPSettings
 from qep.system import QuantumSystem
+from runs import checkpoint
 from runs.folder import RunFolder
 from runs.lifecycle import TrainingError
 from runs.optim import make_optimizer
@@ -31,6 +32,13 @@ COLUMNS = (
     "peak_memory_mb", "train_cost", "train_acc", "train_gap", *(f"val_{m}" for m in MEASURES),
     "best_val_cost", "best_val_acc", *(f"test_{m}" for m in MEASURES),
 )  # fmt: skip
+
+IN_CHECKPOINT = {
+    "best": lambda best: not best or "cost" in best,
+    "first": lambda first: checkpoint.is_numbers(first) and (not first or "cost" in first),
+    "samples_timed": checkpoint.is_count,
+    "cosines": lambda cosines: isinstance(cosines, list) and all(type(value) is float for value in cosines),
+}
 
 log = logging.getLogger("qdeq")
 
@@ -64,6 +72,7 @@ class QEPTraining:
             folder, self.system, make_optimizer(self.system, s), device, n_samples=len(task.train)
         )
         last = folder.last or {}
+        checkpoint.check(last, IN_CHECKPOINT, folder.last_path)
         self.first: dict[str, float] = last.get("first", {})  # validation of the initial parameters
         self.samples_timed: int = last.get("samples_timed", 0)
         self.cosines: list[float] = last.get("cosines", [])  # to the exact gradient, at the steps that --compare chose

@@ -3,8 +3,10 @@
 from qep.learning.evaluation import affine_map, evaluate, least_squares, linear_classifier
 from qep.learning.loop import QEPTraining
 from qep.settings import CLASSIFICATION
+from runs.lifecycle import failure
 from runs.machine import environment, peak_memory_mb
 
+DEGENERATE = "samples had no single ground state: lower --gap_tol, or change --spread or --graph"
 NOT_IN_SUMMARY = ("settings",)  # shown already as wandb's config
 
 
@@ -39,6 +41,8 @@ def measure(training: QEPTraining) -> dict:
         "seconds_per_sample": state.seconds / max(1, training.samples_timed),
         "peak_memory_mb": peak_memory_mb(state.device),
         "skipped_samples": state.skipped,
+        "failure": failure(state.skipped, training.samples_timed, DEGENERATE, metrics["test_cost"]),
+        "remarks": state.remarks,
         "n_parameters": sum(p.numel() for p in training.system.parameters()),
         **environment(state.device),
         "settings": s.without_paths(),
