@@ -70,6 +70,11 @@ def running_flags() -> argparse.ArgumentParser:
     )
     flags.add_argument("--threads", type=COUNT, default=1, metavar="N", help="cores of a run (default: 1)")
     flags.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to run on, or auto for the one in reach")
+    flags.add_argument(
+        "--storage",
+        metavar="ADDRESS",
+        help="where machines that share no folder leave the runs, s3://, gs:// or any address that fsspec takes",
+    )
     flags.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
     flags.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
     flags.add_argument(

@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import IO, Protocol
 
 from reproduction.rows import Row, Table
 from runs.settings import SettingsError, result_fields
@@ -32,6 +34,12 @@ STOPPED_BY = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 SWITCHES = {f.name for f in fields(Settings) if f.type is bool and f.default is False}
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
+
+
+class StopFlag(Protocol):
+    """What asks runs to stop once it exists: a file's path, or what machines without a common file system see."""
+
+    def exists(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ def _folder(path: Path, wanted: Settings) -> Path:
         suffix += 1
 
 
-def run_job(job: Job, stop_path: Path, threads: int) -> Outcome:
+def run_job(job: Job, stop: StopFlag, threads: int, watch: Callable[[], None] = lambda: None) -> Outcome:
     """Train a job to its end, resuming its last checkpoint if it has one; a process that is killed is started again.
 
     Two workers never write one run: a lock beside its folder is held for as long as its process lives, even where
@@ -189,20 +197,27 @@ def run_job(job: Job, stop_path: Path, threads: int) -> Outcome:
 
     Args:
         job: what to run.
-        stop_path: once this file exists, the run is asked to save and stop.
+        stop: once it exists, the run is asked to save and stop.
         threads: of the process.
+        watch: called often while the process runs; what it raises stops the process and comes back.
     """
     job.path.parent.mkdir(parents=True, exist_ok=True)
-    while not stop_path.exists():
+    while not stop.exists():
         folder = job.folder
-        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-            if _acquire(lock) and job.folder == folder:
-                return _run(job, stop_path, threads, lock.fileno())
+        with lock_path(folder).open("w") as lock:
+            if acquire(lock) and job.folder == folder:
+                return _run(job, stop, threads, watch, lock.fileno())
         time.sleep(POLL)  # another command is at this run, or what a lost worker has left
     return Outcome("stopped")
 
 
-def _acquire(lock) -> bool:
+def lock_path(folder: Path) -> Path:
+    """The file beside a run's folder that who writes into it holds."""
+    return folder.parent / f".{folder.name}.lock"
+
+
+def acquire(lock: IO) -> bool:
+    """Whether an open file's lock is ours now."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -210,24 +225,24 @@ def _acquire(lock) -> bool:
     return True
 
 
-def _run(job: Job, stop_path: Path, threads: int, lock: int) -> Outcome:
+def _run(job: Job, stop: StopFlag, threads: int, watch: Callable[[], None], lock: int) -> Outcome:
     """`run_job`, once the lock is held."""
     for _ in range(ATTEMPTS):
         if job.results() is not None:
             return Outcome("finished")
-        if stop_path.exists():
+        if stop.exists():
             return Outcome("stopped")
-        status, message = _train(job, stop_path, threads, lock)
+        status, message = _train(job, stop, threads, watch, lock)
         if job.results() is not None:
             return Outcome("finished")
-        if stop_path.exists():
+        if stop.exists():
             return Outcome("stopped")
         if status >= 0 and status not in STOPPED_BY:
             return Outcome("failed", message or f"exit status {status}")
     return Outcome("failed", f"killed {ATTEMPTS} times (out of memory?)")
 
 
-def _train(job: Job, stop_path: Path, threads: int, lock: int) -> tuple[int, str]:
+def _train(job: Job, stop: StopFlag, threads: int, watch: Callable[[], None], lock: int) -> tuple[int, str]:
     """One process, from start to end; its exit status (negative: the signal that killed it) and last error line."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     with tempfile.TemporaryFile("w+") as errors:
@@ -241,18 +256,28 @@ def _train(job: Job, stop_path: Path, threads: int, lock: int) -> tuple[int, str
             start_new_session=True,  # the terminal's Ctrl-C reaches us, and we ask the process once
             preexec_fn=_end_with_parent,
         )
-        asked = False
-        while True:
-            try:
-                status = process.wait(POLL)
-                break
-            except subprocess.TimeoutExpired:
-                if stop_path.exists() and not asked:
-                    asked = True
-                    process.terminate()
+        try:
+            status = _wait(process, stop, watch)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
         errors.seek(0)
         lines = errors.read().strip().splitlines()
     return status, lines[-1] if lines else ""
+
+
+def _wait(process: subprocess.Popen, stop: StopFlag, watch: Callable[[], None]) -> int:
+    """The exit status of a process, which is asked once to stop where that is wanted."""
+    asked = False
+    while True:
+        try:
+            return process.wait(POLL)
+        except subprocess.TimeoutExpired:
+            watch()
+            if stop.exists() and not asked:
+                asked = True
+                process.terminate()
 
 
 def _end_with_parent() -> None:

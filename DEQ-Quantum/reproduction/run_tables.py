@@ -8,7 +8,9 @@ from reproduction.collect import kept_path, read_kept, write_table
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
 from reproduction.rows import TABLES, Table
-from reproduction.schedule import new_stop_path, open_pool, run_all
+from reproduction.schedule import new_stop_flag, open_pool, run_all
+from reproduction.storage import Storage, open_storage
+from reproduction.stored_jobs import fetch_runs
 from reproduction.tables import markdown
 from training.settings import Settings
 from utils.command_line import fail
@@ -26,13 +28,16 @@ def run_tables(options: argparse.Namespace) -> None:
     kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
     jobs = [job for job in jobs if job not in kept]
     jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
+    storage = open_storage(options.storage) if options.storage else None
+    if storage is not None:
+        fetch_runs(jobs, storage)
     left = [job for job in jobs if job.results() is None]
     print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {options.work_dir}", flush=True)
     if options.dry_run:
         print("\n".join(job.shown_command for job in left))
         return
     if left:
-        _run(jobs, left, options)
+        _run(jobs, left, options, storage)
     # of this command's rows alone, and beside its runs: only --report writes among the results
     shown = options.work_dir / "shown"
     _copy_kept(kept, options.results_dir, shown)
@@ -69,15 +74,16 @@ def watched(options: argparse.Namespace, group: str, job_type: str) -> tuple[str
     return tuple(flags)
 
 
-def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace) -> None:
+def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace, storage: Storage | None) -> None:
     """Run jobs; ends the program where one failed or a signal came."""
-    stop_path = new_stop_path(options.work_dir)
-    pool = open_pool(stop_path, options.threads, options.jobs, options.address, options.device == "cuda")
+    stop = new_stop_flag(options.work_dir, storage)
+    gpu = options.device == "cuda"
+    pool = open_pool(stop, options.threads, options.jobs, options.address, gpu, storage)
     overview = Overview(jobs, pool.slots)
     for job in jobs:
         if job not in left:
             overview.already(job)
-    stopped_by = run_all(left, pool, stop_path, overview)
+    stopped_by = run_all(left, pool, stop, overview)
     failed = [job for job in left if job.results() is None]
     if failed and stopped_by is not None:
         print("stopped; the same command resumes")
