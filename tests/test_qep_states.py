@@ -174,5 +174,5 @@ def test_a_sample_is_usable_if_all_its_states_are():
 def test_inputs_of_another_number_are_refused(shape):
     """A second column would else be the coefficient of the output, which is no term."""
     system = PauliHamiltonian({"XI": -1.0, "IX": -1.0, "ZZ": -0.5}, ["IZ"], inputs=["ZI"])
-    with pytest.raises(ValueError, match=r"x must have shape \(B, 1\), a number for each input, got"):
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 1\) for 1 inputs, got"):
         system.equilibrium(torch.ones(shape, dtype=torch.float64))

@@ -116,10 +116,13 @@ class GradientEstimator(ABC):
             generator: of the shots, where there are any.
 
         Raises:
+            ValueError: x or targets of another shape or dtype, or with numbers that are not finite.
             DegenerateGroundStateError: a gap below the system's gap_tol, with on_degenerate "error".
             GroundStateError: a ground state was not found.
         """
-        batch = Batch(system, system.equilibrium(x), targets, cost, generator)
+        free = system.equilibrium(x)
+        cost.check(x.new_empty(len(x), len(system.output_index)), targets)
+        batch = Batch(system, free, targets, cost, generator)
         used = self.usable(batch.free.state)
         if used.all():
             return self.estimate(batch)

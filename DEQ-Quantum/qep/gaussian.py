@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from qep.inputs import check_shape
 from qep.states import State
 
 POSITION = "position"  # the only measurement setting: positions commute
@@ -40,7 +41,14 @@ class PositionObservables:
         self.bases = {POSITION: torch.arange(len(self.names), device=device)}
 
     def expectations(self, mean: Tensor, covariance: Tensor) -> Tensor:
-        """<O_k>, linear in the second moments: (B, n), (B, n, n) -> (B, K); differentiable, real or complex."""
+        """<O_k>, linear in the second moments: (B, n), (B, n, n) -> (B, K); differentiable, real or complex.
+
+        Raises:
+            ValueError: other shapes.
+        """
+        n = self.parts[0]
+        check_shape("mean", mean, ("B", n), f"{n} oscillators")
+        check_shape("covariance", covariance, (len(mean), n, n), f"mean {tuple(mean.shape)}")
         second = covariance + mean.unsqueeze(-1) * mean.unsqueeze(-2)
         squares = second.diagonal(dim1=-2, dim2=-1)
         rows = self.differences.to(second.dtype)

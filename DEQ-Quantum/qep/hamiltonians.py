@@ -82,12 +82,19 @@ class SpinSystem(QuantumSystem):
 
     @torch.no_grad()
     def equilibrium(self, x: Tensor, nudge: Tensor | None = None, start: Equilibrium | None = None) -> Equilibrium:
-        hamiltonian = self.pauli.bind(self.all_coefficients(x, nudge))
+        self.check_inputs(x)
+        if nudge is not None:
+            self.check_nudge(nudge, x)
+        coefficients = self.all_coefficients(x, nudge)
+        if not coefficients.isfinite().all():
+            raise GroundStateError("the parameters are not finite: there is no ground state; lower --lr")
+        hamiltonian = self.pauli.bind(coefficients)
         ground = self.diagonalisation.solve(hamiltonian, None if start is None else start.state.ground.vectors)
         return Equilibrium(x, StateVectors(self.pauli, ground, self.gap_tol))
 
     @torch.no_grad()
     def response(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        self.check_nudge(nudge, free.x)
         ground = free.state.ground
         only_nudge = nudge.new_zeros(len(nudge), len(self.observables)).index_add(1, self.output_index, nudge)
         nudged_psi = self.pauli.bind(only_nudge).apply(ground.psi.unsqueeze(1)).squeeze(1)
@@ -95,11 +102,13 @@ class SpinSystem(QuantumSystem):
         return 2 * self.pauli.sandwich(change, ground.psi).real
 
     def differentiable_expectations(self, x: Tensor) -> Tensor:
+        self.check_inputs(x)
         _, states = torch.linalg.eigh(self.pauli.bind(self.all_coefficients(x)).dense())
         return self.pauli.expectations(states[:, :, 0])
 
     @torch.no_grad()
     def continued_expectations(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        self.check_nudge(nudge, free.x, torch.complex128)
         right = self._continued_state(free, nudge)
         # H + beta C is Hermitian but for beta: its left eigenvector is the right one at the conjugate nudge
         left = self._continued_state(free, nudge.conj())
@@ -152,6 +161,7 @@ class TransverseFieldIsing(SpinSystem):
         outputs = [fields[spin] for spin in output_spins]
         super().__init__([*pairs, *flips, *fields], outputs, diagonalisation or Diagonalisation(), device)
         self.parts = (len(pairs), n_spins, n_spins)
+        self.n_inputs = n_inputs
 
         def normal(*shape: int, scale: float) -> nn.Parameter:
             values = scale * torch.randn(*shape, dtype=torch.float64, generator=generator)
@@ -178,6 +188,7 @@ class TransverseFieldIsing(SpinSystem):
         }
 
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
+        self.check_derivatives(derivatives, x)
         coupling, transverse, fields = derivatives[:, : self.n_terms].split(self.parts, 1)
         return {
             "coupling": -coupling.mean(0),
@@ -218,12 +229,11 @@ class PauliHamiltonian(SpinSystem):
         self.strength = nn.Parameter(torch.tensor(list(terms.values()), dtype=torch.float64, device=device))
 
     def coefficients(self, x: Tensor) -> Tensor:
-        if x.shape[1:] != (self.n_inputs,):
-            raise ValueError(f"x must have shape (B, {self.n_inputs}), a number for each input, got {tuple(x.shape)}")
         return torch.cat([self.strength.expand(len(x), -1), x], 1)
 
     def local_observables(self) -> dict[str, list[str]]:
         return {"strength": self.observables[: len(self.strength)]}
 
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
+        self.check_derivatives(derivatives, x)
         return {"strength": derivatives[:, : len(self.strength)].mean(0)}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from circuits.paulis import check_strings, mask, measurement_settings
+from qep.inputs import check_shape
 
 BLOCK = 4  # spins whose strings are summed into one small matrix
 
@@ -122,7 +123,11 @@ class PauliStrings:
 
         Args:
             coefficients: (B, K), real, or complex for the analytic continuation; autograd goes through.
+
+        Raises:
+            ValueError: another shape.
         """
+        check_shape("coefficients", coefficients, ("B", len(self)), f"{len(self)} strings")
         diagonal = _product(coefficients[:, self._diagonal.members], self._diagonal.phases)
         blocks = []
         for block in self._blocks:
@@ -135,7 +140,13 @@ class PauliStrings:
         return PauliSum(diagonal, blocks, loose)
 
     def sandwich(self, phi: Tensor, psi: Tensor) -> Tensor:
-        """<phi| P_k |psi> for every string: (B, D), (B, D) -> (B, K)."""
+        """<phi| P_k |psi> for every string: (B, D), (B, D) -> (B, K).
+
+        Raises:
+            ValueError: other shapes.
+        """
+        check_shape("psi", psi, ("B", self.dim), f"{self.n_spins} spins")
+        check_shape("phi", phi, tuple(psi.shape), f"psi {tuple(psi.shape)}")
         values = psi.new_empty(len(psi), len(self), dtype=_common(phi, psi, self._diagonal.phases))
         for group in (self._diagonal, *self._groups):
             values[:, group.members] = _product(phi.conj() * psi[:, group.index], group.phases.mT)

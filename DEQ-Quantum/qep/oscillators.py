@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qep.gaussian import Gaussian, PositionObservables
 from qep.ground_states import GroundStateError
+from qep.inputs import check_tensor
 from qep.system import Equilibrium, QuantumSystem
 
 SOFTEST = 1e-3  # smallest stiffness kappa that an update may leave, so that a ground state exists
@@ -33,6 +34,9 @@ class OscillatorNetwork(QuantumSystem):
         device: where parameters live.
         generator: of the initial parameters: stiffness and springs uniform in [0.5, 1.5], the rest normal.
 
+    Raises:
+        ValueError: masses of another shape, or not positive.
+
     Attributes:
         stiffness (n,), spring (E,), bias (n,), input_weights (len(input_nodes), n_inputs): kappa, K, b, W; float64.
     """
@@ -50,13 +54,16 @@ class OscillatorNetwork(QuantumSystem):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        self.n, self.gap_tol = n, gap_tol
+        self.n, self.n_inputs, self.gap_tol = n, n_inputs, gap_tol
         self.positions = PositionObservables(n, edges, device)
         self.observables, self.bases = self.positions.names, self.positions.bases
         self.output_nodes = torch.tensor(list(output_nodes), device=device)
         self.output_index = torch.cat([self.output_nodes, n + self.output_nodes])
-        masses = torch.ones(n, dtype=torch.float64) if masses is None else masses.double()
-        self.inverse_root_mass = masses.to(device).rsqrt()
+        masses = torch.ones(n, dtype=torch.float64) if masses is None else masses
+        check_tensor("masses", masses, (n,), f"{n} oscillators")
+        if not (masses > 0).all():
+            raise ValueError(f"masses must be positive, got {masses.tolist()}")
+        self.inverse_root_mass = masses.double().to(device).rsqrt()
         self.input_nodes = torch.tensor(list(input_nodes), dtype=torch.int64, device=device)
 
         def parameter(values: Tensor) -> nn.Parameter:
@@ -103,7 +110,12 @@ class OscillatorNetwork(QuantumSystem):
 
     @torch.no_grad()
     def equilibrium(self, x: Tensor, nudge: Tensor | None = None, start: Equilibrium | None = None) -> Equilibrium:
+        self.check_inputs(x)
+        if nudge is not None:
+            self.check_nudge(nudge, x)
         matrix, force = self._problem(x, nudge)
+        if not (matrix.isfinite().all() and force.isfinite().all()):
+            raise GroundStateError("the parameters are not finite: there is no ground state; lower --lr")
         squares, modes = torch.linalg.eigh(self._scaled(matrix))
         if not (squares > 0).all():
             raise GroundStateError(
@@ -118,6 +130,7 @@ class OscillatorNetwork(QuantumSystem):
 
     @torch.no_grad()
     def response(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        self.check_nudge(nudge, free.x)
         matrix, force = self._problem(free.x, None)
         shifted, pushed = self._problem(free.x, nudge)
         change, push = shifted - matrix, pushed - force  # dA/dbeta, db/dbeta
@@ -136,10 +149,12 @@ class OscillatorNetwork(QuantumSystem):
         return moments + nn.functional.pad(d_mean, (0, sum(self.positions.parts[1:])))
 
     def differentiable_expectations(self, x: Tensor) -> Tensor:
+        self.check_inputs(x)
         return self._expectations(*self._problem(x, None))
 
     @torch.no_grad()
     def continued_expectations(self, free: Equilibrium, nudge: Tensor) -> Tensor:
+        self.check_nudge(nudge, free.x, torch.complex128)
         return self._expectations(*self._problem(free.x, nudge))
 
     def local_observables(self) -> dict[str, list[str]]:
@@ -152,6 +167,7 @@ class OscillatorNetwork(QuantumSystem):
         }
 
     def local_gradient(self, derivatives: Tensor, x: Tensor) -> dict[str, Tensor]:
+        self.check_derivatives(derivatives, x)
         positions, squares, differences = derivatives.split(self.positions.parts, 1)
         return {
             "stiffness": 0.5 * squares.mean(0),

@@ -9,8 +9,10 @@ values. Costs and nudges are made of some of the observables, the outputs.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from qep.inputs import check_tensor
 from qep.states import State
 
 
@@ -50,6 +52,7 @@ class QuantumSystem(nn.Module, ABC):
     """A system with trainable parameters that settles in its ground state.
 
     Attributes:
+        n_inputs: numbers of an input.
         observables: names of the K observables.
         output_index: which of them are the outputs, (n_outputs,).
         bases: measurement settings: positions of the observables that are measured together, (K_p,), by the setting's
@@ -57,6 +60,7 @@ class QuantumSystem(nn.Module, ABC):
         gap_tol: lowest gap at which a ground state counts as the only one.
     """
 
+    n_inputs: int
     observables: list[str]
     output_index: Tensor
     bases: dict[str, Tensor]
@@ -72,6 +76,7 @@ class QuantumSystem(nn.Module, ABC):
             start: an equilibrium nearby, to start from.
 
         Raises:
+            ValueError: x or nudge of another shape or dtype, or with numbers that are not finite.
             GroundStateError: there is none, or it was not found. A small gap is reported, not raised.
         """
 
@@ -102,6 +107,38 @@ class QuantumSystem(nn.Module, ABC):
     @abstractmethod
     def continued_expectations(self, free: Equilibrium, nudge: Tensor) -> Tensor:
         """<O_k> at a complex nudge (B, n_outputs), by analytic continuation from the free equilibrium: (B, K)."""
+
+    def check_inputs(self, x: Tensor) -> None:
+        """Refuse inputs that are not float64 (B, n_inputs), B at least 1, and finite.
+
+        Raises:
+            ValueError: one line that names both shapes, or the samples that are not finite.
+        """
+        device = next(self.parameters()).device
+        check_tensor("x", x, ("B", self.n_inputs), f"{self.n_inputs} inputs", torch.float64, device)
+        if not len(x):
+            raise ValueError(f"x must have at least one sample, got shape {tuple(x.shape)}")
+
+    def check_nudge(self, nudge: Tensor, x: Tensor, dtype: torch.dtype = torch.float64) -> None:
+        """Refuse a nudge that is not (B, n_outputs), as many samples as x has, and finite.
+
+        Raises:
+            ValueError: as above.
+        """
+        n_outputs = len(self.output_index)
+        of = f"x {tuple(x.shape)} and {n_outputs} outputs"
+        check_tensor("nudge", nudge, (len(x), n_outputs), of, dtype, x.device)
+
+    def check_derivatives(self, derivatives: Tensor, x: Tensor) -> None:
+        """Refuse derivatives that are not (B, K) for inputs x (B, n_inputs).
+
+        Raises:
+            ValueError: as above.
+        """
+        self.check_inputs(x)
+        shape = (len(x), len(self.observables))
+        of = f"x {tuple(x.shape)} and {shape[1]} observables"
+        check_tensor("derivatives", derivatives, shape, of, torch.float64, x.device)
 
     def constrain(self) -> None:
         """Bring the parameters back to where a ground state exists, after an update. Nothing to do by default."""
