@@ -33,6 +33,15 @@ given() {
   echo "$value"
 }
 
+# Says where further runs of a name are: folders with its next free suffixes.
+tell_of_others() {
+  local other others=()
+  for other in "$1"-[0-9]*; do
+    case "${other#"$1"-}" in *[!0-9]*) ;; *) [ ! -e "$other/config.json" ] || others+=("$other") ;; esac
+  done
+  [ ${#others[@]} -eq 0 ] || echo "$(basename "$0"): evaluating $1, the first run; --run names another: ${others[*]}" >&2
+}
+
 stop_with() { echo "$(basename "$0"): $1 (see --help)" >&2; exit 2; }
 
 main() {
@@ -88,7 +97,13 @@ main() {
       esac
       exec "${train[@]}" --name "${NAME}_$model" ${length[@]+"${length[@]}"} ${rest[@]+"${rest[@]}"}
       ;;
-    eval) exec "${evaluate[@]}" "${run:-$ROOT/runs/${NAME}_$model}" ${rest[@]+"${rest[@]}"} ;;
+    eval)
+      if [ -z "$run" ]; then
+        run="$ROOT/runs/${NAME}_$model"
+        tell_of_others "$run"
+      fi
+      exec "${evaluate[@]}" "$run" ${rest[@]+"${rest[@]}"}
+      ;;
     smoke)
       folder="$(mktemp -d)" # not local: the trap reads it after this function
       trap 'rm -rf "$folder"' EXIT

@@ -65,9 +65,30 @@ def test_job_that_ends_well(job, tmp_path):
 
 def test_finished_job_is_not_run_again(job, tmp_path):
     done = job("open('again', 'w')")
-    (done.folder / "results.json").write_text("{}")
+    (done.folder / "results.json").write_text('{"test_acc": 0.5}')
     assert run_job(done, tmp_path / "stop", 1) == Outcome("finished")
     assert not (done.folder / "again").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null", "{}", "[" * 100000, '{"test_acc": 1, "settings": {"epochs": 3}}',
+                                     '{"test_acc": 1, "settings": 3}'])  # fmt: skip
+def test_a_job_without_results_of_its_own_is_run(job, tmp_path, content):
+    begun = job(WRITE_RESULTS)
+    (begun.folder / "results.json").write_text(content)
+    assert begun.results() is None
+    assert run_job(begun, tmp_path / "stop", 1) == Outcome("finished") and begun.results() == {"test_acc": 0.75}
+
+
+def test_a_job_killed_before_its_settings_begins_in_its_own_folder(tmp_path):
+    table = TABLES["table2"]
+    wanted = make_job(table, table.rows[0], 0, 2, tmp_path)
+    wanted.path.mkdir(parents=True)
+    assert wanted.folder == wanted.path
+    for name, content in (("log.txt", ""), (".config.json.1234567.tmp", "{")):
+        (wanted.path / name).write_text(content)
+        assert wanted.folder == wanted.path
+    (wanted.path / "notes.txt").write_text("of somebody")
+    assert wanted.folder == wanted.path.with_name("seed-0-2")
 
 
 def test_failing_job_gives_its_last_line(job, tmp_path):
@@ -126,7 +147,7 @@ class RecordedJob(Job):
 
     @property
     def command(self):
-        config, results = json.dumps(self.settings.to_dict()), json.dumps({"epochs": self.epochs})
+        config, results = json.dumps(self.settings.to_dict()), json.dumps({"test_acc": self.epochs})
         code = "import sys, time; from pathlib import Path; folder = Path(sys.argv[1]); folder.mkdir()\n"
         code += "aside = folder.with_suffix('.tmp'); aside.write_text(sys.argv[2])\n"
         code += "aside.rename(folder / 'config.json'); time.sleep(1)\n"
@@ -150,7 +171,7 @@ def test_runs_of_two_lengths_begun_at_once_are_two(tmp_path):
     for thread in threads:
         thread.join(900)
     assert outcomes == [Outcome("finished")] * 3
-    assert short.results() == {"epochs": 2} and long.results() == again.results() == {"epochs": 3}
+    assert short.results() == {"test_acc": 2} and long.results() == again.results() == {"test_acc": 3}
     assert {short.folder.name, long.folder.name} == {"seed-0", "seed-0-2"}
 
 

@@ -1,6 +1,7 @@
 """Every shipped script: its flags parse for each model, its help teaches, and its smoke run goes through."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -102,6 +103,28 @@ def test_a_run_that_goes_on_knows_its_length_wherever_it_lies(where, tmp_path, e
 def test_eval_names_the_run(echo_python):
     shown = run("qdeq_cifar10", "eval", "--model", "direct-2", "--split", "val", QDEQ_PYTHON=echo_python).stdout
     assert shown.splitlines()[1:] == [str(REPOSITORY / "runs" / "cifar10_direct-2"), "--split", "val"]
+
+
+def test_eval_says_which_of_several_runs_it_takes(tmp_path, echo_python):
+    shutil.copytree(REPOSITORY / "bash_scripts", tmp_path / "bash_scripts")
+
+    def evaluate(*words: object) -> subprocess.CompletedProcess:
+        command = ["bash", str(tmp_path / "bash_scripts" / "qdeq_mnist.sh"), "eval", "--model", "direct-1", *map(str, words)]
+        return subprocess.run(command, env=user_environment(QDEQ_PYTHON=echo_python), capture_output=True, text=True)
+
+    first = tmp_path / "runs" / "mnist10_direct-1"
+    for name in ("mnist10_direct-1", "mnist10_direct-10", "mnist10_direct-1-old"):  # other models, a user's own
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text("{}")
+    assert evaluate().stderr == ""
+    for suffix in (2, 10):
+        first.with_name(f"{first.name}-{suffix}").mkdir()
+        (first.with_name(f"{first.name}-{suffix}") / "config.json").write_text("{}")
+    process = evaluate()
+    assert process.stdout.splitlines()[1:] == [str(first)] and process.stderr.count("\n") == 1
+    assert f"evaluating {first}, the first run" in process.stderr
+    assert f"{first}-2" in process.stderr and f"{first}-10" in process.stderr and "--run" in process.stderr
+    assert evaluate("--run", f"{first}-2").stderr == ""
 
 
 @pytest.mark.parametrize("arguments", [(), ("fly",), ("train", "--model", "direct-3"), ("train", "--model"),

@@ -25,7 +25,7 @@ from reproduction.rows import Row, Table
 from runs.settings import SettingsError, result_fields
 from training.command_line import parse_command_line
 from training.settings import Settings
-from utils.files import REPOSITORY
+from utils.files import REPOSITORY, is_blank
 
 TRAIN = REPOSITORY / "DEQ-Quantum" / "train_qdeq.py"
 ATTEMPTS = 3  # of a process that is killed again and again
@@ -100,11 +100,14 @@ class Job:
         return shlex.join(self.command)
 
     def results(self) -> dict | None:
-        """The content of results.json; None while the run is not finished."""
+        """The content of results.json; None while the run is not finished, or was with other settings."""
         try:
-            return json.loads((self.folder / "results.json").read_text())
-        except (OSError, ValueError):
+            found = json.loads((self.folder / "results.json").read_text())
+        except (OSError, ValueError, RecursionError):
             return None
+        if not isinstance(found, dict) or "test_acc" not in found:
+            return None
+        return found if same_run(found.get("settings", self.settings.to_dict()), self.settings) else None
 
     def progress(self) -> Progress | None:
         """How far the run is; None before its first validation."""
@@ -177,7 +180,7 @@ def _folder(path: Path, wanted: Settings) -> Path:
     suffix = 1
     while True:
         folder = path if suffix == 1 else path.with_name(f"{path.name}-{suffix}")
-        if not folder.exists() or not any(folder.iterdir()):
+        if not folder.exists() or is_blank(folder):
             return folder
         try:
             saved = json.loads((folder / "config.json").read_text())
