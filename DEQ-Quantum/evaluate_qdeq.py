@@ -40,7 +40,9 @@ from figures import draw_confusion_matrix, save_figure
 from models.depth import Stack
 from models.table import build_model
 from runs import checkpoint
+from runs.folder import IN_EVERY_CHECKPOINT
 from runs.machine import choose_device
+from runs.resume import IN_BEST
 from runs.settings import SettingsError
 from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
 from training.settings import Settings
@@ -54,7 +56,7 @@ def main(options: argparse.Namespace) -> None:
     max_images = options.pop("max_images")
     try:
         path = run / f"checkpoint_{which}.pt"
-        content = checkpoint.load(path, needs=("settings", "model", "step" if which == "last" else "best"))
+        content = checkpoint.load(path, needs=IN_BEST if which == "best" else IN_EVERY_CHECKPOINT)
         saved = Settings.from_dict(content["settings"])
         changed = {name: value for name, value in options.items() if value is not None}
         settings = Settings.from_dict(saved.to_dict() | {"rand_f_thres_delta": 0, "batch_chunk": 1} | changed)

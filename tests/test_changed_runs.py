@@ -4,13 +4,14 @@ disk changes, or that learns nothing, for both training commands."""
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 import killed_runs
-from killed_runs import Killed, numbers, rewrite
+from killed_runs import Command, Killed, flip, numbers, rewrite
 from runs import folder
 from runs.folder import RunFolder
 from runs.state import TrainingState
@@ -110,6 +111,41 @@ def test_another_device_is_said_and_marked(command, capsys):
     (remark,) = json.loads((run / "results.json").read_text())["remarks"]
     assert remark == "after step 4: resumed on cpu, until then on cuda: numbers differ by round-off"
     assert remark in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def angles(tmp_path_factory) -> Path:
+    """A run of the angle encoding, short of its last steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        return Command("qdeq", tmp_path_factory.mktemp("angles"), patch).kill_after(2, "--amplitude_encoder", "False")
+
+
+@pytest.mark.parametrize("flags, said", [
+    (("--amplitude_encoder", "False"), ""), (("--amplitude_encoder", "False", "--mode", "direct", "--n_layer", 1), ""),
+    ((), "--amplitude_encoder False, here True"),
+])  # fmt: skip
+def test_parameters_of_another_circuit_are_said(angles, flags, said, tmp_path, monkeypatch, capsys):
+    run = Command("qdeq", tmp_path, monkeypatch).kill_after(2, "--load", angles, *flags)
+    lines = [text for text in capsys.readouterr().out.splitlines() if "--load" in text]
+    assert len(lines) == bool(said) and all(said in text and str(angles) in text for text in lines)
+    assert ("trained with another circuit" in (run / "log.txt").read_text()) == bool(said)
+
+
+@pytest.mark.parametrize("what", ["other shapes", "of train_qep.py", "damaged", "wrong entry", "missing", "long"])
+def test_parameters_that_cannot_be_loaded_are_one_line(angles, what, tmp_path, monkeypatch, line):
+    path = tmp_path / "a.pt"
+    shutil.copy(angles / "checkpoint_best.pt", path)
+    if what == "of train_qep.py":
+        path = Command("qep", tmp_path, monkeypatch).kill_after(2)
+    elif what == "damaged":
+        flip(path)
+    elif what == "wrong entry":
+        rewrite(path, model=[1])
+    elif what in ("missing", "long"):
+        path = tmp_path / {"missing": "nothing.pt", "long": "x" * 300}[what]
+    flags = ("--n_wires", 6) if what == "other shapes" else ()
+    error = line(Command("qdeq", tmp_path, monkeypatch).train, "--load", path, *flags, name="new")
+    assert str(path) in error and "--" in error and not (tmp_path / "new").exists()
 
 
 # runs that were killed before they began, and what they left

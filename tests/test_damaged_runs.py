@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+import evaluate_qdeq
 import killed_runs
 from conftest import assert_same
 from killed_runs import Command, Killed, flip, numbers, rewrite
@@ -229,3 +230,18 @@ def test_the_state_of_another_optimiser_is_one_line(command, line):
                   last["optimizer"] | {"state": no_history}):  # fmt: skip
         checkpoint.save(run / "checkpoint_last.pt", {**last, "optimizer": state})
         assert "checkpoint_last.pt holds no state of this run's --optim Adam" in line(command.resume)
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_an_evaluation_of_a_damaged_checkpoint_is_one_line(which, tmp_path, monkeypatch, line):
+    run = Command("linear", tmp_path, monkeypatch).kill_after(2)
+    path = run / f"checkpoint_{which}.pt"
+    options = evaluate_qdeq.parse_command_line([str(run), "--checkpoint", which])
+    for name, value in (("settings", [1]), ("settings", {}), ("model", 3), ("step", "1"), ("best", {"step": None})):
+        content = checkpoint.load(path)
+        if name in content:
+            checkpoint.save(path, content | {name: value})
+            assert f"checkpoint_{which}.pt" in line(evaluate_qdeq.main, options)
+            checkpoint.save(path, content)
+    flip(path)
+    assert f"checkpoint_{which}.pt" in line(evaluate_qdeq.main, options)

@@ -189,8 +189,16 @@ def test_restart_still_refuses_what_cannot_work(run):
 def test_unwritable_work_dir(run, tmp_path):
     (tmp_path / "file").write_text("")
     folder = run("--work_dir", tmp_path / "file", "--name", "x")
-    with pytest.raises(SettingsError, match="--work_dir: cannot write"):
+    with pytest.raises(SettingsError, match="--work_dir or --name: cannot write"):
         folder.create()
+
+
+@pytest.mark.parametrize("words", [("--name", "x" * 300), ("--work_dir", "x" * 300), ("--restart", "--name", "x" * 300),
+                                   ("--restart", "--restart_dir", "x" * 300)])  # fmt: skip
+def test_a_name_that_no_file_system_takes_is_one_line_with_its_flag(run, words):
+    with pytest.raises(SettingsError, match=f"{words[-2]}.*x{{300}}") as error:
+        run(*words).create()
+    assert str(error.value).isprintable()
 
 
 def test_log_goes_to_screen_and_file(tmp_path, capsys):

@@ -117,7 +117,9 @@ class RunFolder:
             write_json(self.path / "config.json", self.settings.to_dict())
         except OSError as error:
             self.release()
-            raise SettingsError(f"--work_dir: cannot write the run folder {self.path} ({error.strerror})") from error
+            raise SettingsError(
+                f"--work_dir or --name: cannot write the run folder {self.path} ({error.strerror})"
+            ) from error
 
     def _acquire(self) -> None:
         self._lock = (self.path / "log.txt").open("a")  # the one file that is never replaced

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from runs import checkpoint
-from runs.checkpoint import CheckpointError, is_parameters, is_table
-from runs.folder import RunFolder
+from runs.checkpoint import CheckpointError, is_count, is_table
+from runs.folder import IN_EVERY_CHECKPOINT, RunFolder
 from runs.optim import LearningRate, load_optimizer
 
-IN_BEST = {"model": is_parameters, "best": lambda value: is_table(value, object)}
+# of checkpoint_best.pt
+IN_BEST = {
+    "settings": IN_EVERY_CHECKPOINT["settings"],
+    "model": IN_EVERY_CHECKPOINT["model"],
+    "best": lambda value: is_table(value, object) and is_count(value.get("step")),
+}
 
 
 def restore(model: nn.Module, optimizer: torch.optim.Optimizer, last: dict, folder: RunFolder) -> None:
@@ -58,7 +63,7 @@ def find_best(last: dict, folder: RunFolder) -> Best:
     model, kept, damage = last.get("best_model"), None, ""
     try:
         content = checkpoint.load(folder.best_path, needs=IN_BEST)
-        if content["best"].get("step") == last["best"]["step"]:
+        if content["best"]["step"] == last["best"]["step"]:
             kept = content["model"]
     except CheckpointError as error:
         damage = str(error)

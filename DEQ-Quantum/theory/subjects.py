@@ -20,6 +20,7 @@ from models.qdeq_model import EquilibriumClassifier
 from models.table import build_model
 from runs import checkpoint
 from runs.folder import RunFolder
+from runs.resume import IN_BEST
 from runs.settings import SettingsError
 from theory import bounds
 from training.evaluation import load_splits
@@ -118,7 +119,7 @@ def of_run(folder: Path, name: str, data_dir: str, n_images: int) -> Subject:
         checkpoint.CheckpointError, SettingsError, DataError: it cannot be used.
     """
     path = folder / "checkpoint_best.pt"
-    content = checkpoint.load(path, needs=("settings", "model"))
+    content = checkpoint.load(path, needs=IN_BEST)
     settings = replace(Settings.from_dict(content["settings"]), data_dir=data_dir)
     model = build_model(settings)
     if settings.encoding not in bounds.ENCODINGS and not isinstance(model.layer, TanhLayer):

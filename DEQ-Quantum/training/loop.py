@@ -6,6 +6,7 @@ cross-entropy plus, on some steps, the Jacobian loss, clip, update. Everything r
 """
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -19,7 +20,7 @@ from models.depth import Equilibrium
 from models.qdeq_model import Whole
 from models.table import build_model
 from runs import checkpoint
-from runs.folder import RunFolder
+from runs.folder import IN_EVERY_CHECKPOINT, RunFolder
 from runs.lifecycle import TrainingError
 from runs.optim import make_optimizer
 from runs.ranks import ALONE, Ranks
@@ -36,6 +37,7 @@ MOST_SKIPPED_STEPS = 100
 
 # settings of the model with which the same parameters mean the same
 SAME_CIRCUIT = {"mode", "n_layer", "dropout", "engine"}
+IN_LOADED = {name: IN_EVERY_CHECKPOINT[name] for name in ("model", "settings")}
 IN_CHECKPOINT = {
     "failed": checkpoint.is_count,
     "best": lambda best: not best or set(metrics.names("best_val")) <= set(best),
@@ -103,11 +105,14 @@ class Training:
         ranks.check_equal(self.model)
 
     def _load_parameters(self, path: Path) -> None:
-        path = path / "checkpoint_best.pt" if path.is_dir() else path
+        path = path / "checkpoint_best.pt" if os.path.isdir(path) else path
         remedy = "use the --model, --n_wires, --num_classes and --trainable_gates it was trained with"
-        content = self.ranks.from_first(lambda: checkpoint.load(path, needs={"model": checkpoint.is_parameters}))
+        try:
+            content = self.ranks.from_first(lambda: checkpoint.load(path, needs=IN_LOADED))
+        except checkpoint.CheckpointError as error:
+            raise checkpoint.CheckpointError(f"--load: {error}") from error
         checkpoint.load_weights(self.model, content["model"], path, remedy)
-        if different := another_circuit(content.get("settings", {}), self.settings):
+        if different := another_circuit(content["settings"], self.settings):
             self.state.folder.notes.append(f"--load: {path} was trained with another circuit: {different}")
 
     # one step
