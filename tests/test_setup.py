@@ -14,6 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = ["bash_scripts/setup.sh", "bash_scripts/test.sh", ".ci/run"]
+CALLERS = ["bash_scripts/setup.sh", "bash_scripts/test.sh", "bash_scripts/quickstart.sh"]
 EXTRAS = ["sweep", "benchmark"]
 LINE = re.compile(r"^([a-z0-9-]+)==([0-9][0-9.]*)( ; python_version (<|>=) \"3\.\d+\")?  # (\S.{5,})$")
 
@@ -29,7 +30,7 @@ venv)
     printf '#!/bin/sh\\nexec "%s" "$@"\\n' "$REAL_PYTHON" >"$folder/bin/python"
     chmod +x "$folder/bin/python" ;;
 pip)
-    [[ ! -e $CALLS.fail ]] || { echo "no network" >&2; exit 2; }
+    [[ ! -e $CALLS.fail ]] || { cat "$CALLS.fail" >&2; exit 2; }
     sed 's/^/    /' "${@: -1}" >>"$CALLS" ;;
 esac
 """
@@ -55,7 +56,7 @@ class Clone:
 
     def __init__(self, folder: Path):
         self.root, self.bin, self.calls_file = folder / "a clone", folder / "bin", folder / "calls"
-        for name in [*SCRIPTS, "requirements.txt", *(f"requirements-{extra}.txt" for extra in EXTRAS)]:
+        for name in [*SCRIPTS, *CALLERS, "requirements.txt", *(f"requirements-{extra}.txt" for extra in EXTRAS)]:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, self.root / name)
         self.python = write_program(self.bin / "python3", FAKE_PYTHON)
@@ -64,7 +65,9 @@ class Clone:
 
     def run(self, script: str, *flags: str, **environment: str) -> subprocess.CompletedProcess:
         inherited = {
-            k: v for k, v in os.environ.items() if k not in ("PYTHON", "QDEQ_INSTALLER", "QDEQ_DATA")
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("PYTHON", "QDEQ_INSTALLER", "QDEQ_DATA", "QDEQ_PYTHON") and not k.lower().endswith("_proxy")
         }
         fakes = {
             "PATH": f"{self.bin}:/usr/bin:/bin",
@@ -156,10 +159,10 @@ def test_first_run_installs_and_the_second_does_nothing(clone):
 
 def test_a_failed_run_leaves_no_stamp_and_is_continued(clone):
     failing = Path(f"{clone.calls_file}.fail")
-    failing.touch()
+    failing.write_text("some trouble\n")
     process = clone.setup()
     assert process.returncode == 1 and not clone.stamp.exists()
-    assert process.stderr.splitlines()[0] == "no network"
+    assert process.stderr.splitlines()[0] == "some trouble"
     assert "setup.sh again: it continues" in process.stderr.splitlines()[-1]
     failing.unlink()
     assert clone.setup().returncode == 0 and clone.stamp.exists()
@@ -171,7 +174,7 @@ def test_changed_requirements_are_installed(clone):
     calls = clone.uv_calls()
     with (clone.root / "requirements.txt").open("a") as file:
         file.write("# changed\n")
-    Path(f"{clone.calls_file}.fail").touch()
+    Path(f"{clone.calls_file}.fail").write_text("some trouble\n")
     assert clone.setup().returncode == 1 and not clone.stamp.exists(), "the old stamp outlived a failed run"
     Path(f"{clone.calls_file}.fail").unlink()
     assert clone.setup().returncode == 0
@@ -181,7 +184,8 @@ def test_changed_requirements_are_installed(clone):
 def test_extras_are_installed_once_and_last(clone):
     process = clone.setup("--extras", "sweep")
     assert process.returncode == 0 and clone.uv_calls() == 4, process.stderr  # the venv, two of setup.sh alone, Ray
-    assert {"ray[tune]", "optuna"} == {line.split("==")[0].strip() for line in clone.calls[-3:] if "==" in line}
+    last = max(i for i, line in enumerate(clone.calls) if line.startswith("uv "))
+    assert {"ray[tune]", "optuna"} == {line.split("==")[0].strip() for line in clone.calls[last + 1 :] if "==" in line}
     assert "pennylane" not in "\n".join(clone.calls)
     assert clone.setup().stdout == clone.setup("--extras", "sweep").stdout == ""
     assert clone.uv_calls() == 4
@@ -192,7 +196,7 @@ def test_extras_are_installed_once_and_last(clone):
 def test_a_failed_extra_is_continued(clone):
     clone.setup()
     failing = Path(f"{clone.calls_file}.fail")
-    failing.touch()
+    failing.write_text("some trouble\n")
     process = clone.setup("--extras", "sweep")
     assert process.returncode == 1 and "setup.sh again: it continues" in process.stderr.splitlines()[-1]
     failing.unlink()
@@ -253,6 +257,73 @@ def test_a_python_without_venv_names_the_package(clone):
 
 def test_an_unknown_installer_is_refused(clone):
     assert "QDEQ_INSTALLER=conda: choose uv or pip" in error_line(clone.setup(QDEQ_INSTALLER="conda"))
+
+
+# what installers print: the last lines of uv 0.13 and pip 24 behind a proxy that does not answer, without a network, on a
+# full disk, and where they may not write
+UV_PROXY = """error: Failed to fetch: `https://pypi.org/simple/torch/`
+  Caused by: error sending request for url (https://pypi.org/simple/torch/)
+  Caused by: client error (Connect)
+  Caused by: tcp connect error: Connection refused (os error 111)
+"""
+PIP_PROXY = """WARNING: Retrying (Retry(total=0)) after connection broken by 'ProxyError('Cannot connect to proxy.')'
+ERROR: Could not find a version that satisfies the requirement torch==2.15.0 (from versions: none)
+"""
+UV_OFFLINE = """error: Failed to fetch: `https://pypi.org/simple/torch/`
+  Caused by: dns error: failed to lookup address information: Temporary failure in name resolution
+"""
+PIP_OFFLINE = """WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<HTTPSConnection(host=
+'pypi.org')>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')'
+"""
+UV_FULL = """error: Failed to install: torch-2.15.0.whl
+  Caused by: failed to write to file: No space left on device (os error 28)
+"""
+PIP_FULL = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
+READ_ONLY = "error: failed to create directory `/opt/x`: Read-only file system (os error 30)\n"
+PROXY = {"HTTPS_PROXY": "http://me:secret@127.0.0.1:9"}
+FAILURES = [
+    (UV_PROXY, PROXY, "through the proxy that is set in HTTPS_PROXY; mend or unset that"),
+    (PIP_PROXY, PROXY | {"http_proxy": "http://x"}, "that is set in http_proxy HTTPS_PROXY; mend or unset that"),
+    (UV_OFFLINE, {}, "no package index can be reached; connect to the network, or name a mirror"),
+    (PIP_OFFLINE, {}, "no package index can be reached; connect to the network, or name a mirror"),
+    (UV_FULL, PROXY, "the disk is full. It takes about 6 GB in "),
+    (PIP_FULL, {}, "the disk is full. It takes about 6 GB in "),
+    (READ_ONLY, {}, "failed to create directory `/opt/x`: Read-only file system (os error 30); let "),
+]
+
+
+@pytest.mark.parametrize("script", CALLERS)
+@pytest.mark.parametrize("messages, environment, remedy", FAILURES)
+def test_an_installation_that_fails_says_why_in_one_line(messages, environment, remedy, script, clone):
+    Path(f"{clone.calls_file}.fail").write_text(messages)
+    line = error_line(clone.run(script, **environment))
+    assert "the installation failed: " in line and remedy in line and "run setup.sh again: it continues" in line
+    assert "secret" not in line and not clone.stamp.exists()
+
+
+def test_a_failure_without_a_reason_on_a_full_disk(clone):
+    """As ensurepip's."""
+    Path(f"{clone.calls_file}.fail").write_text("returned non-zero exit status 1\n")
+    write_program(clone.bin / "df", "#!/bin/sh\necho Filesystem; echo /dev/x 100 99 1 99% /\n")
+    assert "the disk is full" in error_line(clone.setup())
+
+
+@pytest.mark.parametrize("home", ["/dev/null/home", None])
+def test_uv_does_without_its_cache_where_home_cannot_be_written(home, clone, tmp_path):
+    environment = {"HOME": home or str(tmp_path), "XDG_CACHE_HOME": "", "UV_CACHE_DIR": ""}
+    process = clone.setup(**environment)
+    assert process.returncode == 0, process.stderr
+    calls = [line for line in clone.calls if line.startswith("uv ")]
+    assert len(calls) == 3 and all(("--no-cache" in line) == bool(home) for line in calls)
+
+
+@pytest.mark.parametrize("script", CALLERS)
+def test_a_folder_that_cannot_be_written_is_named(script, clone):
+    """By a `test` of its own: root may write where it should not."""
+    text = (clone.root / "bash_scripts/setup.sh").read_text()
+    (clone.root / "bash_scripts/setup.sh").write_text(text.replace("[[ -w $root ]]", "false"))
+    assert f"{clone.root} cannot be written; copy the repository" in error_line(clone.run(script))
+    assert not (clone.root / ".venv").exists()
 
 
 # --- test.sh and .ci/run --------------------------------------------------------------------------
