@@ -13,7 +13,7 @@ import os
 
 from benchmarks.command_line import parse_command_line
 from runs.settings import SettingsError
-from utils.command_line import fail, refuse_torchrun, share_cores
+from utils.command_line import draw_into_files, fail, refuse_torchrun, share_cores
 from utils.files import write_json
 
 
@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     refuse_torchrun("benchmark.py")
     options = parse_command_line(arguments)
     share_cores()
+    draw_into_files()
     # the profiler's library announces itself on stderr unless it is told before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.command_line import OneLineParser, fail, integer, share_cores
+from utils.command_line import OneLineParser, draw_into_files, fail, integer, share_cores
 
 
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -32,6 +32,7 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
 
 if __name__ == "__main__":
     share_cores()  # before torch is imported
+    draw_into_files()
     OPTIONS = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
 from dataset import DataError

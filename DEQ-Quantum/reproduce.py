@@ -28,7 +28,7 @@ from reproduction.run_searches import run_searches
 from reproduction.run_table import show_table
 from reproduction.run_tables import run_tables
 from runs.settings import SettingsError
-from utils.command_line import fail, refuse_torchrun, share_cores
+from utils.command_line import draw_into_files, fail, refuse_torchrun, share_cores
 
 COMMANDS = {
     **dict.fromkeys(TABLES, run_tables),
@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     refuse_torchrun("reproduce.py")
     options = parse_command_line(arguments)
     share_cores()
+    draw_into_files()
     log = logging.getLogger("qdeq")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler(sys.stdout))

@@ -7,10 +7,11 @@ beside this file says where the meaning departs from it.
 
 from runs.command_line import CommandLine
 from training.command_line import parse_command_line
-from utils.command_line import share_cores
+from utils.command_line import draw_into_files, share_cores
 
 if __name__ == "__main__":
     share_cores()
+    draw_into_files()
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
 import logging
@@ -75,13 +76,13 @@ def train(command: CommandLine) -> None:
             figures = draw_run(training.state.folder.path, results, training.splits.classes, circuit)
             training.state.finish(results, figures, NOT_IN_SUMMARY)
             refuse_failure(results)
-        log.info(
-            "test accuracy %.2f %%  loss %.4f  residual %.1e  (%.1f s of training, %.1f ms a step)",
-            100 * results["test_acc"], results["test_loss"], results["test_res_rel"],
-            results["train_seconds"], 1e3 * results["seconds_per_step"],
-        )  # fmt: skip
-        if kept:
-            log.info("results, curves and confusion matrix in %s", folder.path)
+            log.info(
+                "test accuracy %.2f %%  loss %.4f  residual %.1e  (%.1f s of training, %.1f ms a step)",
+                100 * results["test_acc"], results["test_loss"], results["test_res_rel"],
+                results["train_seconds"], 1e3 * results["seconds_per_step"],
+            )  # fmt: skip
+            if kept:
+                log.info("results, curves and confusion matrix in %s", folder.path)
 
 
 if __name__ == "__main__":

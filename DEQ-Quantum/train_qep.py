@@ -6,10 +6,11 @@ the flags. The counterpart of train_qdeq.py, with the same run folders, trackers
 
 from qep.settings import parse_command_line
 from runs.command_line import CommandLine
-from utils.command_line import refuse_torchrun, share_cores
+from utils.command_line import draw_into_files, refuse_torchrun, share_cores
 
 if __name__ == "__main__":
     share_cores()
+    draw_into_files()
     refuse_torchrun("train_qep.py")
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
@@ -46,12 +47,12 @@ def train(command: CommandLine) -> None:
 
             training.state.finish(results, draw_run(training.state.folder.path), NOT_IN_SUMMARY)
             refuse_failure(results)
-        accuracy = f"test accuracy {100 * results['test_acc']:.2f} %  " if "test_acc" in results else ""
-        log.info(
-            "%stest cost %.3g  (%.1f s of training, %.2f ms a sample)",
-            accuracy, results["test_cost"], results["train_seconds"], 1e3 * results["seconds_per_sample"],
-        )  # fmt: skip
-        log.info("results and curves in %s", folder.path)
+            accuracy = f"test accuracy {100 * results['test_acc']:.2f} %  " if "test_acc" in results else ""
+            log.info(
+                "%stest cost %.3g  (%.1f s of training, %.2f ms a sample)",
+                accuracy, results["test_cost"], results["train_seconds"], 1e3 * results["seconds_per_sample"],
+            )  # fmt: skip
+            log.info("results and curves in %s", folder.path)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def test_finished_runs_are_kept_with_their_curves(finished_job, tmp_path):
         ("1", "0.123457", "0.5"), ("2", "0.1", "0.75")
     ]  # fmt: skip
     assert lines[0]["val_spectral_radius"] == "0.25" and lines[1]["val_spectral_radius"] == ""
-    assert "test" not in curves(finished_job.folder / "metrics.csv")
+    text, lost = curves(finished_job.folder / "metrics.csv")
+    assert "test" not in text and lost == ""
 
 
 def test_missing_leaves_out_what_is_kept(finished_job, tmp_path, capsys):

@@ -1,20 +1,11 @@
-"""Reads back what a run logged to Weights & Biases offline: wandb has no reader of its `run-*.wandb` files.
-
-Such a file is a 7-byte header (":W&B", magic, version), then the log format of LevelDB: blocks of 32 KiB, the
-header within the first; in them chunks of CRC-32 (4 bytes), length (2), type (1) and content. A chunk is a
-whole record (type 1) or its first, a middle or its last part (2, 3, 4); a record is a protobuf message.
-"""
+"""Reads back what a run logged to Weights & Biases offline, from its `run-*.wandb` files (see runs/wandb_files.py)."""
 
 import json
-import struct
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-BLOCK, CHUNK_HEADER = 32768, struct.Struct("<IHB")
-WHOLE, FIRST, LAST = 1, 2, 4
+from runs.wandb_files import records
 
 
 def read_offline_run(run_dir: Path) -> tuple[dict, list[dict], dict, list[str]]:
@@ -33,7 +24,7 @@ def read_offline_run(run_dir: Path) -> tuple[dict, list[dict], dict, list[str]]:
         raise FileNotFoundError(f"no offline wandb run in {run_dir}")
     config, history, summary, tags = {}, [], {}, []
     for file in files:
-        for content in _records(file.read_bytes()):
+        for content, _ in records(file.read_bytes()):
             record = Record.FromString(content)
             kind = record.WhichOneof("record_type")
             if kind == "run":
@@ -46,28 +37,6 @@ def read_offline_run(run_dir: Path) -> tuple[dict, list[dict], dict, list[str]]:
             elif kind == "history":
                 history.append(_update({}, record.history.item))
     return config, history, summary, tags
-
-
-def _records(data: bytes) -> Iterator[bytes]:
-    """The contents of the whole records; one that a kill cut short is left out."""
-    if data[:4] != b":W&B":
-        raise ValueError("not a wandb file")
-    position, record = 7, b""
-    while position + CHUNK_HEADER.size <= len(data):
-        left_in_block = BLOCK - position % BLOCK
-        if left_in_block < CHUNK_HEADER.size:
-            position += left_in_block
-            continue
-        checksum, length, kind = CHUNK_HEADER.unpack_from(data, position)
-        position += CHUNK_HEADER.size + length
-        chunk = data[position - length : position]
-        if len(chunk) < length:
-            return
-        if zlib.crc32(bytes([kind]) + chunk) != checksum:
-            raise ValueError(f"damaged wandb file: wrong checksum before byte {position}")
-        record = chunk if kind in (WHOLE, FIRST) else record + chunk
-        if kind in (WHOLE, LAST):
-            yield record
 
 
 def _update(values: dict, items) -> dict:

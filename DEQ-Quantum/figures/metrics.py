@@ -1,29 +1,33 @@
 """A run's metrics.csv as numbers, for its pictures."""
 
-import csv
-import math
+import logging
 from pathlib import Path
 
 import numpy as np
+
+from utils.csv_rows import read_rows
+
+log = logging.getLogger("qdeq")
 
 
 class Metrics:
     """The rows of a metrics.csv, column by column; the run may be under way.
 
     Args:
-        path: the file that `runs.tracking.CsvLog` writes.
+        path: the file that `runs.metrics_csv.CsvLog` writes; what of it cannot be read is said in the log.
 
     Raises:
         OSError: it cannot be read.
     """
 
     def __init__(self, path: Path | str):
-        with Path(path).open(newline="") as file:
-            self._rows = list(csv.DictReader(file))
+        self._rows, problem = read_rows(Path(path))
+        if problem:
+            log.warning("%s", problem)
 
     def column(self, name: str) -> np.ndarray:
         """(n_rows,) numbers, NaN for what is not one."""
-        return np.array([_number(row.get(name)) for row in self._rows])
+        return np.array([float(row.get(name) or "nan") for row in self._rows])
 
     def line(self, name: str, positive: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Epochs and values of a column, where both are finite numbers (and the value is positive)."""
@@ -32,10 +36,3 @@ class Metrics:
         if positive:
             kept &= value > 0
         return epoch[kept], value[kept]
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return math.nan

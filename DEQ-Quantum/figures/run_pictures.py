@@ -26,7 +26,7 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
     """Loss, accuracy, residual and solver steps of a run against its epochs.
 
     Args:
-        metrics_csv: the file that `runs.tracking.CsvLog` writes, of a run that may be under way. A
+        metrics_csv: the file that `runs.metrics_csv.CsvLog` writes, of a run that may be under way. A
             warm-up (rows of mode 0 before rows of mode 1) is shaded; the test split is a dashed line.
 
     Returns:

@@ -8,6 +8,7 @@
 import csv
 import io
 import json
+import logging
 from pathlib import Path
 
 from reproduction.jobs import Job, same_run
@@ -15,7 +16,10 @@ from reproduction.rows import Table
 from reproduction.tables import as_csv, build_table, markdown
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
+from utils.csv_rows import read_rows
 from utils.files import write_json, write_text
+
+log = logging.getLogger("qdeq")
 
 CURVES = ("train_loss", "train_acc", "val_loss", "val_acc", "val_res", "val_res_rel", "val_spectral_radius")
 
@@ -40,14 +44,31 @@ def collect(jobs: list[Job], results_dir: Path) -> int:
         path = kept_path(job, results_dir)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, results)
-        write_text(path.with_suffix(".csv"), curves(job.folder / "metrics.csv"))
+        _keep_curves(job.folder / "metrics.csv", path.with_suffix(".csv"))
     return n_finished
 
 
-def curves(metrics_csv: Path) -> str:
-    """A run's curves as CSV: training and validation of each epoch in one line, six digits of each number."""
-    with metrics_csv.open(newline="") as file:
-        events = list(csv.DictReader(file))
+def _keep_curves(metrics_csv: Path, path: Path) -> None:
+    """Write the curves, unless some of them are lost and those kept before are there."""
+    try:
+        text, problem = curves(metrics_csv)
+    except FileNotFoundError:
+        text, problem = "", f"{metrics_csv} is gone"
+    if problem:
+        log.warning("%s: %s", problem, "the curves kept before stay" if path.exists() else "its curves lack what is lost")
+    if text and not (problem and path.exists()):
+        write_text(path, text)
+
+
+def curves(metrics_csv: Path) -> tuple[str, str]:
+    """A run's curves as CSV: training and validation of each epoch in one line, six digits of each number.
+
+    Returns:
+        The text, "" without any row; and what is lost, in words, "" where nothing is.
+    """
+    events, problem = read_rows(metrics_csv, ("event", "train_step", "epoch", "mode"))
+    if not events:
+        return "", problem or f"{metrics_csv} is empty"
     by_step: dict[str, dict] = {}
     for event in events:
         if event["event"] in ("train", "val"):
@@ -57,11 +78,11 @@ def curves(metrics_csv: Path) -> str:
     writer = csv.DictWriter(text, ("epoch", "mode", *CURVES), lineterminator="\n")
     writer.writeheader()
     writer.writerows(by_step.values())
-    return text.getvalue()
+    return text.getvalue(), problem
 
 
-def _short(number: str) -> str:
-    return f"{float(number):.6g}"
+def _short(cell: str) -> str:
+    return f"{float(cell):.6g}" if cell else ""
 
 
 def read_kept(job: Job, results_dir: Path) -> dict | None:

@@ -1,10 +1,10 @@
 """`reproduce.py overview`, `circuit` and `run`: one picture each; `figures`: those of the tables."""
 
 import argparse
-import csv
 from pathlib import Path
 
 from runs.settings import SettingsError
+from utils.csv_rows import read_rows
 from utils.files import REPOSITORY
 
 IMAGES = REPOSITORY / "images"
@@ -38,15 +38,15 @@ def draw_run(options: argparse.Namespace) -> None:
     """The training curves of a run.
 
     Raises:
-        SettingsError: a metrics.csv that is none.
+        SettingsError: a metrics.csv of which nothing can be read.
     """
     from figures import draw_training_curves
 
-    try:
-        figure = draw_training_curves(options.run / "metrics.csv")
-    except csv.Error as error:
-        raise SettingsError(f"{options.run / 'metrics.csv'}: {error}") from error
-    _save(figure, options.out or options.run / "curves.png")
+    path = options.run / "metrics.csv"
+    rows, problem = read_rows(path)
+    if problem and not rows:
+        raise SettingsError(problem)
+    _save(draw_training_curves(path), options.out or options.run / "curves.png")
 
 
 def _save(figure, out: Path) -> None:

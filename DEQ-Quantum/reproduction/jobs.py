@@ -5,7 +5,6 @@ a run with any other settings is left alone, also one that another command begin
 so that a worker which only waits for its process stays small.
 """
 
-import csv
 import ctypes
 import fcntl
 import json
@@ -25,6 +24,7 @@ from reproduction.rows import Row, Table
 from runs.settings import SettingsError, result_fields
 from training.command_line import parse_command_line
 from training.settings import Settings
+from utils.csv_rows import read_rows
 from utils.files import REPOSITORY, is_blank
 
 TRAIN = REPOSITORY / "DEQ-Quantum" / "train_qdeq.py"
@@ -110,18 +110,12 @@ class Job:
         return found if same_run(found.get("settings", self.settings.to_dict()), self.settings) else None
 
     def progress(self) -> Progress | None:
-        """How far the run is; None before its first validation."""
+        """How far the run is; None before its first validation, or while that cannot be read."""
         try:
-            with (self.folder / "metrics.csv").open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row["event"] == "val"]
-            return Progress(float(rows[-1]["epoch"]), float(rows[-1]["val_acc"]))
-        except (
-            OSError,
-            IndexError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ):  # not there yet, or its last row is being written
+            rows, _ = read_rows(self.folder / "metrics.csv", ("event", "epoch", "val_acc"))
+            last = [row for row in rows if row["event"] == "val"][-1]
+            return Progress(float(last["epoch"]), float(last["val_acc"]))
+        except (OSError, IndexError, ValueError):  # not there yet, or without a validation
             return None
 
 

@@ -4,7 +4,6 @@ Figures 1 to 3 are drawn from the model's and the circuit's own objects; the oth
 <results_dir>: seed-<n>.csv and seed-<n>.json of each row. A figure without data is left out.
 """
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from figures import draw_circuit, draw_overview, save_figure
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
 from reproduction.names import BASELINES, DEPTHS
 from reproduction.rows import TABLES, Row, Table
+from runs.settings import SettingsError
+from utils.csv_rows import read_rows
 
 SUFFIXES = (".svg", ".png")
 # a model of a depth has its style in every figure
@@ -53,7 +54,11 @@ class Picture:
 
 
 def load_rows(table: Table, results_dir: Path) -> list[RowData]:
-    """The rows of a table of which runs are kept, with the seeds that its table.json names."""
+    """The rows of a table of which runs are kept with curves, with the seeds that its table.json names.
+
+    Raises:
+        SettingsError: a damaged file of curves.
+    """
     path = results_dir / table.name / "table.json"
     if not path.exists():
         return []
@@ -61,15 +66,17 @@ def load_rows(table: Table, results_dir: Path) -> list[RowData]:
     data = []
     for row in table.rows:
         files = [results_dir / table.name / row.name / f"seed-{seed}.json" for seed in seeds.get(row.name, [])]
-        if files:
+        curves = [file.with_suffix(".csv") for file in files if file.with_suffix(".csv").exists()]
+        if curves:
             results = [json.loads(file.read_text()) for file in files]
-            data.append(RowData(row, results, _stacked([_columns(file.with_suffix(".csv")) for file in files])))
+            data.append(RowData(row, results, _stacked([_columns(path) for path in curves])))
     return data
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:
-    with path.open(newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines, problem = read_rows(path, ("epoch",))
+    if problem or not lines:
+        raise SettingsError(f"{problem or f'{path} is empty'}: restore it, or remove it")
     return {name: np.array([float(line[name] or "nan") for line in lines]) for name in lines[0]}
 
 

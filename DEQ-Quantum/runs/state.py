@@ -44,6 +44,7 @@ class TrainingState:
         remarks: lines for results.json, where the run's numbers are not those of one run in one piece.
         meter: means since the last entry of the training log.
         seconds, steps_timed: time spent in training steps, and in how many.
+        entry: means of the last entry of the training log.
         skipped: what was left out of the updates, in the unit that the loop counts.
         tracker: from `start_tracking` on.
     """
@@ -72,6 +73,7 @@ class TrainingState:
         self.remarks: list[str] = []
         self.best_is_kept = True
         self.meter = Meter()
+        self.entry: dict[str, float] = {}
         self.seconds, self.steps_timed, self.skipped = 0.0, 0, 0
         if folder.last is not None:
             self._resume(folder.last)
@@ -80,6 +82,7 @@ class TrainingState:
         restore(self.model, self.optimizer, last, self.folder)
         self.learning_rate.load_state_dict(last["learning_rate"])
         self.step, self.best, self.meter = last["step"], last["best"], Meter(last["meter"])
+        self.entry = last.get("entry", {})  # older checkpoints have none
         self.seconds, self.steps_timed, self.skipped = last["seconds"], last["steps_timed"], last["skipped"]
         self.remarks = list(last.get("remarks", []))
         if self.best:
@@ -152,6 +155,7 @@ class TrainingState:
                 "best": self.best,
                 "best_model": self.best_model if self.best else None,
                 "meter": self.meter.state(),
+                "entry": self.entry,
                 "seconds": self.seconds,
                 "steps_timed": self.steps_timed,
                 "skipped": self.skipped,
@@ -215,8 +219,16 @@ class TrainingState:
     def start_tracking(self, columns: tuple[str, ...]) -> None:
         """Open the CSV and the dashboards, new or where the last checkpoint left them."""
         last, folder = self.folder.last, self.folder
-        resume = {} if last is None else {"resume_step": self.step, "wandb_id": last["wandb_id"]}
+        resume = {} if last is None else {"resume_step": self.step, "wandb_id": last["wandb_id"], "best": self._best_row()}
         self.tracker = Tracker(folder.path, folder.settings, columns, **resume)
+
+    def _best_row(self) -> dict | None:
+        """The row of metrics.csv of the best validation so far."""
+        if not self.best:
+            return None
+        step, measured = self.best["step"], {name: value for name, value in self.best.items() if name != "step"}
+        values = {f"{event}_{name}": value for event in ("val", "best_val") for name, value in measured.items()}
+        return {"event": "val", "train_step": step, "epoch": step / self.steps_per_epoch, **values}
 
     def log(self, event: str, metrics: dict) -> None:
         """Track metrics of the present step."""
@@ -225,7 +237,9 @@ class TrainingState:
         self.tracker.log(event, self.step, {"epoch": self.epoch, **metrics})
 
     def finish(self, results: dict, figures: dict, not_in_summary: Container[str]) -> None:
-        """Write results.json, and give results and pictures to the trackers.
+        """Give results and pictures to the trackers, and write results.json.
+
+        After it only a dashboard that is online may wait, for its upload.
 
         Args:
             results: what results.json holds.
@@ -242,8 +256,8 @@ class TrainingState:
         Returns:
             The meter's means by name; learning rate, seconds per step and peak memory.
         """
-        means, self.meter = self.meter.means(), Meter()
-        return means, {
+        self.entry, self.meter = self.meter.means(), Meter()
+        return dict(self.entry), {
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds_per_step": self.seconds / self.steps_timed,
             "peak_memory_mb": peak_memory_mb(self.device),

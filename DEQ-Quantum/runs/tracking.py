@@ -1,58 +1,27 @@
 """Where a run's numbers go: metrics.csv always; TensorBoard and Weights & Biases where asked for.
 
-One `log` call per event feeds all of them the same names; which names there are is the training's to say. The CSV is
-flushed row by row and rewound on resume, so that a run which was killed has each event once. A dashboard that fails
+One `log` call per event feeds all of them the same names; which names there are is the training's to say. All are
+written row by row and rewound on resume, so that a run which was killed has each event once. A dashboard that fails
 is warned of and closed: training does not depend on it. wandb is initialised once, and a resumed run keeps its id.
 """
 
-import csv
 import logging
 from pathlib import Path
 
+import numpy as np
+
+from runs.metrics_csv import CsvLog
+from runs.pictures import as_image
 from runs.settings import RunSettings
-from utils.files import atomic_write
+from runs.wandb_log import WandbLog
 
 log = logging.getLogger("qdeq")
 
 
-class CsvLog:
-    """metrics.csv: one row per event, empty cells for what an event does not measure.
-
-    Args:
-        path: the file.
-        columns: names of all metrics that may come, "event" and "train_step" among them.
-        resume_step: keep the rows of a resumed run up to this step (its test is still to come); None starts anew.
-    """
-
-    def __init__(self, path: Path, columns: tuple[str, ...], resume_step: int | None = None):
-        kept = []
-        if resume_step is not None and path.exists():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if _until(row, resume_step)]
-        kept = [{name: row.get(name, "") for name in columns} for row in kept]
-        with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(kept)
-        self._file = path.open("a", newline="")
-        self._writer = csv.DictWriter(self._file, columns)
-
-    def log(self, event: str, step: int, metrics: dict) -> None:
-        self._writer.writerow({"event": event, "train_step": step, **metrics})
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _until(row: dict, step: int) -> bool:
-    """Whether a row is whole (a kill can cut the last one), no test, and not after `step`."""
-    whole = (row["train_step"] or "").isdigit() and None not in row.values()
-    return whole and row["event"] != "test" and int(row["train_step"]) <= step
-
-
 class TensorBoardLog:
     """TensorBoard events under <run>/tensorboard."""
+
+    online = False
 
     def __init__(self, run_dir: Path, resume_step: int | None):
         from torch.utils.tensorboard import SummaryWriter  # here: it takes a second, and only this class needs it
@@ -63,53 +32,14 @@ class TensorBoardLog:
     def log(self, event: str, step: int, metrics: dict) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # else a kill takes two minutes of them
 
     def figures(self, figures: dict, step: int) -> None:
         for name, figure in figures.items():
-            self._writer.add_figure(name, figure, step, close=False)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class WandbLog:
-    """A Weights & Biases run under <run>/wandb.
-
-    Attributes:
-        id: of the run, under which a restart resumes it.
-    """
-
-    def __init__(self, run_dir: Path, settings: RunSettings, run_id: str | None):
-        import wandb  # here: it takes a second, and only this class needs it
-
-        self._wandb = wandb
-        self._run = wandb.init(
-            project=settings.wandb_project,
-            name=" ".join(filter(None, (settings.wandb_job_type, run_dir.name))),
-            group=settings.wandb_group or None,
-            job_type=settings.wandb_job_type or None,
-            id=run_id,
-            resume="allow",
-            dir=run_dir,
-            mode=settings.wandb,
-            config=settings.without_paths(),
-            tags=settings.tags,
-            settings=wandb.Settings(silent=True),
-        )
-        self.id = self._run.id
-
-    def log(self, event: str, step: int, metrics: dict) -> None:
-        # events of one step share a row of wandb's history, and a resumed run continues at its step
-        self._run.log({"train_step": step, **metrics}, step=step)
-
-    def figures(self, figures: dict, step: int) -> None:
-        self._run.log({name: self._wandb.Image(figure) for name, figure in figures.items()}, step=step)
-
-    def summary(self, values: dict) -> None:
-        self._run.summary.update(values)
+            self._writer.add_image(name, np.asarray(as_image(figure)), step, dataformats="HWC")
 
     def close(self, failed: bool) -> None:
-        self._run.finish(exit_code=1 if failed else 0)
+        self._writer.close()
 
 
 class Tracker:
@@ -121,6 +51,7 @@ class Tracker:
         columns: of the CSV.
         resume_step: steps that a resumed run has taken, None for a new run.
         wandb_id: the wandb run to resume.
+        best: the row of a resumed run's best validation, as in `CsvLog`.
 
     Attributes:
         wandb_id: the wandb run's, None without one.
@@ -133,13 +64,14 @@ class Tracker:
         columns: tuple[str, ...],
         resume_step: int | None = None,
         wandb_id: str | None = None,
+        best: dict | None = None,
     ):
-        self.csv = CsvLog(run_dir / "metrics.csv", columns, resume_step)
+        self.csv = CsvLog(run_dir / "metrics.csv", columns, resume_step, best)
         self._dashboards: dict[str, TensorBoardLog | WandbLog] = {}
         if settings.tensorboard:
             self._open("TensorBoard", lambda: TensorBoardLog(run_dir, resume_step))
         if settings.wandb != "disabled":
-            self._open("wandb", lambda: WandbLog(run_dir, settings, wandb_id))
+            self._open("wandb", lambda: WandbLog(run_dir, settings, wandb_id, self.csv.kept))
         # kept for the checkpoints even if wandb fails later
         self.wandb_id = self._dashboards["wandb"].id if "wandb" in self._dashboards else wandb_id
 
@@ -149,16 +81,18 @@ class Tracker:
         self._each(lambda dashboard: dashboard.log(event, step, metrics))
 
     def finish(self, step: int, results: dict, figures: dict) -> None:
-        """The end of a run: its results as wandb's summary, and figures by name."""
+        """The end of a run: its results as wandb's summary, and figures by name; nothing here waits for a network."""
         self._each(lambda dashboard: dashboard.figures(figures, step))
         if "wandb" in self._dashboards:
             self._attempt("wandb", lambda: self._dashboards["wandb"].summary(results))
+        for name in [name for name, dashboard in self._dashboards.items() if not dashboard.online]:
+            self._attempt(name, lambda name=name: self._dashboards.pop(name).close(failed=False))
 
     def close(self, failed: bool = False) -> None:
+        """Close what is open. Waits for an upload, but for a minute at most."""
         self.csv.close()
-        if "wandb" in self._dashboards:
-            self._attempt("wandb", lambda: self._dashboards.pop("wandb").close(failed))
-        self._each(lambda dashboard: dashboard.close())
+        for name in list(self._dashboards):
+            self._attempt(name, lambda name=name: self._dashboards.pop(name).close(failed))
 
     def _open(self, name: str, make) -> None:
         try:

@@ -90,6 +90,18 @@ def measure(p: Prediction, labels: Tensor) -> dict[str, Tensor]:
     return measured
 
 
+def measure_backward(p: Prediction) -> dict[str, Tensor]:
+    """What is measured of every image's gradient after a backward pass, by its name in `metrics.BACKWARD_METRICS`.
+
+    (B,) each; {} for a stack of layers. An image that failed has not converged.
+    """
+    solve = None if p.solver is None else p.solver.backward
+    if solve is None:
+        return {}
+    converged = solve.converged if p.failed is None else solve.converged & ~p.failed
+    return {"b_converged": converged, "b_res_rel": solve.rel_residual}
+
+
 def finite(values: Tensor, p: Prediction) -> Tensor:
     """Those of (B,) values that images have which did not fail."""
     return values if p.failed is None or not values.is_floating_point() else values[~p.failed]

@@ -28,7 +28,7 @@ from runs.settings import SettingsError, flag_of
 from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
 from training import metrics
-from training.evaluation import Evaluation, depth_of, evaluate, finite, measure
+from training.evaluation import Evaluation, depth_of, evaluate, finite, measure, measure_backward
 from training.settings import ModelSettings, Settings
 from utils import seeds
 
@@ -165,7 +165,7 @@ class Training:
             (loss if own.count else 0.0 * loss).backward()
             if p.failed is not None:
                 taken.failed = taken.failed + p.failed[: own.count].sum()
-            for name, values in measured.items():
+            for name, values in (measured | measure_backward(p)).items():
                 # on a GPU a failed image shows as NaN in the entry: to leave it out the host would have to wait
                 values = finite(values, p) if values.device.type == "cpu" else values
                 taken.add(name, values if own.count else values[:0])

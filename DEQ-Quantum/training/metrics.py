@@ -31,6 +31,8 @@ METRICS = (
     Metric("jac_loss", ("train",)),
     Metric("spectral_radius", ("val", "test")),
 )
+# of the implicit gradient's linear solve; their columns come last, because older files have none
+BACKWARD_METRICS = (Metric("b_converged", ("train",)), Metric("b_res_rel", ("train",)))
 
 
 def names(event: str) -> tuple[str, ...]:
@@ -42,4 +44,5 @@ LABELS = {metric.name: metric.label for metric in METRICS if metric.label}
 COLUMNS = (
     "event", "train_step", "epoch", "mode", "lr", "grad_norm", "seconds_per_step", "peak_memory_mb",
     *(f"{event}_{name}" for event in EVENTS for name in names(event)),
+    *(f"train_{metric.name}" for metric in BACKWARD_METRICS),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from runs.lifecycle import failure
 from runs.machine import environment, peak_memory_mb
 from training.evaluation import confusion_matrix
 from training.loop import Training
+from training.metrics import BACKWARD_METRICS
 
 # large, or shown already as wandb's config or history
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
@@ -36,6 +37,8 @@ def measure(training: Training) -> dict:
         "steps": state.step,
         **metrics,
         **{f"best_val_{name}": value for name, value in best.items()},
+        # over the last entry of the training log, as metrics.csv has them; null for a stack of layers
+        **{f"train_{metric.name}": state.entry.get(metric.name) for metric in BACKWARD_METRICS},
         "train_seconds": state.seconds,
         "seconds_per_step": state.seconds / max(1, state.steps_timed),
         "peak_memory_mb": peak_memory_mb(state.device),

@@ -61,6 +61,15 @@ def share_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+def draw_into_files() -> None:
+    """Let matplotlib draw without a display; call it before matplotlib is imported.
+
+    A command started from a notebook inherits the notebook's backend, which is nothing to a process of its own and which
+    matplotlib refuses to be imported with.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+
+
 def fail(message: object) -> None:
     """End the program with one line on stderr and exit status 1."""
     let_first_speak()
