@@ -58,7 +58,7 @@ def train(command: CommandLine) -> None:
         kind = ranks.from_first(lambda: choose_device(folder.settings))
         with ranks.together():
             device = ranks.device(kind)
-            refuse_what_cannot_fit(folder.settings, device)
+            refuse_what_cannot_fit(folder.settings, device, ranks.size)
         splits = ranks.from_first(lambda: load_splits(folder.settings, torch.device("cpu"))).to(device)
         training = Training(folder, splits, device, ranks)
         if is_finished(training.state):

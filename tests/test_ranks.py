@@ -3,14 +3,30 @@
 import csv
 import math
 import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import assert_same, train_here
+from circuits.circuit import build_circuit
+from circuits.readout import PauliReadout
+from conftest import SCRIPTS, assert_same, train_here, user_environment
+from engines.compiled import CompiledEngine
+from engines.protocol import UnsupportedCircuit
 from launched import free_port, launch
+from models.table import build_model
 from runs import checkpoint
+from runs.ranks import ALONE, Ranks, RanksDiffer, joined_ranks
+from runs.settings import SettingsError
+from training.command_line import parse_command_line
+from training.loop import Training
+from utils import command_line
+from utils import launch as launching
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--device", "cpu", "--tensorboard", "False")
 # 457 training images: the last batch of an epoch is a small one, and chunks have odd sizes
@@ -24,6 +40,9 @@ WAYS = {
     "warm-up": ("--n_layer", 1, "--pretrain_steps", 4, "--batch_size", 64, "--max_step", 9),
     "few rows": ("--batch_size", 3, "--max_step", 6, "--batch_chunk", 2, "--jac_loss_weight", 0.8, "--jac_loss_freq", 1,
                  "--max_eval_steps", 1, "--optim", "SGD"),
+    "columns": ("--shard", "columns", "--batch_size", 50, "--max_step", 9, "--batch_chunk", 3, "--jac_loss_weight", 0.8,
+                "--jac_loss_freq", 0.7, "--dropout", 0.3),
+    "few columns": ("--shard", "columns", "--batch_size", 3, "--max_step", 3, "--optim", "SGD"),
     "classical": ("--model", "classical", "--batch_size", 2, "--max_step", 4, "--weight_decay", 0.01),
 }  # fmt: skip
 TOLERANCE = 1e-5  # of losses and parameters after so few steps
@@ -56,7 +75,7 @@ def alone(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size, ways", [(2, list(WAYS)), (4, ["implicit", "few rows"])])
+@pytest.mark.parametrize("size, ways", [(2, list(WAYS)), (4, ["implicit", "few rows", "columns"])])
 def test_several_ranks_take_the_steps_of_one(size, ways, alone, tmp_path):
     assert launch(size, train_all, ways, tmp_path, [free_port() for _ in ways], output=tmp_path) == [0] * size
     for way in ways:
@@ -74,3 +93,199 @@ def test_several_ranks_take_the_steps_of_one(size, ways, alone, tmp_path):
         assert_same(states[1]["meter"]["counts"], states[0]["meter"]["counts"])
     assert (tmp_path / "rank1.txt").read_text() == ""
     assert "test accuracy" in (tmp_path / "rank0.txt").read_text()
+
+
+# stopped, killed, resumed
+
+
+def train_until(step: int, number: int, victim: int, flags: tuple) -> None:
+    """Train; on one rank a signal comes before the step after so many."""
+    take_step = Training.train_step
+
+    def interrupted(training: Training, x: torch.Tensor, y: torch.Tensor) -> None:
+        if training.state.step == step and training.ranks.rank == victim:
+            os.kill(os.getpid(), number)
+        take_step(training, x, y)
+
+    Training.train_step = interrupted
+    train_here(*flags)
+
+
+def last_of(run: Path) -> dict:
+    last = checkpoint.load(run / "checkpoint_last.pt")
+    return {name: last[name] for name in ("model", "optimizer", "learning_rate", "step", "best", "meter", "failed")}
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_the_run_resumes_bit_for_bit(tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    flags = begin("implicit", stopped)
+    assert launch(2, train_here, *begin("implicit", whole), output=whole) == [0, 0]
+    assert launch(2, train_until, 5, signal.SIGTERM, 1, flags, output=stopped) == [128 + signal.SIGTERM] * 2
+    assert "stopped after step 6; continue with" in (stopped / "rank0.txt").read_text()
+    assert (stopped / "rank1.txt").read_text() == ""
+    assert last_of(stopped / "implicit")["step"] == 6
+    assert launch(2, train_here, *flags, "--restart", output=stopped) == [0, 0]
+    assert_same(last_of(stopped / "implicit"), last_of(whole / "implicit"))
+    assert events_of(stopped / "implicit") == events_of(whole / "implicit")
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_run_which_continues_on_another_number_of_ranks(alone, tmp_path):
+    flags, run = begin("implicit", tmp_path), tmp_path / "implicit"
+    began = time.monotonic()
+    assert launch(2, train_until, 6, signal.SIGKILL, 1, flags, output=tmp_path) == [1, -signal.SIGKILL]
+    assert time.monotonic() - began < 60
+    said = (tmp_path / "rank0.txt").read_text()
+    assert "error: another process of this run has ended" in said and "Traceback" not in said
+    assert last_of(run)["step"] == 4
+    short = [8 if flag == 12 else flag for flag in flags]
+    train_here(*short, "--restart")
+    assert last_of(run)["step"] == 8
+    assert launch(4, train_here, *flags, "--restart", output=tmp_path) == [0] * 4
+    expected, found = last_of(alone / "implicit"), last_of(run)
+    torch.testing.assert_close(found["model"], expected["model"], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_and_ends_all_where_one_is_killed(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    flags = map(str, (*DIGITS, "--batch_size", 64, "--epochs", 5000, "--name", "r", "--work_dir", tmp_path))
+    command = [*torchrun, SCRIPTS / "train_qdeq.py", *flags]
+    job = subprocess.Popen(command, env=user_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        while not (tmp_path / "r" / "checkpoint_last.pt").exists():
+            assert job.poll() is None, job.communicate()[0]
+            time.sleep(0.1)
+        children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        said, _ = job.communicate(timeout=60)
+    finally:
+        job.kill()
+    assert job.returncode != 0
+    assert said.count("error: another process of this run has ended") == 1
+    assert said.count("Traceback") == 1  # torchrun's own
+
+
+# one line
+
+
+def as_rank(rank: int, monkeypatch) -> list[float]:
+    """Let this process be one of two; returns what it will have slept."""
+    slept = []
+    for name, value in {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(launching.time, "sleep", slept.append)
+    return slept
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_rank_tells_an_error_that_all_have(rank, monkeypatch, capsys):
+    """The others wait before they tell it, and torchrun ends them meanwhile."""
+    slept = as_rank(rank, monkeypatch)
+    for fails in (lambda: command_line.fail("no disk"), lambda: parse_command_line(["--lr", "x"])):
+        slept.clear()
+        with pytest.raises(SystemExit):
+            fails()
+        assert slept == [launching.PATIENCE] * rank
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1 and ("process 1" in said) == (rank == 1 and "disk" in said)
+
+
+@pytest.mark.parametrize("command", ["train_qep.py", "benchmark.py", "reproduce.py"])
+def test_commands_of_one_process_refuse_torchrun(command, monkeypatch, capsys):
+    command_line.refuse_torchrun(command)
+    as_rank(0, monkeypatch)
+    with pytest.raises(SystemExit) as end:
+        command_line.refuse_torchrun(command)
+    assert end.value.code == 1
+    assert capsys.readouterr().err == f"error: {command} works in one process: start it without torchrun\n"
+    assert f'refuse_torchrun("{command}")' in (SCRIPTS / command).read_text()
+
+
+# what ranks send
+
+
+def exchange() -> None:
+    """On every rank: an error of one is everybody's, rows are shared out, and parameters that differ are refused."""
+    with joined_ranks() as ranks:
+        assert ranks.from_first(lambda: ranks.rank) == 0
+        with pytest.raises(SettingsError, match="no disk"):
+            ranks.from_first(lambda: _raise(SettingsError("no disk")))
+        with pytest.raises(SettingsError, match="last"), ranks.together():
+            if ranks.rank == ranks.size - 1:
+                raise SettingsError("last")
+        for n in (1, 2, 3, 10):
+            counted, computed = torch.zeros(n), torch.zeros(1)
+            share = ranks.share(n)
+            counted[share.rows] += float(share.count > 0)
+            computed += len(counted[share.rows])
+            ranks.sum_in_place([counted, computed], [0.0])
+            assert counted.eq(1).all() and computed == max(n, ranks.size)
+        module = torch.nn.Linear(3, 2)
+        for parameter in module.parameters():
+            torch.nn.init.ones_(parameter)
+        ranks.check_equal(module)
+        if ranks.rank:
+            module.weight.data[1, 2] += 1e-7
+        with pytest.raises(RanksDiffer):
+            ranks.check_equal(module)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+STRINGS = {"paper": None, "across the halves, out of order": ("IIIZZI", "ZIIIIZ", "IZIIII", "IIIIIZ")}
+
+
+def share_columns() -> None:
+    """On every rank: the shared circuit's readouts and gradient are those of the whole one."""
+    with joined_ranks() as ranks:
+        for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+            for strings in STRINGS.values():
+                _compare_with_whole(ranks, strings, dtype, tolerance)
+
+
+def _compare_with_whole(ranks: Ranks, strings: tuple[str, ...] | None, dtype: torch.dtype, tolerance: float) -> None:
+    circuit = build_circuit(6)
+    circuit = circuit if strings is None else replace(circuit, readout=PauliReadout(strings))
+    generator = torch.Generator().manual_seed(3)
+    theta, x, weights = (torch.randn(shape, dtype=dtype, generator=generator) for shape in (
+        (circuit.n_parameters,), (7, circuit.n_inputs), (7, circuit.n_readouts)))  # fmt: skip
+    theta.requires_grad_()
+    whole, shared = CompiledEngine(circuit).to(dtype), CompiledEngine(circuit).to(dtype)
+    shared.share_columns(ranks)
+    own = ranks.share(7).rows
+    expected, found = whole.compile(theta).readouts(x), shared.compile(theta).readouts(x[own])
+    torch.testing.assert_close(found, expected[own], rtol=tolerance, atol=tolerance)
+    (gradient,) = torch.autograd.grad((weights * expected).sum(), theta)
+    (part,) = torch.autograd.grad((weights[own] * found).sum(), theta)
+    assert (part - gradient).norm() > 0.1 * gradient.norm()
+    ranks.sum_in_place([part], [0.0])
+    torch.testing.assert_close(part, gradient, rtol=tolerance, atol=tolerance * float(gradient.norm()))
+    if dtype == torch.float64:
+        direction = torch.cos(torch.arange(len(theta), dtype=dtype))
+        ends = [shared.compile(theta.detach() + step * direction).readouts(x[own]) for step in (1e-5, -1e-5)]
+        slope = (weights[own] * (ends[0] - ends[1])).sum() / 2e-5
+        ranks.sum_in_place([slope], [0.0])
+        torch.testing.assert_close(slope, gradient @ direction, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_what_ranks_send(size, tmp_path):
+    for work in (exchange, share_columns):
+        assert launch(size, work, output=tmp_path) == [0] * size, (tmp_path / "rank0.txt").read_text()
+
+
+@pytest.mark.parametrize("flags", [("--amplitude_encoder", "False"), ("--model", "linear"), ("--engine", "statevector")])
+def test_columns_are_refused_where_there_are_none_to_share_out(flags, capsys):
+    with pytest.raises(SystemExit):
+        parse_command_line([*flags, "--shard", "columns"])
+    said = capsys.readouterr().err
+    assert "--shard columns" in said and flags[0].split("_")[0][2:] in said
+    if flags[0] != "--model":
+        settings = parse_command_line(list(flags)).settings
+        with pytest.raises(UnsupportedCircuit, match="--shard batch"):
+            build_model(settings).layer.engine.share_columns(ALONE)

@@ -46,6 +46,9 @@ class ObservableBuilder(nn.Module):
     Args:
         circuit: with amplitude encoding and a readout of strings of Z.
         wires: of each fused block.
+
+    Attributes:
+        across: supports of the strings that lie in neither half.
     """
 
     def __init__(self, circuit: Circuit, wires: Sequence[Sequence[int]]):
@@ -72,12 +75,21 @@ class ObservableBuilder(nn.Module):
                 )
         order = [*inside[0], *inside[1], *across]
         self.places = None if order == sorted(order) else [order.index(k) for k in range(len(order))]
-        signs = string_signs([supports[k] for k in across], self.propagation.wire_order) if across else None
+        self.across = [supports[k] for k in across]
+        signs = string_signs(self.across, self.propagation.wire_order) if across else None
         self.register_buffer("signs_across", signs, persistent=False)
 
     def compile(self, matrices: Tensor) -> "CompiledAmplitude":
         """The circuit of these fused blocks, (n_blocks, dim, dim), under autograd."""
         return CompiledAmplitude(self._observables(matrices))
+
+    def signs(self) -> list[tuple[int, Tensor]]:
+        """Of each half that has strings: its number and the strings' signs, (n_strings, 2^wires of the half)."""
+        return [(half, signs) for half in (0, 1) if (signs := getattr(self, f"signs_{half}", None)) is not None]
+
+    def in_order(self, observables: Tensor) -> Tensor:
+        """(K, D, D) observables, those of the first half, of the second and across, in the readout's order."""
+        return observables if self.places is None else observables[self.places]
 
     def _observables(self, matrices: Tensor) -> Tensor:
         """M_k for every readout, (K, D, D)."""
@@ -86,16 +98,15 @@ class ObservableBuilder(nn.Module):
         found = []
         for own, others, signs in self.halves:
             rows = columns.permute(*own, 0, *others, 1 + n).reshape(2 ** len(own), -1, n_inputs)
-            found.append(_SignedGram.apply(rows, getattr(self, signs)))
+            found.append(SignedGram.apply(rows, getattr(self, signs)))
         if self.signs_across is not None:
             rows = columns.reshape(2, -1, n_inputs)  # real and imaginary parts, basis states
             signed = rows * self.signs_across[:, None, :, None]
             found.append(signed.flatten(1, 2).transpose(1, 2) @ rows.flatten(0, 1))
-        observables = torch.cat(found)
-        return observables if self.places is None else observables[self.places]
+        return self.in_order(torch.cat(found))
 
 
-class _SignedGram(torch.autograd.Function):
+class SignedGram(torch.autograd.Function):
     """sum_g signs[k, g] rows_g^T rows_g: (G, R, D) rows and (K, G) signs to (K, D, D).
 
     The backward pass uses the symmetry that autograd does not see: one product in place of two.

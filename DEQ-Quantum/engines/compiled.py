@@ -13,7 +13,8 @@ from circuits.paulis import is_diagonal
 from engines.amplitude import ObservableBuilder
 from engines.angle import KNOWN_GATES, ProductStates
 from engines.fusion import FusedBlocks
-from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
+from engines.protocol import COLUMNS_REMEDY, CompiledCircuit, Engine, Team, UnsupportedCircuit
+from engines.sharing import SharedObservables
 
 
 class CompiledEngine(Engine):
@@ -38,6 +39,14 @@ class CompiledEngine(Engine):
     def compile(self, theta: Tensor) -> CompiledCircuit:
         """The circuit at the parameters theta (n_parameters,), under autograd."""
         return self.states.compile(self.blocks(theta))
+
+    def share_columns(self, team: Team) -> None:
+        """From now on compile the circuit together with the other processes of a team, at most one a column."""
+        if not isinstance(self.states, ObservableBuilder):
+            raise UnsupportedCircuit(f"angle encoding has no columns to share out; {COLUMNS_REMEDY}")
+        if team.size > self.circuit.n_inputs:
+            raise UnsupportedCircuit(f"--shard columns: {team.size} processes for {self.circuit.n_inputs} columns")
+        self.states = SharedObservables(self.states, team)
 
 
 def _refuse(circuit: Circuit) -> None:

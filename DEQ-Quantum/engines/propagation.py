@@ -138,13 +138,13 @@ class BasisPropagation(nn.Module):
         self.register_buffer("picked", _number(bits[first]), persistent=False)
         self.register_buffer("elsewhere", _number(bits[others]), persistent=False)
 
-    def forward(self, matrices: Tensor) -> Tensor:
-        """(n_blocks, dim, dim) to (2, 2^n_wires, n_columns), the wires' bits in `wire_order`."""
+    def forward(self, matrices: Tensor, columns: slice = slice(None)) -> Tensor:
+        """(n_blocks, dim, dim) to (2, 2^n_wires, n_columns), or those columns, the wires' bits in `wire_order`."""
         first, rest = matrices.split([1, len(matrices) - 1])
         size = max(1, CHUNK // self.n_states)
         parts = [
             self._propagate(first[0], rest, picked, elsewhere)
-            for picked, elsewhere in zip(self.picked.split(size), self.elsewhere.split(size))
+            for picked, elsewhere in zip(self.picked[columns].split(size), self.elsewhere[columns].split(size))
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 

@@ -5,12 +5,14 @@ number of batches. What can be had in closed form besides is offered as a method
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from circuits.circuit import Circuit
+
+COLUMNS_REMEDY = "use --shard batch, or --engine compiled with amplitude encoding"
 
 
 class UnsupportedCircuit(ValueError):
@@ -28,6 +30,27 @@ class Lift(Protocol):
 
     def gram(self, r: Tensor) -> Tensor:
         """E^T E r: (..., K) to itself."""
+
+
+class Team(Protocol):
+    """Processes that share out an engine's work, as `runs.ranks` has them; all of them make the same calls.
+
+    Attributes:
+        rank: this process's number.
+        size: how many there are.
+    """
+
+    rank: int
+    size: int
+
+    def bounds(self, n: int) -> list[int]:
+        """Where each process's part of n begins, and n: (size + 1,)."""
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the processes, differentiable."""
+
+    def gather_columns(self, own: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+        """(rows, ..., own columns) to (own rows, ..., columns), with `bounds` of both, differentiable."""
 
 
 class ReadoutMap(ABC):
@@ -81,3 +104,11 @@ class Engine(nn.Module, ABC):
     @abstractmethod
     def compile(self, theta: Tensor) -> CompiledCircuit:
         """The circuit at the parameters theta (n_parameters,), under autograd."""
+
+    def share_columns(self, team: Team) -> None:
+        """From now on compile the circuit together with the other processes of a team.
+
+        Raises:
+            UnsupportedCircuit: it is not compiled by sending columns through it.
+        """
+        raise UnsupportedCircuit(f"{type(self).__name__} sends no columns through the circuit; {COLUMNS_REMEDY}")

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from runs.checkpoint import CheckpointError
+from runs.collectives import RankLost
 from runs.log import start_log
-from runs.ranks import RankLost, RanksDiffer
+from runs.ranks import RanksDiffer
 from runs.settings import SettingsError
 from runs.signals import Stopped
 from runs.state import TrainingState

@@ -19,15 +19,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from runs.collectives import GatherColumns, Total, noticing
 from runs.settings import SettingsError
 from utils.launch import rank_here, world_size
 
 TIMEOUT = timedelta(minutes=30)  # for a rank that still lives; the end of one is noticed at once
 Made = TypeVar("Made")
-
-
-class RankLost(RuntimeError):
-    """Another process of the run has ended; the message is one line for the user."""
 
 
 class RanksDiffer(RuntimeError):
@@ -109,7 +106,7 @@ class Ranks:
                 made[0] = make()
             except Exception as error:
                 made[1] = error
-        with _noticing():
+        with noticing():
             dist.broadcast_object_list(made, device=torch.device("cpu"))
         value, error = made
         if error is not None:
@@ -128,7 +125,7 @@ class Ranks:
         except Exception as found:
             error = found
         errors = [None] * self.size
-        with _noticing():
+        with noticing():
             dist.all_gather_object(errors, error)
         if error := next(filter(None, errors), None):
             raise error
@@ -158,6 +155,14 @@ class Ranks:
             tensor.copy_(total.view_as(tensor))
         return totals.cpu().unbind()
 
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the ranks, differentiable: see `runs.collectives`."""
+        return Total.apply(values)
+
+    def gather_columns(self, own: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+        """(rows, ..., own columns) to (own rows, ..., columns), with `bounds` of both, differentiable."""
+        return GatherColumns.apply(own, rows, columns, self.rank)
+
     def check_equal(self, module: nn.Module) -> None:
         """Refuse parameters and buffers that are not the same on all ranks, bit by bit.
 
@@ -177,7 +182,7 @@ class Ranks:
 
     def _reduce(self, tensor: Tensor, how=dist.ReduceOp.SUM) -> None:
         if not self.alone:
-            with _noticing():
+            with noticing():
                 dist.all_reduce(tensor, how)
 
 
@@ -205,14 +210,3 @@ def joined_ranks() -> Iterator[Ranks]:
     yield ranks
     ranks.wait()
     dist.destroy_process_group()
-
-
-@contextmanager
-def _noticing() -> Iterator[None]:
-    """A block that sends; what it raises where another rank has ended becomes one line."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RankLost(
-            "another process of this run has ended, see what it said; --restart continues from the last checkpoint"
-        ) from error

@@ -86,6 +86,8 @@ class Training:
         self.splits, self.device, self.ranks = splits, device, ranks
         seeds.seed_everything(s.seed)
         self.model = build_model(s).to(device)
+        if s.shard == "columns" and not ranks.alone:
+            self.model.layer.engine.share_columns(ranks)
         optimizer = make_optimizer(self.model, s, s.weight_decay)
         state = TrainingState(folder, self.model, optimizer, device, len(splits.train), s.start_train_steps, ranks)
         self.state = state

@@ -10,7 +10,7 @@ from training.evaluation import BATCH
 from training.settings import Settings
 
 
-def refuse_what_cannot_fit(s: Settings, device: torch.device) -> None:
+def refuse_what_cannot_fit(s: Settings, device: torch.device, n_ranks: int = 1) -> None:
     """Refuse a run whose state vectors alone do not fit, as its engine counts them: in a training step, or in a validation, which takes
     `evaluation.BATCH` images at a time.
 
@@ -23,7 +23,7 @@ def refuse_what_cannot_fit(s: Settings, device: torch.device) -> None:
     circuit, free = describe(s), free_bytes(device)
     step = bytes_needed(s.engine, circuit, s.batch_size // s.batch_chunk)
     validation = bytes_needed(s.engine, circuit, BATCH, with_gradient=False)
-    needed = max(step, validation)
+    needed = max(step, validation) / (n_ranks if s.shard == "columns" else 1)
     if needed > free:
         smaller_batch_helps = validation <= free and bytes_needed(s.engine, circuit, 1) < step
         raise SettingsError(

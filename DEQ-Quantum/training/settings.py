@@ -132,6 +132,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
     load: str = setting("", "run", "start from the parameters of this checkpoint (.pt) or run folder", path=True)
     max_eval_steps: int = setting(-1, "run", "batches of --batch_size images per validation, -1: all images; the test "
                                   "is always whole", at_least=-1)
+    shard: str = setting("batch", "run", "what the processes that torchrun starts share out: batch; columns: also the "
+                         "circuit's work of once a step, for large --n_wires", ("batch", "columns"), surrounding=True)
     debug: bool = setting(False, "run", "check every gradient for NaN (slow) and leave no run folder behind")
 
     @property
@@ -165,6 +167,11 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
             )
         if self.max_eval_steps == 0:
             raise SettingsError("--max_eval_steps 0 would validate on nothing: give -1 for all batches")
+        if self.shard == "columns" and (self.engine, self.encoding) != ("compiled", "amplitude"):
+            raise SettingsError(
+                "--shard columns shares out what the compiled engine does for amplitude-encoded inputs, and does nothing "
+                f"with --model {self.model}, --engine {self.engine}, encoding {self.encoding}: leave it out"
+            )
         if self.restart and self.debug:
             raise SettingsError("--debug leaves no run folder behind: there is nothing to --restart")
         return [*warnings, *self._without_effect()]
