@@ -5,6 +5,9 @@
 #   bash bash_scripts/test.sh quick     what is not marked slow, in about a minute: all of the mathematics, and of
 #                                       every command at least one run from end to end
 #
+#   bash bash_scripts/test.sh faults    no test of the suite: kills, damages and misuses the commands for a quarter of an
+#                                       hour and shows what was lost; --help after it teaches its flags
+#
 # Further arguments go to pytest: bash bash_scripts/test.sh quick tests/test_data.py -k digits
 set -euo pipefail
 
@@ -17,4 +20,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/bash_scripts/setup.sh"
 cd "$root"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+if [[ ${1:-} == faults ]]; then
+    shift
+    PYTHONPATH=tests exec .venv/bin/python -m campaigns.faults "$@"
+fi
 exec .venv/bin/python -m pytest -n auto ${selection[@]+"${selection[@]}"} "$@"

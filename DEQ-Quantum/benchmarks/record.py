@@ -44,7 +44,7 @@ class Record:
             "seed": options.seed,
             "threads": torch.get_num_threads(),
             "openmp_wait": {name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")},
-            "machine": _machine(),
+            "machine": machine(),
             **environment(self.device),
             "arguments": {k: v for k, v in vars(options).items() if k not in NOT_RESULTS},
             "notes": [],
@@ -92,7 +92,7 @@ class Record:
             self.content[name] = {"title": title, "times": times, "ratios": ratios} if times else {}
 
 
-def _machine() -> str:
+def machine() -> str:
     """The processor's name and how many of them the system has."""
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
