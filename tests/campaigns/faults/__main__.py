@@ -29,7 +29,7 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
                         help=f"how many are tried, of every part or of one; unless given {numbers}")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is drawn")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="cases at a time")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write everything found, and a README.md beside it")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write all that is found, and README.md beside it")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work there, in a new folder that stays")
     options = parser.parse_args(arguments)
     numbers = {part: PARTS[part] for part in options.only}
@@ -60,6 +60,7 @@ def carry_out(options: argparse.Namespace, folder: Path) -> int:
         path = REPOSITORY / name
         (shutil.copytree if path.is_dir() else shutil.copy)(path, copy / name)
     home.mkdir()
+    folder.chmod(0o755)  # some commands are given as another user
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "QDEQ", "SLURM"))}
     environment |= {
         "OMP_NUM_THREADS": "1", "HOME": str(home), "PYTHONPATH": f"{copy / 'DEQ-Quantum'}:{REPOSITORY / 'tests'}",

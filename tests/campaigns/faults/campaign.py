@@ -1,6 +1,7 @@
 """The campaign itself: parts draw their cases, which are tried several at a time; then the table and the JSON.
 
-It knows parts by their two functions and findings by their kind. Started by `__main__`, the copy of the source on its path.
+It knows parts by their two functions and findings by their kind. Started by `__main__`, which has put the copy of the
+source on its path.
 """
 
 import importlib
@@ -72,7 +73,8 @@ def tabulate(tried: Iterable[tuple[str, dict, Trial, float]], parts: Iterable[st
     """Rows of the table: of what kind how much was tried, and what was found."""
     rows: dict[tuple[str, str], dict] = {}
     for part, case, trial, seconds in tried:
-        row = rows.setdefault((part, trial.what), {"part": part, "what": trial.what, "tried": 0, "seconds": 0.0, "found": []})
+        new = {"part": part, "what": trial.what, "tried": 0, "seconds": 0.0, "found": []}
+        row = rows.setdefault((part, trial.what), new)
         row["tried"] += trial.count
         row["seconds"] += seconds
         row["found"] += [{"kind": kind, "what": what, "case": case} for kind, what in trial.findings]
@@ -97,8 +99,8 @@ def as_page(content: dict) -> str:
     return f"""# The fault campaign
 
 Commands are killed, signalled, starved of disk, given damaged or wrong files and wrong words, and run two at a time in one
-folder; runs that were killed or damaged are resumed, and their results, metrics and parameters compared bit for bit with
-those of the same run left alone. This page is written by
+folder; runs that were killed or damaged are resumed, and their results, metrics and parameters compared bit for bit
+with those of the same run left alone. This page is written by
 
     {content["command"]}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .children import STOPPING, Child, start, start_real
 from .judging import Trial, check_manners, error_lines, last_line
-from .subjects import ENOUGH, LOOPS, NAME, SUBJECTS, Bench, check_finished, without_pictures
+from .subjects import LOOPS, NAME, SUBJECTS, Bench, check_finished, without_pictures
 
 OF = "implicit"  # the run that other commands look at
 IMPORTS = 6.0  # seconds, about
