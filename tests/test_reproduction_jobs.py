@@ -10,13 +10,14 @@ import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from conftest import SCRIPTS, user_environment
-from reproduction import jobs
-from reproduction.cluster import check_machines
+from reproduction import cluster, jobs
+from reproduction.cluster import check_machines, remedy
 from reproduction.jobs import Job, Outcome, make_job, run_job
 from reproduction.overview import Overview, duration
 from reproduction.rows import TABLES
@@ -241,6 +242,50 @@ def test_where_nothing_fits_the_remedy_is_another():
         check_machines([{"CPU": 4.0}], 1, True)
     with pytest.raises(SettingsError, match="start Ray there with --num-cpus"):
         check_machines([{"memory": 1e9}], 1, False)
+
+
+MISMATCH = "Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.10.1\nThis process"
+LARGE = "The configured object store size (0.1 GB) exceeds /dev/shm size (0.06 GB). This will harm performance."
+PORT = "Ray component gcs_server is trying to use a port number 6379 that is used by other components."
+
+
+@pytest.mark.parametrize("error, words", [
+    (OSError("AF_UNIX path length cannot exceed 107 bytes: /x"), "RAY_TMPDIR=/tmp"),
+    (PermissionError(13, "Permission denied", "/tmp/ray/session_1"), "set RAY_TMPDIR to one of yours"),
+    (OSError(28, "No space left on device"), "RAY_TMPDIR to another"),
+    (ValueError(LARGE), "--shm-size"),
+    (ValueError("Attempting to cap object store memory usage at 1 bytes, but the minimum allowed is 2"), "/dev/shm"),
+    (OSError(98, "Address already in use"), "ray start --port"),
+    (ValueError(PORT), "ray start --port"),
+    (RuntimeError(MISMATCH), "this repository's environment"),
+])  # fmt: skip
+@pytest.mark.parametrize("address", [None, "10.0.0.1:6379"])
+def test_each_cause_has_its_remedy_and_is_not_tried_again(error, words, address):
+    tries = []
+
+    def init(*arguments, **options):
+        tries.append(arguments)
+        raise error
+
+    with pytest.raises(SettingsError) as caught:
+        cluster._start(SimpleNamespace(init=init, shutdown=lambda: None), address, 1)
+    message = str(caught.value)
+    assert words in message and "\n" not in message and "try again" not in message and len(tries) == 1
+    assert message.startswith(f"--address {address}: " if address else "Ray does not start: ")
+
+
+def test_only_what_may_pass_is_tried_again():
+    assert remedy(Exception("The current node timed out during startup.")) is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (requirements-sweep.txt)")
+def test_a_long_temporary_folder_names_ray_tmpdir(tmp_path, monkeypatch):
+    folder = tmp_path / ("t" * (106 - len(str(tmp_path))))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    with pytest.raises(SettingsError, match=r"Ray does not start: .* set RAY_TMPDIR=/tmp \(.*AF_UNIX"):
+        cluster.connect(None, 1, 1, False)
 
 
 @pytest.mark.slow

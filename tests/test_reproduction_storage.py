@@ -3,19 +3,17 @@
 import json
 import os
 import pickle
-import sys
 import threading
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from reproduction.jobs import Job, Outcome, make_job, run_job
+from counting_job import counting
+from reproduction.jobs import Job, Outcome, run_job
 from reproduction.overview import Overview
-from reproduction.rows import TABLES
 from reproduction.schedule import FetchingPool, SerialPool, run_all
 from reproduction.storage import Storage, StorageError, SupersededError, open_storage
 from reproduction.stored_jobs import StoredRun, fetch_run, fetch_runs, run_stored_job, stored_name
@@ -220,31 +218,6 @@ def test_a_fetch_that_is_cut_short_leaves_a_folder_that_is_known_and_not_finishe
 # jobs
 
 
-@dataclass(frozen=True)
-class CountingJob(Job):
-    """A job whose process counts in its folder, from where it finds itself, a checkpoint each time."""
-
-    code: str = ""
-
-    @property
-    def command(self):
-        setup = "import os, signal, sys, time\nfrom pathlib import Path\n"
-        setup += "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        setup += f"folder = Path({str(self.folder)!r}); folder.mkdir(parents=True, exist_ok=True)\n"
-        setup += f"(folder / 'config.json').write_text({json.dumps(self.settings.to_dict())!r})\n"
-        setup += "last = folder / 'checkpoint_last.pt'; n = int(last.read_text()) if last.exists() else 0\n"
-        setup += "def save():\n    (folder / 'new').write_text(str(n)); os.replace(folder / 'new', last)\n"
-        setup += "def finish(): (folder / 'results.json').write_text('{\"test_acc\": 0.5}')\n"
-        setup += "with (folder / 'log.txt').open('a') as log: log.write(f'from {n}\\n')\n"
-        return [sys.executable, "-c", setup + self.code]
-
-
-def counting(tmp_path: Path, code: str, seed: int = 0, epochs: int = 10) -> CountingJob:
-    table = TABLES["table2"]
-    job = make_job(table, table.row("implicit"), seed, epochs, tmp_path / "asked")
-    return CountingJob(**vars(job), code=code)
-
-
 TEN = "while n < 10:\n    n += 1; save(); time.sleep(0.02)\nfinish()"
 
 
@@ -258,7 +231,7 @@ def test_a_job_leaves_its_run_in_the_storage_alone(storage, tmp_path):
     assert run_stored_job(job, Never(), 1, storage) == Outcome("finished")
     assert not job.folder.exists()
     fetch_run(job, storage)
-    assert content(job.folder)["checkpoint_last.pt"] == "10" and job.results() == {"test_acc": 0.5}
+    assert content(job.folder)["checkpoint_last.pt"] == "10" and job.results()["test_acc"] == 0.5
     assert run_stored_job(job, Never(), 1, storage) == Outcome("finished")  # elsewhere: it finds that it is
     fetch_run(job, storage)
     assert (job.folder / "log.txt").read_text() == "from 0\n"
@@ -296,7 +269,8 @@ def test_another_machine_goes_on_where_a_lost_one_was(storage, tmp_path):
     (lost.job.folder / "checkpoint_last.pt").write_text("6")
     with pytest.raises(SupersededError):
         lost.sync()
-    lost.close()
+    lost.put()
+    lost.remove()
     assert not lost.job.folder.exists() and _holds(following, storage, "10")
 
 

@@ -1,11 +1,28 @@
 """The way to Ray: on this machine, or a cluster that runs already."""
 
+import errno
 import os
+import re
 
 from runs.settings import SettingsError
 
 STARTS = 3  # on this machine: Ray gives itself 30 s to start, which a busy one can take
 STORE_BYTES = 100_000_000  # jobs and outcomes are small
+
+# what Ray says, and what to do about it; trying again helps none of them
+REMEDIES = (
+    ("AF_UNIX path length",
+     "the folder of its sockets has too long a name: set RAY_TMPDIR=/tmp"),
+    ("Permission denied",
+     "it cannot write its temporary folder, perhaps another user's: set RAY_TMPDIR to one of yours"),
+    ("No space left|object store size|/dev/shm|minimum allowed",
+     "too little room: free /dev/shm (in Docker start with --shm-size 1g) and the folder of RAY_TMPDIR, or set RAY_TMPDIR "
+     "to another"),
+    ("Address already in use|used by other components",
+     "another process has its port: end an older Ray with `ray stop`, or give another port to `ray start --port`"),
+    ("Version mismatch",
+     "start the cluster with this repository's environment: the same Ray and Python on all machines"),
+)  # fmt: skip
 
 # before Ray is imported: nothing is reported to anybody, and a job that takes no GPU is not warned about it
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -66,7 +83,9 @@ def _start(ray, address: str | None, n_cpus: int | None) -> None:
         try:
             ray.init(address, **quiet)
         except Exception as error:  # which it is depends on what is wrong with the address
-            raise SettingsError(f"--address {address}: no Ray cluster answers there ({_line(error)})") from error
+            ray.shutdown()
+            why = remedy(error) or f"no Ray cluster answers there; begin one with `ray start --head` ({_line(error)})"
+            raise SettingsError(f"--address {address}: {why}") from error
         return
     here = {"num_cpus": n_cpus or cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
     for attempt in range(1, STARTS + 1):
@@ -75,8 +94,21 @@ def _start(ray, address: str | None, n_cpus: int | None) -> None:
             return
         except Exception as error:  # Ray raises a plain Exception where it is late
             ray.shutdown()
+            if (why := remedy(error)) is not None:
+                raise SettingsError(f"Ray does not start: {why}") from error
             if attempt == STARTS:
                 raise SettingsError(f"Ray does not start, try again where less is running ({_line(error)})") from error
+
+
+def remedy(error: Exception) -> str | None:
+    """What to do about an error of Ray, after its own words; None where trying again may help."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.ENOSPC, errno.EADDRINUSE):
+        text = f"{os.strerror(error.errno)} {text}"
+    for pattern, what in REMEDIES:
+        if re.search(pattern, text):
+            return f"{what} ({text[:200]})"
+    return None
 
 
 def cores() -> int:

@@ -7,6 +7,7 @@ from reproduction.cluster import connect
 from reproduction.rows import TABLES
 from reproduction.run_tables import watched
 from reproduction.search import DATA, Search, choices_of, searches_in, write_report
+from reproduction.storage import Storage, open_storage
 from utils.command_line import fail
 
 
@@ -21,7 +22,8 @@ def run_searches(options: argparse.Namespace) -> None:
             n_choices = len(choices_of(one.data, one.model))
             print(f"{one.data} {one.model}: {min(options.trials, n_choices)} of {n_choices} choices")
         return
-    failed = _run(searches, options)
+    storage = open_storage(options.storage) if options.storage else None
+    failed = _run(searches, options, storage)
     print(f"\n{write_report(searches, options.work_dir / 'shown') or 'no trial is finished yet'}")
     if failed:
         fail(f"{len(failed)} of {len(searches)} searches failed: {failed[0]}")
@@ -41,7 +43,7 @@ def _search(data: str, model: str, options: argparse.Namespace) -> Search:
     return Search(data, model, options.epochs or TABLES[DATA[data]].epochs, options.work_dir, extra)
 
 
-def _run(searches: list[Search], options: argparse.Namespace) -> list[str]:
+def _run(searches: list[Search], options: argparse.Namespace, storage: Storage | None) -> list[str]:
     """Run searches; ends the program where a signal came.
 
     Returns:
@@ -52,12 +54,14 @@ def _run(searches: list[Search], options: argparse.Namespace) -> list[str]:
     except ImportError as error:
         fail(f"table5 needs Ray Tune and Optuna: pip install -r requirements-sweep.txt ({error})")
     gpu = 1 / (options.jobs or 1) if options.device == "cuda" else 0
+    if storage is not None:
+        storage.refuse_memory()
     connect(options.address, options.jobs, options.threads, options.device == "cuda")
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Tune handles
     failed = []
     for one in searches:
         print(f"{one.data} {one.model}", flush=True)
-        outcome = tuning.run_search(one, options.trials, options.threads, gpu, options.jobs)
+        outcome = tuning.run_search(one, options.trials, options.threads, gpu, options.jobs, storage)
         if outcome.status == "stopped":
             print("stopped; the same command resumes")
             raise SystemExit(128 + signal.SIGINT)

@@ -105,10 +105,12 @@ class RayPool:
     ):
         run, *self._arguments = _work(threads, stop, storage)
         ray = connect(address, slots, threads, gpu)
-        if storage is not None and storage.in_memory:
+        try:
+            if storage is not None:
+                storage.refuse_memory()
+        except StorageError:
             ray.shutdown()
-            raise StorageError(f"--storage {storage.address} is this process's memory, which Ray's workers do not see: "
-                               "give file://, s3:// or gs://")  # fmt: skip
+            raise
         self._ray, self._slots, self._threads, self._gpu, self._storage = ray, slots, threads, gpu, storage
         share = min(1.0, ray.cluster_resources().get("GPU", 0.0) / self.slots) if gpu else 0.0
         self._task = ray.remote(num_cpus=threads, num_gpus=share, max_retries=LOST_WORKERS)(run)

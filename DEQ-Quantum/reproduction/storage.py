@@ -79,10 +79,15 @@ class Storage:
         """A file that one machine makes and all see."""
         return Flag(self, name)
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether it is one process's memory."""
-        return self.address.startswith("memory:")
+    def refuse_memory(self) -> None:
+        """Refuse what other processes cannot see.
+
+        Raises:
+            StorageError: it is one process's memory.
+        """
+        if self.address.startswith("memory:"):
+            raise StorageError(f"--storage {self.address} is this process's memory, which Ray's workers do not see: "
+                               "give file://, s3:// or gs://")  # fmt: skip
 
     # the objects
 

@@ -51,7 +51,7 @@ class StoredRun:
         self._scratch = Path(tempfile.mkdtemp(prefix="qdeq-"))
         self.job = replace(job, path=self._scratch / job.table / job.row / job.path.name)
         self._sent: float | None = None
-        self._owned = True
+        self._owned, self._kept = True, False
         try:
             self._claim = storage.claim(stored_name(job))
             storage.fetch(stored_name(job), self.job.folder)
@@ -80,26 +80,31 @@ class StoredRun:
         except StorageError:
             pass
 
-    def close(self) -> None:
-        """Put the last copy into the storage, and remove the folder here.
+    def put(self) -> None:
+        """Put the last copy into the storage.
 
         Raises:
-            StorageError: it could not be put there, and is kept.
+            StorageError: it could not be put there; the folder here is kept.
         """
         for left in reversed(range(TRIES)):
             if not self._owned or not self.job.folder.exists():
-                break
+                return
             try:
                 self._claim.push(self.job.folder)
-                break
+                return
             except SupersededError:
                 self._owned = False
             except StorageError as error:
                 if not left:
+                    self._kept = True
                     where = f"{self.job.folder} on {socket.gethostname()}"
                     raise StorageError(f"{error}; the run is kept in {where}, the same command resumes") from error
                 time.sleep(PAUSE)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove the folder here, unless it is the only one."""
+        if not self._kept:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def run_stored_job(job: Job, stop: StopFlag, threads: int, storage: Storage) -> Outcome:
@@ -107,9 +112,11 @@ def run_stored_job(job: Job, stop: StopFlag, threads: int, storage: Storage) -> 
     try:
         run = StoredRun(job, storage)
         try:
-            return run_job(run.job, stop, threads, run.sync)
+            outcome = run_job(run.job, stop, threads, run.sync)
+            run.put()
+            return outcome
         finally:
-            run.close()
+            run.remove()
     except StorageError as error:
         return Outcome("failed", str(error))
 
