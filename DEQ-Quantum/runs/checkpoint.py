@@ -7,7 +7,6 @@ A checkpoint is the zip archive that `torch.save` writes, and as its comment the
 import hashlib
 import io
 import math
-import os
 import pickle
 import shutil
 import struct
@@ -49,19 +48,11 @@ def save(path: Path, content: dict, previous: Path | None = None) -> None:
         with atomic_write(path) as temporary:
             temporary.write_bytes(_sealed(buffer.getvalue()))
             if previous is not None and path.exists():
-                _keep(path, previous)
+                with atomic_write(previous) as copy:  # no link: what damages one file must not damage the other
+                    shutil.copyfile(path, copy)
     except OSError as error:
         raise CheckpointError(f"cannot write {path} ({error.strerror}); once that is mended, --restart resumes from the "
                               "checkpoint before it") from error  # fmt: skip
-
-
-def _keep(path: Path, previous: Path) -> None:
-    """Give the file a second name, under which it outlives its replacement."""
-    with atomic_write(previous) as temporary:
-        try:
-            os.link(path, temporary)
-        except OSError:  # a file system without links
-            shutil.copyfile(path, temporary)
 
 
 def _sealed(archive: bytes) -> bytes:
