@@ -30,9 +30,8 @@ ACCURACY = 1e-3
 TOLERANCES = tuple(10 ** (-step / 4) for step in range(6, 25))
 MAX_STEPS = 100
 SOLVERS = {"fixed_point": "fixed_point_iter", "anderson": "anderson", "broyden": "broyden"}
-OURS, WAITING, FINISHED, TORCHDEQ, JAXOPT = "deq", "deq, wait_for_all", "deq, then one f", "torchdeq", "jaxopt"
-
-OWN = (OURS, WAITING, FINISHED)
+OURS, WAITING, POLISHED, TORCHDEQ, JAXOPT = "deq", "deq, wait_for_all", "deq, wait_for_all, polish", "torchdeq", "jaxopt"
+OWN = (OURS, WAITING, POLISHED)
 
 
 @dataclass
@@ -84,14 +83,12 @@ def _relative(found, exact) -> float:
     return (gap / sum(b.square().sum() for b in exact)).sqrt().item()
 
 
-def _ours(problem: PeerProblem, solver: str, waits: bool = False, finishes: bool = False) -> Callable:
+def _ours(problem: PeerProblem, solver: str, waits: bool = False, polishes: bool = False) -> Callable:
     def at(tolerance: float):
-        settings = SolverSettings(solver, MAX_STEPS - 1, tolerance, wait_for_all=waits)
+        settings = SolverSettings(solver, MAX_STEPS - 1, tolerance, wait_for_all=waits, polish=polishes)
 
         def run():
-            f = problem.bound()
-            z, _ = equilibrium(f, torch.zeros_like(problem.x), settings, settings)
-            z = f(z) if finishes else z
+            z, _ = equilibrium(problem.bound(), torch.zeros_like(problem.x), settings, settings)
             return z, problem.gradient(z)
 
         return run
@@ -158,12 +155,12 @@ def _ours_waiting(problem: PeerProblem, solver: str) -> Callable:
     return _ours(problem, solver, waits=True)
 
 
-def _ours_finished(problem: PeerProblem, solver: str) -> Callable:
-    """Answered with f of the equilibrium, as torchdeq does: differentiable too, and one step closer."""
-    return _ours(problem, solver, finishes=True)
+def _ours_polished(problem: PeerProblem, solver: str) -> Callable:
+    """As torchdeq does it: until the worst sample is done, answered with f of the best iterate."""
+    return _ours(problem, solver, waits=True, polishes=True)
 
 
-LIBRARIES = {OURS: _ours, WAITING: _ours_waiting, FINISHED: _ours_finished, TORCHDEQ: _torchdeq, JAXOPT: _jaxopt}
+LIBRARIES = {OURS: _ours, WAITING: _ours_waiting, POLISHED: _ours_polished, TORCHDEQ: _torchdeq, JAXOPT: _jaxopt}
 
 
 def measure_peers(record: Record) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from deq.host import host_may_look
 from deq.jacobian import batch_jacobian, offered_jacobian
-from deq.rows import WIDE, add_combination, choose, dot, history_dots, norm, rounding, rounding_of
+from deq.result import sample_norm
+from deq.rows import WIDE, add_combination, dot, history_dots, norm, rounding, rounding_of, zero_unless
 from deq.settings import SOLVERS, SolverSettings
 from deq.state import Layer
 
@@ -107,7 +108,7 @@ class Broyden:
         v = self._low_rank(self.v[:k], self.u[:k], dz)
         denominator = dot(dz, h_dg)
         usable = denominator.abs() > norm(dz) * rounding(z, h_g, self.h_g)
-        u = choose(usable.squeeze(1), (dz - h_dg) / denominator, 0.0)
+        u = zero_unless(usable, (dz - h_dg) / denominator)
         self.u[k], self.v[k] = u, v
         self.rank = k + 1
         return h_g + u * dot(v, g)
@@ -128,8 +129,8 @@ class Anderson:
     """Anderson acceleration: the last differences of z and g, combined to cancel g by least squares.
 
     gamma minimises ||g - sum_i gamma_i dg_i||, and z <- z + mixing * g - sum_i gamma_i (dz_i + mixing *
-    dg_i). The normal equations are scaled to a unit diagonal, so that the ridge is relative to their trace
-    and old, long differences do not drown new, short ones. A sample whose factorisation fails is tried again
+    dg_i). The normal equations are those of the dg_i scaled to unit length, so that the ridge is relative to their
+    trace and old, long differences do not drown new, short ones. A sample whose factorisation fails is tried again
     with a larger ridge and at last takes the Picard step (gamma = 0).
     Source: D. G. Anderson, J. ACM 12 (1965); H. F. Walker, P. Ni, SIAM J. Numer. Anal. 49 (2011).
     """
@@ -145,20 +146,21 @@ class Anderson:
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
         g = f_z - z
-        g_norm = norm(g)
+        z_norm, g_norm = sample_norm(z), sample_norm(g)
         proposal = z + self._mixed(g)
         if self.z is None:
             self._make_room(z)
         else:
             slot = self.n_differences % self.memory
             dg = g - self.g
-            usable = norm(dg) > rounding_of(norm(z) + g_norm + self.g_norm)
-            dg = choose(usable.squeeze(1), dg, 0.0)
             self.dg[slot] = dg
             self.moves[slot] = (z - self.z).add_(self._mixed(dg))
             row, target = history_dots(self.dg, dg, g, room=self.room)
+            length = row[:, slot].sqrt()
+            usable = length > rounding_of(z_norm + g_norm + self.g_norm)
+            self.inverse_length[:, slot] = inverse = torch.where(usable, 1 / length, 0.0)
             # the one row and column of the normal equations that this step changes
-            self.gram[:, slot] = self.gram[:, :, slot] = row
+            self.gram[:, slot] = self.gram[:, :, slot] = row * self.inverse_length * inverse.unsqueeze(1)
             self.n_differences += 1
             proposal = add_combination(proposal, self.moves, self._weights(target), sign=-1)
         self.z, self.g, self.g_norm = z, g, g_norm
@@ -168,36 +170,35 @@ class Anderson:
         return g if self.mixing == 1 else self.mixing * g
 
     def _make_room(self, z: Tensor) -> None:
-        """Slots that are not filled, or that hold rounding error, are zero: their gamma comes out zero."""
+        """Slots that are not filled, or that hold rounding error, have no inverse length: their gamma comes out zero."""
         self.dg = z.new_zeros(self.memory, *z.shape)
         self.moves = torch.zeros_like(self.dg)
         self.room = z.new_empty(len(z), 2, z.shape[1]) if z.shape[1] >= WIDE else None
+        self.inverse_length = z.new_zeros(len(z), self.memory)
         self.gram = z.new_zeros(len(z), self.memory, self.memory)
         eps = torch.finfo(z.dtype).eps
         ridge = 10 * eps if self.ridge is None else max(self.ridge, eps)
-        self.ridge_matrix = ridge * torch.eye(self.memory, dtype=z.dtype, device=z.device)
+        eye = torch.eye(self.memory, dtype=z.dtype, device=z.device)
+        self.ridges = [ridge * factor * eye for factor in RIDGE_RETRIES]
 
     def _weights(self, target: Tensor) -> Tensor:
         """gamma (B, memory) for the inner products of the slots with the current g, (B, memory)."""
-        length = self.gram.diagonal(dim1=1, dim2=2).sqrt().unsqueeze(2)
-        inverse_length = torch.where(length > 0, 1 / length, 0.0)
-        gram = self.gram * inverse_length * inverse_length.transpose(1, 2)
-        target = target.unsqueeze(2) * inverse_length
+        scaled = (target * self.inverse_length).unsqueeze(2)
         gamma: Tensor | None = None
-        for factor in RIDGE_RETRIES:
+        for ridge in self.ridges:
             # on an empty slot's diagonal stands the ridge alone, so it is never zero
-            lower, info = torch.linalg.cholesky_ex(gram + self.ridge_matrix * factor)
-            candidate = torch.cholesky_solve(target, lower)
+            lower, info = torch.linalg.cholesky_ex(self.gram + ridge)
+            candidate = torch.cholesky_solve(scaled, lower)
             if gamma is None and host_may_look(target) and not info.any() and math.isfinite(candidate.sum()):
-                return (candidate * inverse_length).flatten(1)
+                return candidate.squeeze(2) * self.inverse_length
             solved = (info == 0).view(-1, 1, 1) & candidate.isfinite().all(dim=1, keepdim=True)
             if gamma is None:
-                gamma, failed = torch.zeros_like(target), torch.ones_like(solved)
+                gamma, failed = torch.zeros_like(scaled), torch.ones_like(solved)
             gamma = torch.where(failed & solved, candidate, gamma)
             failed = failed & ~solved
             if host_may_look(target) and not failed.any():
                 break
-        return (gamma * inverse_length).flatten(1)
+        return gamma.squeeze(2) * self.inverse_length
 
 
 class Newton:

@@ -60,7 +60,7 @@ class SolverResult:
     Attributes:
         z: best iterate of every sample, shaped as z0: the one with the least residual; where growth of z alone has
             made a relative residual small, the one with the least absolute residual. NaN for a sample that had no
-            finite iterate.
+            finite iterate. With `polish`, f at that iterate.
         f_z: f at that iterate.
         status: (B,) integers, values of `SolverStatus`.
         residual: (B,) residual of the best iterate in the measure that `stop_mode` chose.

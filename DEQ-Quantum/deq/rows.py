@@ -27,10 +27,8 @@ def norm(a: Tensor) -> Tensor:
 def history_dots(history: Tensor, *vectors: Tensor, room: Tensor | None = None) -> list[Tensor]:
     """For each of n vectors (B, d), the (B, k) inner products with the history's k states.
 
-    `room`, (B, n, d), is where wide vectors are laid side by side, so that the history is read once for all.
+    The vectors are laid side by side, so that the history is read once for all; `room`, (B, n, d), is where.
     """
-    if history.shape[2] < WIDE:
-        return [(history * vector).sum(dim=2).T for vector in vectors]
     if len(vectors) == 1:
         return [torch.bmm(vectors[0].unsqueeze(1), history.permute(1, 2, 0)).squeeze(1)]
     room = torch.stack(vectors, dim=1, out=room) if not traced() else torch.stack(vectors, dim=1)
@@ -46,28 +44,35 @@ def add_combination(vector: Tensor, history: Tensor, weights: Tensor, sign: int 
     return product.squeeze(1)
 
 
-def choose(samples: Tensor, a: Tensor, b: Tensor | float, in_all: bool | None = None) -> Tensor:
-    """a (B, d) for those samples (B,), else b (B, d) or a number; in_all: whether that is known to be all of them."""
+def choose(samples: Tensor, a: Tensor, b: Tensor, in_all: bool | None = None) -> Tensor:
+    """a (B, d) for those samples (B,), else b (B, d); in_all: whether that is known to be all of them."""
     narrow = a.shape[1] < WIDE
     if in_all is None:
         # where states are narrow, a look costs as much as the choice
         in_all = not narrow and host_may_look(a) and bool(samples.all())
     if in_all:
         return a
-    if narrow or not isinstance(b, Tensor) or not host_may_look(a):
+    if narrow or not host_may_look(a):
         return torch.where(samples.unsqueeze(1), a, b)
     # a broadcast `where` on a CPU takes ten times as long as a copy
     index = samples.nonzero().flatten()
     return b.index_copy(0, index, a.index_select(0, index))
 
 
-def rounding(*summands: Tensor) -> Tensor:
+def zero_unless(samples: Tensor, a: Tensor) -> Tensor:
+    """a (B, d) for those samples (B, 1), else zeros."""
+    if a.shape[1] >= WIDE and host_may_look(a) and samples.all():
+        return a
+    return torch.where(samples, a, 0.0)
+
+
+def rounding(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """(B, 1) length below which a difference made of such vectors (B, d) may be rounding error alone.
 
     Such a difference holds no slope: trusting it, as where f(z) - z is constant, would make a step of any
     size.
     """
-    return rounding_of(sum(norm(v) for v in summands))
+    return rounding_of(norm(a) + norm(b) + norm(c))
 
 
 def rounding_of(lengths: Tensor) -> Tensor:

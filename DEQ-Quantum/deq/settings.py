@@ -96,6 +96,9 @@ class SolverSettings(metaclass=_NamedArguments):
         patience: a sample stops once its residual has not fallen for so many steps, as at the floor that rounding
             sets; None: it goes on to max_steps.
         wait_for_all: samples that have converged go on being improved until the last one has.
+        polish: the answer is f of the iterate found, which is known already: closer to the solution by the factor
+            of contraction, farther where the spectral radius is above 1. The residuals stay those of the iterate. For solvers
+            that iterate z = f(z) only.
 
     Raises:
         ValueError: a value out of range, an unknown solver or an unknown option; it names the known ones.
@@ -109,6 +112,7 @@ class SolverSettings(metaclass=_NamedArguments):
     options: Mapping[str, Any] = field(default_factory=dict)
     patience: int | None = None
     wait_for_all: bool = False
+    polish: bool = False
 
     def __post_init__(self) -> None:
         if self.stop_mode not in STOP_MODES:
@@ -119,13 +123,16 @@ class SolverSettings(metaclass=_NamedArguments):
             raise ValueError(f"tol must be a number >= 0, not {self.tol!r}")
         if self.patience is not None and not _is_count(self.patience):
             raise ValueError(f"patience must be an integer >= 1, or None, not {self.patience!r}")
-        if not isinstance(self.wait_for_all, bool):
-            raise ValueError(f"wait_for_all must be True or False, not {self.wait_for_all!r}")
+        for name in ("wait_for_all", "polish"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if not isinstance(self.name, str):
             self._check_own_solver()
             return
         if self.name not in SOLVERS:
             raise ValueError(f"unknown solver {self.name!r}; known: {', '.join(SOLVERS)}")
+        if self.polish and not SOLVERS[self.name].proposal:
+            raise ValueError(f"polish is for solvers that iterate z = f(z), {', '.join(FORWARD_SOLVERS)}; not {self.name}")
         known = SOLVERS[self.name].options
         for option, value in self.options.items():
             if option not in known:

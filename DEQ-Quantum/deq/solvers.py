@@ -21,7 +21,7 @@ from deq.result import SolverResult, report, residuals
 from deq.rows import choose
 from deq.settings import SolverSettings
 from deq.state import Layer, State, as_one
-from deq.watch import Watch
+from deq.watch import Watch, watch_of
 
 
 def solve(
@@ -80,19 +80,19 @@ def iterate(
         if transformed():
             # what vmap maps over reaches z by way of f; histories are made in its likeness
             z = torch.where(f_z.isnan(), z, z)
-        watch = Watch(z, f_z, settings)
+        watch = watch_of(z, f_z, settings)
         n_steps = 0
-        states = {0: watch.best_z}
+        states = {0: z}
         while n_steps < settings.max_steps and watch.goes_on():
             active, all_active = watch.active, watch.none_frozen
-            watch.steps = watch.steps + active
-            z = choose(active, call.rounded(propose(z, f_z)), watch.best_z, all_active)
-            f_z = choose(active, call(z), watch.best_f_z, all_active)
+            z = choose(active, call.rounded(propose(z, f_z)), watch.z, all_active)
+            f_z = choose(active, call(z), watch.f_z, all_active)
             watch.see(z, f_z)
             n_steps += 1
             if n_steps in record:
-                states[n_steps] = watch.best_z
-        recorded = [call.back(states.get(step, watch.best_z)) for step in record]
+                states[n_steps] = watch.best()[0]
+        watch.close()
+        recorded = [call.back(states[step] if step in states else watch.best()[0]) for step in record]
         result = _result(watch, call, n_steps + 1, getattr(propose, "n_jacobians", 0))
     return replace(result, states=recorded), watch.had_finite()
 
@@ -118,7 +118,7 @@ def _result(watch: Watch, call: FlatCall, n_f_evals: int, n_jacobians: int) -> S
     z, f_z = watch.answer()
     residual, abs_residual, rel_residual = residuals(z, f_z, watch.settings.stop_mode)
     return SolverResult(
-        z=call.back(z),
+        z=call.back(f_z if watch.settings.polish else z),
         f_z=call.back(f_z),
         status=watch.status(),
         residual=residual,

@@ -1,4 +1,9 @@
-"""Per-sample bookkeeping of the loop: best iterate, reason to stop, steps, trace. States are (B, d)."""
+"""Per-sample bookkeeping of the loop: best iterate, reason to stop, steps, trace. States are (B, d).
+
+There are two, alike in what they answer. `HostWatch` is for narrow states on a CPU, where an operation costs more than
+what it computes: it keeps all iterates, asks the host two questions a step, and works out the rest when a sample stops.
+`Watch` is for wide states, of which only the best are kept, and for values that the host may not look at.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from torch import Tensor
 
 from deq.host import host_may_look
 from deq.result import SolverStatus, relative, sample_norm
-from deq.rows import WIDE, choose
+from deq.rows import choose
 from deq.settings import SolverSettings
 
 # a sample whose ||f(z) - z|| exceeds its least one by this factor is given up
@@ -20,71 +25,73 @@ DIVERGENCE_FACTOR_AT_END = 1e2
 GROWTH = 10.0
 # a relative residual is believed once the absolute one is below this share of its largest value
 FALLEN = 0.999
+# entries of a state up to which all iterates are kept
+KEPT_WIDTH = 1024
 
 
 class Watch:
-    """What the loop has seen of every sample.
+    """What the loop has seen of every sample; of the iterates it keeps the best ones only.
 
-    Narrow states (d < WIDE) cost little to keep and to choose between, and looks at them as much as either: all iterates
-    are kept, and the host asks once a step whether to go on. Of wide ones only the best are kept, and nothing is copied
-    that need not be.
+    Relies on the loop freezing a sample that has stopped where `z` and `f_z` say: its residual then repeats itself, so it
+    neither improves nor changes its reason.
 
-    Relies on the loop freezing a sample that has stopped at its best iterate: its residual then repeats
-    itself, so it neither improves nor changes its reason.
+    Attributes:
+        z, f_z: (B, d) best iterate so far and f there, where a sample that has stopped stands.
+        active: (B,) samples that go on.
+        none_frozen: the host knows that all do.
+        steps: (B,) steps that each sample has taken.
+        trace: (B,) residuals of all iterates.
     """
 
     def __init__(self, z: Tensor, f_z: Tensor, settings: SolverSettings) -> None:
         self.settings = settings
-        self.looks, self.narrow = host_may_look(z), z.shape[1] < WIDE
+        self.looks = host_may_look(z)
         self.relatively = settings.stop_mode == "rel"
-        self.best_z, self.best_f_z = self.calm_z, self.calm_f_z = z, f_z
+        self.z = self.calm_z = z
+        self.f_z = self.calm_f_z = f_z
         self.least = self.least_abs = z.new_full((len(z),), math.inf)
-        none = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        self.converged = self.lost = self.stopped = self.diverged = self.non_finite = self.stagnated = none
-        self.steps = torch.zeros(len(z), dtype=torch.long, device=z.device)
-        self.without_gain = torch.zeros_like(self.steps)
+        self.active = torch.ones(len(z), dtype=torch.bool, device=z.device)
+        self.converged = self.stopped = self.diverged = self.non_finite = self.stagnated = ~self.active
+        self.steps = self.without_gain = torch.zeros(len(z), dtype=torch.long, device=z.device)
         self.calm_is_best = True
-        self.largest_abs: Tensor | None = None
-        self.iterates: list[tuple[Tensor, Tensor]] = []
         self.trace: list[Tensor] = []
         self.abs_trace: list[Tensor] = []
         self.see(z, f_z)
 
     def see(self, z: Tensor, f_z: Tensor) -> None:
         """Take in the current iterate: update the best ones and stop the samples that have to stop."""
-        abs_residual = sample_norm(f_z - z)
-        residual = relative(abs_residual, z) if self.relatively else abs_residual
+        if self.trace:
+            self.steps = self.steps + self.active
+        abs_residual, residual = self._measure(z, f_z)
         # a NaN is never less, and fmin passes it over
         better = residual < self.least
         # a sample that has stopped stands at its best iterate
-        in_all = not self.narrow and (self._all(better) or self._all(better | self.stopped))
-        if self.narrow:
-            rows = better.unsqueeze(1)
-            self.best_z, self.best_f_z = torch.where(rows, z, self.best_z), torch.where(rows, f_z, self.best_f_z)
-        else:
-            self.best_z = choose(better, z, self.best_z, in_all)
-            self.best_f_z = choose(better, f_z, self.best_f_z, in_all)
+        in_all = self._all(better) or self._all(better | self.stopped)
+        self.z = choose(better, z, self.z, in_all)
+        self.f_z = choose(better, f_z, self.f_z, in_all)
         self.least = torch.where(better, residual, self.least)
         if self.relatively:
             self._see_calm(z, f_z, abs_residual < self.least_abs, better)
         self.least_abs = torch.fmin(self.least_abs, abs_residual)
-        self._converge(better & (residual <= self.settings.tol), abs_residual)
+        met = better & (residual <= self.settings.tol)
+        if not self.looks or met.any():
+            self.converged = self.converged | (met & self._has_fallen(abs_residual))
         self.trace.append(residual)
         self.abs_trace.append(abs_residual)
-        self._lose(abs_residual, better)
-        self.stopped = self.converged | self.lost
-        if self.settings.wait_for_all:
-            self.stopped = self.lost | self.stopped.all()
+        lost = self._lost(abs_residual, better)
+        self.stopped = self._stopped(lost)
         self.active = ~self.stopped
-        self.none_frozen = not self.narrow and self._all(self.active)
+        self.none_frozen = self._all(self.active)
+
+    def _measure(self, z: Tensor, f_z: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) absolute residuals, and those in the measure of the stop mode."""
+        abs_residual = sample_norm(f_z - z)
+        return abs_residual, relative(abs_residual, z) if self.relatively else abs_residual
 
     def _see_calm(self, z: Tensor, f_z: Tensor, calmer: Tensor, better: Tensor) -> None:
         """Keep the iterates of least ||f(z) - z||, as long as they are the best ones without a copy."""
-        if self.narrow:
-            self.iterates.append((z, f_z))
-            return
         if self.calm_is_best and (not self.trace or self.looks and torch.equal(calmer, better)):
-            self.calm_z, self.calm_f_z = self.best_z, self.best_f_z
+            self.calm_z, self.calm_f_z = self.z, self.f_z
             return
         self.calm_is_best = False
         in_all = self._all(calmer) or self._all(calmer | self.converged)
@@ -95,64 +102,64 @@ class Watch:
         """Whether the host sees that it is all samples."""
         return self.looks and bool(samples.all())
 
-    def _converge(self, met: Tensor, abs_residual: Tensor) -> None:
-        """Take the samples whose residual has met the tolerance for converged.
+    def _has_fallen(self, abs_residual: Tensor) -> Tensor | bool:
+        """Samples whose relative residual may be believed: ||f(z) - z|| has fallen, it is not ||z|| that has grown.
 
-        Relatively nothing has, but at the start, whose ||f(z) - z|| never fell: ||z|| has grown.
+        The start has nothing to fall from. The traces hold the iterates before this one.
         """
-        if self.narrow:
-            if self.relatively:
-                met = met if self.largest_abs is None else met & (abs_residual < FALLEN * self.largest_abs)
-                self.largest_abs = abs_residual if self.largest_abs is None else self.largest_abs.fmax(abs_residual)
-            self.converged = self.converged | met
-            return
-        if self.looks and not (met.any() and (met := met & ~self.converged).any()):
-            return
-        if self.relatively and self.abs_trace:
-            met = met & (abs_residual < FALLEN * torch.stack(self.abs_trace).nan_to_num(nan=0.0).amax(dim=0))
-        self.converged = self.converged | met
+        if not (self.relatively and self.abs_trace):
+            return True
+        return abs_residual < FALLEN * torch.stack(self.abs_trace).nan_to_num(nan=0.0).amax(dim=0)
 
-    def _lose(self, abs_residual: Tensor, better: Tensor) -> None:
-        """Give up the samples that diverge, are not finite or make no headway."""
+    def _lost(self, abs_residual: Tensor, better: Tensor) -> Tensor:
+        """(B,) samples to be given up: those that diverge, are not finite or make no headway."""
         limit = DIVERGENCE_FACTOR * self.least_abs
         # z or f(z) with an inf or a NaN shows in the norm of their difference
         if not self.looks or not (abs_residual <= limit.clamp_max(torch.finfo(limit.dtype).max)).all():
             self.diverged = self.diverged | (abs_residual > limit)
             self.non_finite = self.non_finite | ~abs_residual.isfinite()
-            self.lost = self.lost | self.diverged | self.non_finite
         if self.settings.patience is not None:
             self.without_gain = torch.where(better, 0, self.without_gain + 1)
             self.stagnated = self.stagnated | (self.without_gain >= self.settings.patience)
-            self.lost = self.lost | self.stagnated
+        return self.diverged | self.non_finite | self.stagnated
+
+    def _stopped(self, lost: Tensor) -> Tensor:
+        """(B,) samples that have stopped."""
+        stopped = self.converged | lost
+        return lost | stopped.all() if self.settings.wait_for_all else stopped
 
     def goes_on(self) -> bool:
         """Whether a sample is still active, as far as the host may know."""
         return self.none_frozen or not self.looks or bool(self.active.any())
 
+    def close(self) -> None:
+        """The loop has ended: work out what was left for later."""
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """The iterate of least residual of every sample and f there, (B, d) each."""
+        return self.z, self.f_z
+
+    def calmest(self) -> tuple[Tensor, Tensor]:
+        """The iterate of least ||f(z) - z|| of every sample and f there, (B, d) each."""
+        return self.calm_z, self.calm_f_z
+
     def answer(self) -> tuple[Tensor, Tensor]:
-        """The best iterate of every sample and f there, (B, d) each.
+        """What every sample is answered with and f there, (B, d) each.
 
         Where ||z|| grows without bound, any relative residual falls. So a sample that did not converge is answered by
         the iterate of least ||f(z) - z|| where the one of least residual is much longer, and has gained less in the
         relative residual than it has lost in the absolute one.
         """
+        best_z, best_f_z = self.best()
         if self.settings.stop_mode == "abs" or self._all(self.converged):
-            return self.best_z, self.best_f_z
-        if self.narrow:
-            self.calm_z, self.calm_f_z = self._calmest()
-        length, calm_length = sample_norm(self.best_z), torch.fmax(sample_norm(self.calm_z), sample_norm(self.calm_f_z))
-        loss, calm_loss = sample_norm(self.best_f_z - self.best_z), self.least_abs
+            return best_z, best_f_z
+        calm_z, calm_f_z = self.calmest()
+        length, calm_length = sample_norm(best_z), torch.fmax(sample_norm(calm_z), sample_norm(calm_f_z))
+        loss, calm_loss = sample_norm(best_f_z - best_z), self.least_abs
         grown = (length > GROWTH * calm_length) & (loss * (loss / length) > calm_loss * (calm_loss / calm_length))
         kept = ~grown | self.converged
         in_all = self._all(kept)
-        return choose(kept, self.best_z, self.calm_z, in_all), choose(kept, self.best_f_z, self.calm_f_z, in_all)
-
-    def _calmest(self) -> tuple[Tensor, Tensor]:
-        """Of the iterates that were kept, those of least ||f(z) - z||, and f there: (B, d) each."""
-        least = torch.stack(self.abs_trace).nan_to_num(nan=math.inf).argmin(dim=0)
-        at = least.view(1, -1, 1).expand(1, -1, self.best_z.shape[1])
-        z, f_z = (torch.stack(states).gather(0, at).squeeze(0) for states in zip(*self.iterates))
-        return z, f_z
+        return choose(kept, best_z, calm_z, in_all), choose(kept, best_f_z, calm_f_z, in_all)
 
     def had_finite(self) -> Tensor:
         """(B,) samples with a finite iterate that had a finite f."""
@@ -160,6 +167,8 @@ class Watch:
 
     def status(self) -> Tensor:
         """(B,) values of `SolverStatus`."""
+        if self._all(self.converged):
+            return torch.zeros_like(self.steps)
         diverged = self.diverged | (self.abs_trace[-1] > DIVERGENCE_FACTOR_AT_END * self.least_abs)
         status = torch.full_like(self.steps, int(SolverStatus.MAX_STEPS))
         for samples, code in (
@@ -170,3 +179,80 @@ class Watch:
         ):
             status = torch.where(samples, int(code), status)
         return status
+
+
+class HostWatch(Watch):
+    """The same for narrow states that the host may look at: all iterates are kept, and what is not needed is not computed.
+
+    `z` and `f_z` are where the samples are now: one that has converged stands at its best iterate anyway.
+    """
+
+    def __init__(self, z: Tensor, f_z: Tensor, settings: SolverSettings) -> None:
+        self.iterates: list[tuple[Tensor, Tensor]] = []
+        self.lowest_abs = math.inf
+        self.any_active = self.none_frozen = True
+        super().__init__(z, f_z, settings)
+
+    def see(self, z: Tensor, f_z: Tensor) -> None:
+        self.z, self.f_z = z, f_z
+        abs_residual, residual = self._measure(z, f_z)
+        met = residual <= self.settings.tol
+        if not self.none_frozen:
+            met = met & self.active
+        least, most = (bound.item() for bound in abs_residual.aminmax())
+        self.lowest_abs = min(self.lowest_abs, least)
+        limit = min(DIVERGENCE_FACTOR * self.lowest_abs, torch.finfo(residual.dtype).max)
+        # a NaN is not below the limit
+        if met.any() or not most <= limit or self.settings.patience is not None:
+            self._stop_some(met, abs_residual, residual)
+        self.iterates.append((z, f_z))
+        self.trace.append(residual)
+        self.abs_trace.append(abs_residual)
+
+    def _stop_some(self, met: Tensor, abs_residual: Tensor, residual: Tensor) -> None:
+        """Find the samples that stop at the current iterate, which the traces do not hold yet."""
+        better = residual < _least([*self.trace, torch.full_like(residual, math.inf)])
+        self.converged = self.converged | (met & better & self._has_fallen(abs_residual))
+        self.least_abs = _least([*self.abs_trace, abs_residual])
+        lost = self._lost(abs_residual, better)
+        stopped = self._stopped(lost)
+        self.steps = torch.where(stopped & self.active, len(self.trace), self.steps)
+        self.stopped, self.active = stopped, ~stopped
+        self.any_active, self.none_frozen = bool(self.active.any()), not stopped.any()
+        if lost.any():
+            at = self._best_of([*self.trace, residual], [*self.iterates, (self.z, self.f_z)])
+            self.z, self.f_z = (choose(lost, best, now) for best, now in zip(at, (self.z, self.f_z)))
+
+    def goes_on(self) -> bool:
+        return self.any_active
+
+    def close(self) -> None:
+        self.steps = torch.where(self.active, len(self.trace) - 1, self.steps)
+        self.least_abs = _least(self.abs_trace)
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        if not (self.any_active or self.settings.wait_for_all):
+            return self.z, self.f_z
+        return self._best_of(self.trace, self.iterates)
+
+    def calmest(self) -> tuple[Tensor, Tensor]:
+        return self._best_of(self.abs_trace, self.iterates)
+
+    @staticmethod
+    def _best_of(measures: list[Tensor], iterates: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The first iterate of least measure of every sample and f there, (B, d) each."""
+        least = torch.stack(measures).nan_to_num(nan=math.inf, posinf=math.inf).argmin(dim=0)
+        at = least.view(1, -1, 1).expand(1, -1, iterates[0][0].shape[1])
+        z, f_z = (torch.stack(states).gather(0, at).squeeze(0) for states in zip(*iterates))
+        return z, f_z
+
+
+def _least(measures: list[Tensor]) -> Tensor:
+    """(B,) least values; a NaN is passed over."""
+    return torch.stack(measures).nan_to_num(nan=math.inf, posinf=math.inf).amin(dim=0)
+
+
+def watch_of(z: Tensor, f_z: Tensor, settings: SolverSettings) -> Watch:
+    """The watch for such states, which has seen the first."""
+    kind = HostWatch if host_may_look(z) and z.shape[1] <= KEPT_WIDTH and len(z) > 0 else Watch
+    return kind(z, f_z, settings)
