@@ -97,7 +97,79 @@ def mixed_difficulty() -> Problem:
     return Problem("mixed_difficulty", lambda z: c * z + 1, torch.zeros_like(z_star), z_star, max_steps=400)
 
 
+# problems of the public zoos of jaxopt (the first three) and optimistix
+
+
+def slow_decay() -> Problem:
+    """z = r z with ratios up to 0.999, of which Picard needs thousands of steps: z = 0."""
+    ratios = torch.tensor([0.9, 0.99, 0.999], dtype=torch.float64)
+    z0 = torch.tensor([[1.0, 0.4, -0.2], [0.1, -1.0, 0.5]], dtype=torch.float64)
+    return Problem("slow_decay", lambda z: ratios * z, z0, torch.zeros_like(z0), ("broyden", "anderson", "newton"))
+
+
+def rotation() -> Problem:
+    """Seven planes turned about a centre: no contraction, all eigenvalues of modulus 1, the centre is the answer."""
+    angles = math.pi / torch.tensor([2, 3, 4, 5, 6, 1.27, 1.73], dtype=torch.float64)
+    turn = torch.block_diag(*(torch.tensor([[a.cos(), -a.sin()], [a.sin(), a.cos()]]) for a in angles)).double()
+    centre = torch.arange(1.0, 15.0, dtype=torch.float64).expand(2, 14)
+    f = lambda z: (z - centre) @ turn.T + centre  # noqa: E731
+    return Problem("rotation", f, normal(2, 14, seed=21), centre, ("broyden", "newton"))
+
+
+def flat() -> Problem:
+    """z = sin(z) z^2 in one half and z^3 in the other, derivative 0 at the answer 0; Newton finds other solutions."""
+    z0 = torch.tensor([[0.6, 0.7], [-0.1, 0.5]], dtype=torch.float64)
+    f = lambda z: torch.stack([z[:, 0].sin() * z[:, 0] ** 2, z[:, 1] ** 3], dim=1)  # noqa: E731
+    return Problem("flat", f, z0, torch.zeros_like(z0), ("broyden", "anderson", "fixed_point"))
+
+
+def exponential() -> Problem:
+    """z = exp(-z): the omega constant."""
+    omega = torch.full((3, 2), 0.5671432904097838, dtype=torch.float64)
+    return Problem("exponential", lambda z: torch.exp(-z), torch.ones_like(omega), omega)
+
+
+def implicit_midpoint() -> Problem:
+    """A step of the implicit midpoint rule for y' = A y, in y-space: (I - dt A / 2) y = (I + dt A / 2) y0."""
+    a, dt, y0 = normal(6, 6, seed=22), 1 / 16, normal(4, 6, seed=23)
+    eye = torch.eye(6, dtype=torch.float64)
+    y = torch.linalg.solve(eye - dt / 2 * a, (y0 @ (eye + dt / 2 * a).T).T).T
+    return Problem("implicit_midpoint", lambda z: y0 + dt * (0.5 * (y0 + z)) @ a.T, y0, y)
+
+
+def stiff_step() -> Problem:
+    """An implicit Euler step of Robertson's reaction, whose rates differ by nine orders: only Newton holds.
+
+    The answer's second entry y solves k2 y^2 + k3 y w(y) + y / dt = k1 (1 - y - w) with w = dt k2 y^2, by bisection.
+    """
+    k1, k2, k3, dt = 0.04, 3e7, 1e4, 1e-2
+
+    def f(z: Tensor) -> Tensor:
+        a, b, c = z.unbind(1)
+        forth, back, on = k1 * a, k3 * b * c, k2 * b * b
+        start = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+        return start + dt * torch.stack([back - forth, forth - back - on, on], dim=1)
+
+    def excess(y: float) -> float:
+        w = dt * k2 * y * y
+        return k2 * y * y + k3 * y * w + y / dt - k1 * (1 - y - w)
+
+    low, high = 0.0, 1.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
+    w = dt * k2 * low * low
+    z_star = torch.tensor([[1 - low - w, low, w]], dtype=torch.float64)
+    return Problem("stiff_step", f, torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64), z_star, ("newton",))
+
+
 PROBLEMS = [
+    slow_decay(),
+    rotation(),
+    flat(),
+    exponential(),
+    implicit_midpoint(),
+    stiff_step(),
     cosine(),
     contraction_200(),
     expansion(),

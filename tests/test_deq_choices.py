@@ -65,6 +65,76 @@ def test_waiting_for_all_does_not_wait_for_the_lost(monkeypatch):
     assert torch.equal(blind.z.nan_to_num(), result.z.nan_to_num())
 
 
+# polish
+
+
+@pytest.mark.parametrize("stop_mode", ["rel", "abs"])
+@pytest.mark.parametrize("solver", ["fixed_point", "anderson", "broyden", "newton"])
+def test_polish_answers_with_f_of_the_iterate(solver, stop_mode):
+    a, b, z_star = affine(4, 3, 0.6, seed=31)
+    plain, polished = (
+        solve(lambda z: z @ a.T + b, torch.zeros_like(b), SolverSettings(solver, 40, 1e-3, stop_mode, polish=polish))
+        for polish in (False, True)
+    )
+    assert torch.equal(polished.z, plain.z @ a.T + b) and torch.equal(polished.residual, plain.residual)
+    assert polished.n_f_evals == plain.n_f_evals
+    # the error of an affine map shrinks by its norm at least
+    error, before = (torch.linalg.vector_norm(z - z_star, dim=1) for z in (polished.z, plain.z))
+    assert (error <= 0.6 * before + 1e-15).all()
+
+
+def test_polish_backward_is_one_more_term_of_the_neumann_series():
+    layer, x = layer_and_input()
+    z = [
+        equilibrium(layer.bind(x), torch.zeros_like(x), NEWTON, SolverSettings("fixed_point", k, 0.0, polish=polish))[0]
+        for k, polish in ((3, True), (4, False))
+    ]
+    polished, longer = (torch.autograd.grad(value.square().sum(), (layer.w, x)) for value in z)
+    for a, b in zip(polished, longer):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["exact", "gmres", "bicgstab", "phantom"])
+def test_polish_is_refused_where_nothing_is_iterated(name):
+    with pytest.raises(ValueError, match=f"polish is for solvers that iterate.*not {name}"):
+        SolverSettings(name, polish=True)
+
+
+# the two ways of keeping the books
+
+
+def hard_batch(kind: str):
+    """Maps of (6, 3) to itself whose samples converge at different steps, diverge, grow, hit the floor, are not finite."""
+    c = torch.tensor([0.0, 0.3, -0.95, 1.3, 1.0, 0.5], dtype=torch.float64).unsqueeze(1)
+    x = normal(6, 3, seed=41)
+    if kind == "lost on the way":
+        return lambda z: torch.where(z.abs().amax(1, keepdim=True) > 50, torch.nan, c * z + x)
+    if kind == "never finite":
+        x = x.index_fill(0, torch.tensor([1]), torch.nan).index_fill(0, torch.tensor([5]), torch.inf)
+    if kind == "cubic":
+        return lambda z: c * z + 0.1 * z**3 + x
+    return lambda z: c * z + x
+
+
+@pytest.mark.filterwarnings("ignore::deq.ConvergenceWarning")
+@pytest.mark.parametrize("choices", [{}, {"wait_for_all": True}, {"patience": 3}, {"polish": True}, {"stop_mode": "abs"}])
+@pytest.mark.parametrize("tol", [1e-2, 1e-9, 0.0])
+@pytest.mark.parametrize("solver", ["fixed_point", "anderson", "broyden", "newton"])
+@pytest.mark.parametrize("kind", ["affine", "cubic", "lost on the way", "never finite"])
+def test_all_iterates_kept_or_the_best_only_is_the_same_answer(kind, solver, tol, choices, monkeypatch):
+    f, settings = hard_batch(kind), SolverSettings(solver, 60, tol, **choices)
+    results = []
+    for width in (1024, 0):
+        monkeypatch.setattr("deq.watch.KEPT_WIDTH", width)
+        results.append(solve(f, normal(6, 3, seed=42), settings, record=(0, 2, 7, 70)))
+    kept, best = results
+    for name in ("z", "f_z", "status", "steps", "residual", "abs_residual", "rel_residual", "trace"):
+        torch.testing.assert_close(getattr(kept, name), getattr(best, name), rtol=0, atol=0, equal_nan=True, msg=name)
+    assert kept.n_f_evals == best.n_f_evals
+    for a, b in zip(kept.states, best.states):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
 # states on the way
 
 

@@ -20,6 +20,7 @@ from problems import (
     expansion,
     mixed_difficulty,
     normal,
+    rotation,
     with_spectral_norm,
 )
 
@@ -123,6 +124,13 @@ def test_newton_solves_an_affine_map_in_one_step_with_one_jacobian():
     a, b, _ = affine(5, 4, 3.0, seed=37)
     result = solve(lambda z: z @ a.T + b, torch.zeros_like(b), SolverSettings("newton", 5, 1e-12))
     assert result.steps.tolist() == [1] * 4 and result.n_jacobians == 1 and result.n_f_evals == 2
+
+
+def test_anderson_turns_a_rotation_inwards_with_enough_memory():
+    problem = rotation()
+    result = solve(problem.f, problem.z0, SolverSettings("anderson", 400, 1e-6, "abs", options={"memory": 14}))
+    assert result.converged.all(), result.describe()
+    torch.testing.assert_close(result.z, problem.z_star, rtol=0, atol=1e-4)
 
 
 def test_newton_prefers_the_jacobian_that_f_offers():

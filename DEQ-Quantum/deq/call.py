@@ -82,8 +82,9 @@ class _Recast:
 
     def __init__(self, call: FlatCall) -> None:
         self.call = call
-        if hasattr(call.f, "jacobian"):
-            self.jacobian = lambda z: call.f.jacobian(z.to(call.dtype)).to(z.dtype)
+        offered = getattr(call.f, "jacobian", None)
+        if offered is not None:
+            self.jacobian = lambda z: offered(z.to(call.dtype)).to(z.dtype)
 
     def __call__(self, z: Tensor) -> Tensor:
         with self.call.autocast():

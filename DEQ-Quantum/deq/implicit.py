@@ -133,7 +133,7 @@ def _solve_and_attach(
         attached = [attach_by_newton(layer, z, order) for z in (*found.states, found.z)]
         answered = _per_sample(had_finite, found.z)
         return [unpack(torch.where(answered, z, math.nan)) for z in attached], result
-    failed = _any(sum(found.status == status for status in without_gradient) > 0) if without_gradient else None
+    failed = _any(torch.stack([found.status == s for s in without_gradient]).any(dim=0)) if without_gradient else None
     no_answer = _any(~had_finite)
     attached = []
     for z in (*found.states, found.z):

@@ -138,7 +138,7 @@ def graph_jacobian(f_z: Tensor, z: Tensor) -> Tensor:
 def plain_jacobian(f: Layer, z: Tensor) -> Tensor:
     """(B, d, d) Jacobian of f at z by torch.func, which composes with its transforms and with torch.compile."""
     d = math.prod(z.shape[1:])
-    _, pull = torch.func.vjp(lambda z: f(z.clone()).to(z.dtype), z)
+    pull = torch.func.vjp(lambda z: f(z.clone()).to(z.dtype), z)[1]
     units = torch.eye(d, dtype=z.dtype, device=z.device).reshape(d, 1, *z.shape[1:]).expand(d, *z.shape)
     (rows,) = torch.func.vmap(pull)(units)
     return rows.reshape(d, z.shape[0], d).transpose(0, 1)

@@ -105,7 +105,9 @@ class _Hessenberg:
     """The small least-squares problem of a cycle, kept triangular by one rotation a step; everything is (B,)."""
 
     def __init__(self, beta: Tensor, length: int) -> None:
-        self.right, self.rotations, self.columns = [beta], [], []
+        self.right = [beta]
+        self.rotations: list[tuple[Tensor, Tensor]] = []
+        self.columns: list[Tensor] = []
 
     def add(self, column: Tensor, below: Tensor) -> Tensor:
         """Add a column (B, k) and the entry below it; returns the residual's norm."""
@@ -126,7 +128,7 @@ class _Hessenberg:
     def weights(self) -> Tensor:
         """(B, k) weights of the basis vectors, by back substitution."""
         k = len(self.columns)
-        weights: list[Tensor] = [None] * k
+        weights = [self.right[0]] * k
         for i in reversed(range(k)):
             above = sum(self.columns[j][:, i] * weights[j] for j in range(i + 1, k))
             weights[i] = (self.right[i] - above) / self.columns[i][:, i]

@@ -119,7 +119,7 @@ class EquilibriumLayer(nn.Module):
         """Fill torch's cache with grad mode as it is here; within the solve it is off, and would leave no graph."""
         for module in self.modules():
             if parametrize.is_parametrized(module):
-                for name in module.parametrizations:
+                for name, _ in module.parametrizations.named_children():  # type: ignore[union-attr, operator]
                     getattr(module, name)
 
     def __getstate__(self) -> dict:

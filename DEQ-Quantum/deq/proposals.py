@@ -83,6 +83,7 @@ class Broyden:
         self.damping = damping
         self.rank = 0
         self.z: Tensor | None = None
+        self.h_g: Tensor
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
         g = f_z - z
@@ -95,14 +96,13 @@ class Broyden:
             self.rank = 0
             h_g = -g
         else:
-            h_g = self._update(z, g)
+            h_g = self._update(z, z - self.z, g)
         self.z, self.h_g = z, h_g
         return z - h_g if self.damping == 1 else z - self.damping * h_g
 
-    def _update(self, z: Tensor, g: Tensor) -> Tensor:
-        """Add the pair of the step that led to z with g, both (B, d); returns H g with the new H."""
+    def _update(self, z: Tensor, dz: Tensor, g: Tensor) -> Tensor:
+        """Add the pair of the step dz that led to z with g, all (B, d); returns H g with the new H."""
         k = self.rank
-        dz = z - self.z
         h_g = self._low_rank(self.u[:k], self.v[:k], g)
         h_dg = h_g - self.h_g
         v = self._low_rank(self.v[:k], self.u[:k], dz)
@@ -143,6 +143,8 @@ class Anderson:
         self.mixing = mixing
         self.n_differences = 0
         self.z: Tensor | None = None
+        self.g: Tensor
+        self.g_norm: Tensor
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
         g = f_z - z
@@ -184,15 +186,15 @@ class Anderson:
     def _weights(self, target: Tensor) -> Tensor:
         """gamma (B, memory) for the inner products of the slots with the current g, (B, memory)."""
         scaled = (target * self.inverse_length).unsqueeze(2)
-        gamma: Tensor | None = None
+        gamma, failed = scaled, None
         for ridge in self.ridges:
             # on an empty slot's diagonal stands the ridge alone, so it is never zero
             lower, info = torch.linalg.cholesky_ex(self.gram + ridge)
             candidate = torch.cholesky_solve(scaled, lower)
-            if gamma is None and host_may_look(target) and not info.any() and math.isfinite(candidate.sum()):
+            if failed is None and host_may_look(target) and not info.any() and math.isfinite(candidate.sum()):
                 return candidate.squeeze(2) * self.inverse_length
             solved = (info == 0).view(-1, 1, 1) & candidate.isfinite().all(dim=1, keepdim=True)
-            if gamma is None:
+            if failed is None:
                 gamma, failed = torch.zeros_like(scaled), torch.ones_like(solved)
             gamma = torch.where(failed & solved, candidate, gamma)
             failed = failed & ~solved

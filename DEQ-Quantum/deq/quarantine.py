@@ -50,6 +50,7 @@ def _without_non_finite(gradient: Tensor | None, failed: Tensor) -> Tensor | Non
 
 def _nodes_between(z: Tensor, f_z: Tensor) -> list[Node]:
     """The nodes that were made after z on the way to f_z, what f_z depends on besides z included."""
+    assert z.grad_fn is not None  # it is the implicit step's, or a variable's own copy
     first = z.grad_fn._sequence_nr()
     found: dict[Node, None] = {}
     open_nodes = [f_z.grad_fn]

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # it imports torch, and this file
+    from deq.proposals import Proposal, Solver
 
 STOP_MODES = ("rel", "abs")
 
@@ -74,7 +77,7 @@ class _NamedArguments(type):
     """Answers an unknown keyword with the known ones."""
 
     def __call__(cls, *args: Any, **kwargs: Any):
-        known = [f.name for f in fields(cls)]
+        known = list(cls.__annotations__)
         for name in kwargs:
             if name not in known:
                 raise TypeError(f"{cls.__name__} has no argument {name!r}; known: {', '.join(known)}")
@@ -105,7 +108,7 @@ class SolverSettings(metaclass=_NamedArguments):
         TypeError: an unknown argument; it names the known ones.
     """
 
-    name: str | Callable = "broyden"
+    name: str | Proposal | Solver = "broyden"
     max_steps: int = 50
     tol: float = 1e-6
     stop_mode: str = "rel"
