@@ -4,7 +4,7 @@
     python DEQ-Quantum/benchmark.py solve                  the forward solve alone, every solver
     python DEQ-Quantum/benchmark.py scaling                seconds and memory against wires and operations
     python DEQ-Quantum/benchmark.py memory                 memory against operations
-    python DEQ-Quantum/benchmark.py peers                  deq beside torchdeq and jaxopt
+    python DEQ-Quantum/benchmark.py peers                  deq beside torchdeq, jaxopt, optimistix
 
 `--help` after any of them teaches its flags. Everything is measured in turn in one process; see benchmarks/timing.py.
 """

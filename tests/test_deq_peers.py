@@ -9,7 +9,9 @@ import torch
 
 from benchmarks import peers
 from benchmarks.command_line import parse_command_line
+from benchmarks.peer_libraries import SEQUENCE_LAYERS
 from benchmarks.peer_problems import peer_problems
+from benchmarks.peer_training import DELAY, LENGTH, sequences, train_in_turn
 from benchmarks.record import Record
 from benchmarks.report import text
 from deq import batch_jacobian
@@ -31,10 +33,11 @@ def test_answers_are_equilibria_of_contractions(number):
 
 
 def test_the_table_without_the_others(monkeypatch):
-    for name in (peers.TORCHDEQ, peers.JAXOPT):
+    for name in (peers.TORCHDEQ, *peers.IN_JAX):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(peers, "peer_problems", lambda seed, batch_size: peer_problems(seed, batch_size)[:2])
     monkeypatch.setattr("benchmarks.timing.BLOCK_SECONDS", 1e-3)
+    monkeypatch.setattr(peers, "SEQUENCE_STEPS", 2)
     record = Record(parse_command_line(["peers", "--repetitions", "1", "--batch_size", "4", "--device", "cpu"]))
     peers.measure_peers(record)
     record.content["complete"] = True
@@ -44,5 +47,15 @@ def test_the_table_without_the_others(monkeypatch):
         assert row["at_tolerance"]["converged"] == 1.0 and row["at_tolerance"]["value_error"] < 1e-2
         assert row["at_accuracy"]["gradient_error"] <= peers.ACCURACY and row["peak_bytes"] > 0
     shown = text(record.content)
-    assert "no comparison with torchdeq" in shown and "no comparison with jaxopt" in shown
+    assert all(f"no comparison with {name}" in shown for name in (peers.TORCHDEQ, *peers.IN_JAX))
+    assert [row["library"] for row in record.content["sequence"]] == ["deq"] and "sequence task" in shown
     assert "affine, d 64, broyden, deq, wait_for_all" in shown
+
+
+def test_the_sequence_task_is_learnt_and_its_answers_are_the_tokens_before():
+    tokens, wanted = sequences(4, torch.Generator().manual_seed(0))
+    assert all(tokens[b, t] == wanted[b, t] for b in range(4) for t in range(LENGTH - DELAY))
+    layers = {"deq": SEQUENCE_LAYERS["deq"]()}
+    (first,), (row,) = (train_in_turn(layers, seed=0, batch_size=16, n_steps=n) for n in (1, 60))
+    assert first["accuracy"] < 0.3 and row["accuracy"] > 0.5 and row["loss"] < first["loss"]
+    assert len(row["seconds"]) == 60

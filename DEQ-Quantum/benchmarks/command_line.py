@@ -19,7 +19,7 @@ EXAMPLES = """examples:
     python benchmark.py scaling --wires 4 6 8 10 12 --seconds 60
   memory against the number of gates:
     python benchmark.py memory --json memory.json
-  deq beside torchdeq and jaxopt (requirements-peers.txt):
+  deq beside torchdeq, jaxopt, optimistix (requirements-peers.txt):
     python benchmark.py peers --json peers.json
 
 All contestants run in one process and take turns, round by round, so that whatever else the machine does hits all
@@ -127,9 +127,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sizes(memory)
     peers = command(
         "peers",
-        "deq beside torchdeq and jaxopt, on layers that have nothing to do with circuits",
-        "Time a forward and a backward pass through equilibria by deq, torchdeq and jaxopt (requirements-peers.txt), at "
-        "one tolerance and at one accuracy of the gradient.",
+        "deq beside torchdeq, jaxopt, optimistix, on layers that have nothing to do with circuits",
+        "Time a forward and a backward pass through equilibria by deq, torchdeq, jaxopt and optimistix "
+        "(requirements-peers.txt), at one tolerance and at one accuracy of the gradient; and train a sequence model.",
         5,
     )
     peers.set_defaults(batch_size=32, threads=1)

@@ -1,4 +1,4 @@
-"""Layers on which `deq` is compared with its peers: closed forms, a convolution, the DEQ of a toy sequence task.
+"""Layers on which `deq` is compared with its peers: closed forms, a convolution, a block of attention.
 
 All are contractions, so that every solver can solve them and a long unrolled stack in float64 is the answer. The
 affine map, the cosine and maps of mixed difficulty are those of the public problem zoos (torchdeq's documentation,
@@ -87,7 +87,7 @@ def peer_problems(seed: int, batch_size: int) -> list[PeerProblem]:
         problem("elementwise, d 3136", lambda p, x: lambda z: torch.tanh(p[0] * z + x),
                 [0.9 * torch.rand(3136, generator=g)], (3136,)),
         problem("convolution, d 3136", _convolution, kernels, (16, 14, 14)),
-        problem("attention, 16 x 32", _attention, [*attention, *feed_forward], (16, e)),
+        problem("attention, 16 x 32", attention_block, [*attention, *feed_forward], (16, e)),
     ]  # fmt: skip
 
 
@@ -95,8 +95,8 @@ def _convolution(p: tuple[Tensor, ...], x: Tensor) -> Callable[[Tensor], Tensor]
     return lambda z: torch.tanh(x + conv2d(torch.relu(conv2d(z, p[0], padding=1)), p[1], padding=1))
 
 
-def _attention(p: tuple[Tensor, ...], x: Tensor) -> Callable[[Tensor], Tensor]:
-    """A block of causal self-attention and feed-forward on (B, T, E), the input injected before it."""
+def attention_block(p: tuple[Tensor, ...], x: Tensor) -> Callable[[Tensor], Tensor]:
+    """A block of causal self-attention and feed-forward on (B, T, E), x injected before it and after."""
     query, key, value, out, up, down = p
     n_steps, width = x.shape[1:]
     later = torch.ones(n_steps, n_steps, dtype=torch.bool).triu(1)

@@ -1,4 +1,4 @@
-"""`deq` beside torchdeq and jaxopt: forward and backward, at one tolerance and at one accuracy.
+"""`deq` beside torchdeq, jaxopt and optimistix: forward and backward, at one tolerance and at one accuracy.
 
 Same f, same relative tolerance, same cap, float32, one process, contestants in turn. torchdeq goes on until the worst
 sample is done and answers with f of its best iterate, so that at one tolerance its gradients may be the more exact
@@ -14,24 +14,30 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from statistics import median
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.memory import peak_bytes
+from benchmarks.peer_libraries import (
+    IN_JAX,
+    LIBRARIES,
+    OURS,
+    OWN,
+    SEQUENCE_LAYERS,
+    SOLVERS,
+    TORCHDEQ,
+)  # fmt: skip
 from benchmarks.peer_problems import PeerProblem, peer_problems
+from benchmarks.peer_training import train_in_turn
 from benchmarks.record import Record
 from benchmarks.timing import Series, interleave, ratio
-from deq import ConvergenceWarning, SolverSettings, equilibrium
+from deq import ConvergenceWarning
 from runs.log import bar_size
 
 TOLERANCE = 1e-4
 ACCURACY = 1e-3
 TOLERANCES = tuple(10 ** (-step / 4) for step in range(6, 25))
-MAX_STEPS = 100
-SOLVERS = {"fixed_point": "fixed_point_iter", "anderson": "anderson", "broyden": "broyden"}
-OURS, WAITING, POLISHED, TORCHDEQ, JAXOPT = "deq", "deq, wait_for_all", "deq, wait_for_all, polish", "torchdeq", "jaxopt"
-OWN = (OURS, WAITING, POLISHED)
+SEQUENCE_STEPS = 100
 
 
 @dataclass
@@ -83,92 +89,12 @@ def _relative(found, exact) -> float:
     return (gap / sum(b.square().sum() for b in exact)).sqrt().item()
 
 
-def _ours(problem: PeerProblem, solver: str, waits: bool = False, polishes: bool = False) -> Callable:
-    def at(tolerance: float):
-        settings = SolverSettings(solver, MAX_STEPS - 1, tolerance, wait_for_all=waits, polish=polishes)
-
-        def run():
-            z, _ = equilibrium(problem.bound(), torch.zeros_like(problem.x), settings, settings)
-            return z, problem.gradient(z)
-
-        return run
-
-    return at
-
-
-def _torchdeq(problem: PeerProblem, solver: str) -> Callable:
-    from torchdeq import get_deq
-
-    def at(tolerance: float):
-        name = SOLVERS[solver]
-        layer = get_deq(f_solver=name, b_solver=name, ift=True, f_tol=tolerance, b_tol=tolerance, f_stop_mode="rel",
-                        b_stop_mode="rel", f_max_iter=MAX_STEPS, b_max_iter=MAX_STEPS)  # fmt: skip
-
-        def run():
-            (z,), _ = layer(problem.bound(), torch.zeros_like(problem.x))
-            return z, problem.gradient(z)
-
-        return run
-
-    return at
-
-
-def _jaxopt(problem: PeerProblem, solver: str) -> Callable | None:
-    """The maps that are written the same in JAX; None for the others."""
-    import jax
-    import jax.numpy as jnp
-    import jaxopt
-
-    x, weights = jnp.asarray(problem.x.numpy()), jnp.asarray(problem.weights.numpy())
-    maps = {
-        "affine, d 64": lambda z, p, x: z @ p + x,
-        "cosine, d 64": lambda z, p, x: jnp.cos(p * z + 0.3 * x),
-        "tanh, d 256": lambda z, p, x: jnp.tanh(z @ p + x),
-        "elementwise, d 3136": lambda z, p, x: jnp.tanh(p * z + x),
-    }
-    methods = {"fixed_point": jaxopt.FixedPointIteration, "anderson": jaxopt.AndersonAcceleration}
-    if problem.name not in maps or solver not in methods:
-        return None
-    parameter = jnp.asarray(problem.parameters[0].detach().numpy())
-
-    def at(tolerance: float):
-        # jaxopt stops on the norm of all that it is given: per sample it is mapped, and its norm made relative
-        scale = float(jnp.linalg.norm(x, axis=1).mean())
-        method = methods[solver](maps[problem.name], maxiter=MAX_STEPS, tol=tolerance * scale, implicit_diff=True)
-
-        def loss(p):
-            z = jax.vmap(lambda x: method.run(jnp.zeros_like(x), p, x).params)(x)
-            return (z * weights).sum(), z
-
-        step = jax.jit(jax.grad(loss, has_aux=True))
-
-        def run():
-            gradient, z = jax.block_until_ready(step(parameter))
-            return torch.tensor(jax.device_get(z)), (torch.tensor(jax.device_get(gradient)),)
-
-        return run
-
-    return at
-
-
-def _ours_waiting(problem: PeerProblem, solver: str) -> Callable:
-    return _ours(problem, solver, waits=True)
-
-
-def _ours_polished(problem: PeerProblem, solver: str) -> Callable:
-    """As torchdeq does it: until the worst sample is done, answered with f of the best iterate."""
-    return _ours(problem, solver, waits=True, polishes=True)
-
-
-LIBRARIES = {OURS: _ours, WAITING: _ours_waiting, POLISHED: _ours_polished, TORCHDEQ: _torchdeq, JAXOPT: _jaxopt}
-
-
 def measure_peers(record: Record) -> None:
-    """Every problem by every solver of every library that is installed, into the section `peers`."""
+    """Every problem by every solver of every library that is installed: sections `peers` and `sequence`."""
     o = record.options
     warnings.simplefilter("ignore", ConvergenceWarning)
     libraries = {name: LIBRARIES[name] for name in OWN}
-    for name in (TORCHDEQ, JAXOPT):
+    for name in (TORCHDEQ, *IN_JAX):
         try:
             __import__(name)
             libraries[name] = LIBRARIES[name]
@@ -183,6 +109,14 @@ def measure_peers(record: Record) -> None:
             made = {name: make(problem, solver) for name, make in libraries.items()}
             contestants = [Contestant(name, solver, problem, at) for name, at in made.items() if at is not None]
             rows.extend(_rows(contestants, answer, record))
+    _measure_sequence(record, libraries)
+
+
+def _measure_sequence(record: Record, libraries: dict[str, Callable]) -> None:
+    """The toy sequence task, trained through ours and torchdeq, into the section `sequence`."""
+    equilibria = {name: SEQUENCE_LAYERS[name]() for name in (OURS, TORCHDEQ) if name in libraries}
+    o = record.options
+    record.content["sequence"] = train_in_turn(equilibria, o.seed, o.batch_size, SEQUENCE_STEPS)
 
 
 def _rows(contestants: list[Contestant], answer, record: Record) -> list[dict]:
@@ -196,7 +130,7 @@ def _rows(contestants: list[Contestant], answer, record: Record) -> list[dict]:
     for c in contestants:
         row = {"problem": c.problem.name, "solver": c.solver, "library": c.library,
                "at_tolerance": {**at_tolerance[c.label], **c.measure(TOLERANCE, answer)},
-               "peak_bytes": None if c.library == JAXOPT else peak_bytes(c.at(TOLERANCE), record.device)}  # fmt: skip
+               "peak_bytes": None if c.library in IN_JAX else peak_bytes(c.at(TOLERANCE), record.device)}  # fmt: skip
         if c.label in at_accuracy:
             tolerance = tolerances[c.label]
             row["at_accuracy"] = {**at_accuracy[c.label], **c.measure(tolerance, answer), "tolerance": tolerance}
@@ -223,8 +157,9 @@ def summary(rows: list[dict], library: str) -> list[str]:
     for solver in SOLVERS:
         cells = []
         for section in ("at_tolerance", "at_accuracy"):
-            found = [row[section] for row in rows if (row["library"], row["solver"]) == (library, solver) and section in row]
-            ratios = [entry["ours_is_faster"]["ratio"] for entry in found if "ours_is_faster" in entry]
+            own = [row for row in rows if (row["library"], row["solver"]) == (library, solver)]
+            found = [row[section]["ours_is_faster"] for row in own if "ours_is_faster" in row.get(section, {})]
+            ratios = [entry["ratio"] for entry in found]
             cells.append(f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-")
         lines.append(f"| {solver} | {' | '.join(cells)} |")
     return lines
@@ -252,3 +187,12 @@ def table_rows(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
         cell += ["-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.2f}"]
         cells.append(cell)
     return header, cells
+
+
+def sequence_rows(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the table of the toy sequence task."""
+    cells = [
+        [row["library"], f"{100 * row['accuracy']:.1f} %", f"{row['loss']:.4f}", f"{1e3 * row['seconds_per_step']:.2f}"]
+        for row in rows
+    ]
+    return ["sequence task, anderson", "accuracy", "last loss", "ms a step"], cells

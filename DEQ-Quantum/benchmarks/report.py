@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.peers import table_rows
+from benchmarks.peers import sequence_rows, table_rows
 from benchmarks.scaling import MEBI
 
 MS = 1e3
@@ -127,4 +127,5 @@ SECTIONS: dict[str, Callable] = {
     "points": _points,
     "flatness": _flatness,
     "peers": lambda rows: table(*table_rows(rows)),
+    "sequence": lambda rows: table(*sequence_rows(rows)),
 }

@@ -48,7 +48,7 @@ _HOME = {
 
 
 def __getattr__(name: str):
-    # on demand: whoever only asks for the solvers' names (`deq.settings`), as a command's --help, does not wait for torch
+    # on demand: whoever only asks for the solvers' names (`deq.settings`), as --help does, does not wait for torch
     for module, names in _HOME.items():
         if name in names:
             return getattr(import_module(f"deq.{module}"), name)

@@ -172,7 +172,7 @@ class Anderson:
         return g if self.mixing == 1 else self.mixing * g
 
     def _make_room(self, z: Tensor) -> None:
-        """Slots that are not filled, or that hold rounding error, have no inverse length: their gamma comes out zero."""
+        """Slots that are not filled, or hold rounding error, have an inverse length of zero, and so has their gamma."""
         self.dg = z.new_zeros(self.memory, *z.shape)
         self.moves = torch.zeros_like(self.dg)
         self.room = z.new_empty(len(z), 2, z.shape[1]) if z.shape[1] >= WIDE else None

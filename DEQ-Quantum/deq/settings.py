@@ -100,8 +100,8 @@ class SolverSettings(metaclass=_NamedArguments):
             sets; None: it goes on to max_steps.
         wait_for_all: samples that have converged go on being improved until the last one has.
         polish: the answer is f of the iterate found, which is known already: closer to the solution by the factor
-            of contraction, farther where the spectral radius is above 1. The residuals stay those of the iterate. For solvers
-            that iterate z = f(z) only.
+            of contraction, farther where the spectral radius is above 1. The residuals stay those of the iterate. For
+            solvers that iterate z = f(z) only.
 
     Raises:
         ValueError: a value out of range, an unknown solver or an unknown option; it names the known ones.
@@ -135,7 +135,8 @@ class SolverSettings(metaclass=_NamedArguments):
         if self.name not in SOLVERS:
             raise ValueError(f"unknown solver {self.name!r}; known: {', '.join(SOLVERS)}")
         if self.polish and not SOLVERS[self.name].proposal:
-            raise ValueError(f"polish is for solvers that iterate z = f(z), {', '.join(FORWARD_SOLVERS)}; not {self.name}")
+            iterating = ", ".join(FORWARD_SOLVERS)
+            raise ValueError(f"polish is for solvers that iterate z = f(z), {iterating}; not {self.name}")
         known = SOLVERS[self.name].options
         for option, value in self.options.items():
             if option not in known:

@@ -32,8 +32,8 @@ KEPT_WIDTH = 1024
 class Watch:
     """What the loop has seen of every sample; of the iterates it keeps the best ones only.
 
-    Relies on the loop freezing a sample that has stopped where `z` and `f_z` say: its residual then repeats itself, so it
-    neither improves nor changes its reason.
+    Relies on the loop freezing a sample that has stopped where `z` and `f_z` say: its residual then repeats itself, so
+    it neither improves nor changes its reason.
 
     Attributes:
         z, f_z: (B, d) best iterate so far and f there, where a sample that has stopped stands.
@@ -182,7 +182,7 @@ class Watch:
 
 
 class HostWatch(Watch):
-    """The same for narrow states that the host may look at: all iterates are kept, and what is not needed is not computed.
+    """The same for narrow states that the host may look at: all iterates are kept, the rest is worked out when needed.
 
     `z` and `f_z` are where the samples are now: one that has converged stands at its best iterate anyway.
     """
