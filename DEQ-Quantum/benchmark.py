@@ -9,11 +9,16 @@
 `--help` after any of them teaches its flags. Everything is measured in turn in one process; see benchmarks/timing.py.
 """
 
+from utils.start import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import os
 
 from benchmarks.command_line import parse_command_line
 from runs.settings import SettingsError
-from utils.command_line import draw_into_files, fail, refuse_torchrun, share_cores
+from utils.command_line import one_line_ends, refuse_torchrun
 from utils.files import write_json
 
 
@@ -25,8 +30,6 @@ def main(arguments: list[str] | None = None) -> int:
     """
     refuse_torchrun("benchmark.py")
     options = parse_command_line(arguments)
-    share_cores()
-    draw_into_files()
     # the profiler's library announces itself on stderr unless it is told before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -35,18 +38,19 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks.record import Record
 
     interrupted = False
-    try:
+    smaller = "--batch_size, --n_wires, --wires, --operations or --max_steps, as far as it has them"
+    with one_line_ends(SettingsError, ValueError, OSError, smaller=smaller):
         record = Record(options)
         try:
             MEASUREMENTS[options.command](record)
             record.content["complete"] = True
         except KeyboardInterrupt:
             interrupted = True
-        print(report.text(record.content))
-        if options.json is not None:
-            write_json(options.json, record.content)
-    except (SettingsError, ValueError, OSError) as error:
-        fail(error)
+        try:
+            if options.json is not None:
+                write_json(options.json, record.content)
+        finally:
+            print(report.text(record.content))  # last: it fails where nobody reads
     if interrupted:
         return 130
     rows = record.content.get("equality", []) + record.content.get("one_f_equality", [])

@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from runs.settings import BaseSettings, setting
 from utils.files import REPOSITORY
 
 IMAGE_SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "digits": 8}  # pixels
 DATASETS = tuple(IMAGE_SIDES)
+SIDE = 28  # pixels of the images that features are made of, and the most features of a side
 CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}  # by their number: labels of the data set
 
 
@@ -19,9 +21,10 @@ class DataSettings(BaseSettings):
     data_dir: str = setting("", "data", "folder of the cached <dataset>.npz files (default: $QDEQ_DATA, else data "
                             "in the repository)", path=True, surrounding=True)  # fmt: skip
 
-    def __post_init__(self):
-        super().__post_init__()
-        self.data_dir = self.data_dir or os.environ.get("QDEQ_DATA") or str(REPOSITORY / "data")
+    @property
+    def data_folder(self) -> Path:
+        """--data_dir, or its default on this machine."""
+        return Path(os.path.expanduser(self.data_dir or os.environ.get("QDEQ_DATA") or REPOSITORY / "data"))
 
 
 @dataclass

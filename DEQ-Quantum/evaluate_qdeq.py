@@ -3,37 +3,57 @@
     python DEQ-Quantum/evaluate_qdeq.py runs/NAME [--split test] [--f_solver newton --f_thres 50 --f_tol 1e-6]
 """
 
+from utils.start import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import sys
-from pathlib import Path
+from dataclasses import fields, replace
 
-from utils.command_line import OneLineParser, draw_into_files, fail, integer, share_cores
+from runs.command_line import add_flag
+from runs.settings import SettingsError
+from training.settings import Settings
+from utils.command_line import OneLineParser, fail, integer, one_line_ends, path
+
+# settings that an evaluation may have otherwise than the training; only the first ones change its numbers
+OF_NUMBERS = ("f_solver", "stop_mode", "f_thres", "f_tol", "engine", "spectral_radius_mode")
+OF_MACHINE = ("data_dir", "device")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; settings that were not given are absent."""
+    parser = OneLineParser(
+        prog="evaluate_qdeq.py",
+        description="Evaluate a trained model; what is left out is as it was trained.",
+    )
+    parser.add_argument("run", type=path, help="run folder")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="parameters (default: best)")
+    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (default: test)")
+    parser.add_argument("--max_images", type=integer(1), metavar="N", help="only the first so many (default: all)")
+    for f in fields(Settings):
+        if f.name in OF_NUMBERS + OF_MACHINE:
+            add_flag(parser, f)
+    parser.set_defaults(device="auto")  # here, whatever it was trained on
+    return parser
 
 
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it cannot work."""
-    parser = OneLineParser(
-        prog="evaluate_qdeq.py",
-        description="Evaluate a trained model; solver flags replace those it was trained with.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which parameters")
-    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="which images")
-    for name, kind in (("f_solver", str), ("stop_mode", str), ("f_thres", int), ("f_tol", float)):
-        parser.add_argument(f"--{name}", type=kind, default=None, help="as in train_qdeq.py; None: as trained")
-    parser.add_argument("--engine", default=None, help="as in train_qdeq.py; None: as trained")
-    parser.add_argument("--max_images", type=integer(1), default=None, help="only the first so many; None: all")
-    parser.add_argument("--spectral_radius_mode", action="store_true", help="also the Jacobian's spectral radius")
-    parser.add_argument("--data_dir", default=None, help="folder of <dataset>.npz; None: as trained")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run")
-    return parser.parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        Settings.check_values(vars(options))
+    except SettingsError as error:
+        parser.error(str(error))
+    return options
 
 
 if __name__ == "__main__":
-    share_cores()  # before torch is imported
-    draw_into_files()
     OPTIONS = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
+
+import numpy as np
 
 from dataset import DataError
 from engines.protocol import UnsupportedCircuit
@@ -44,45 +64,58 @@ from runs import checkpoint
 from runs.folder import IN_EVERY_CHECKPOINT
 from runs.machine import choose_device
 from runs.resume import IN_BEST
-from runs.settings import SettingsError
 from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
-from training.settings import Settings
 from utils.files import as_json, write_json
 
 
 def main(options: argparse.Namespace) -> None:
-    """The command: prints the metrics, writes evaluation_<split>.json and the confusion matrix into the run."""
-    options = vars(options).copy()
-    run, which, split_name = options.pop("run"), options.pop("checkpoint"), options.pop("split")
-    max_images = options.pop("max_images")
-    try:
-        path = run / f"checkpoint_{which}.pt"
-        content = checkpoint.load(path, needs=IN_BEST if which == "best" else IN_EVERY_CHECKPOINT)
-        saved = Settings.from_dict(content["settings"])
-        changed = {name: value for name, value in options.items() if value is not None}
-        settings = Settings.from_dict(saved.to_dict() | {"rand_f_thres_delta": 0, "batch_chunk": 1} | changed)
-        settings.validate()
-        device = choose_device(settings)
-        model = build_model(settings)
-        checkpoint.load_weights(model, content["model"], path)
-        model.to(device)
-        splits = load_splits(settings, device)
-    except (SettingsError, DataError, checkpoint.CheckpointError, ImportError, UnsupportedCircuit) as error:
-        fail(error)
-    split = getattr(splits, split_name)
-    if max_images and max_images > len(split):
-        too_many = f"--max_images {max_images} is more than the {len(split)} images of the {split_name} split"
-        print(f"warning: {too_many}: all are used", file=sys.stderr)
+    """The command: writes the metrics and the confusion matrix into the run's folder, and prints the metrics."""
+    mendable = (SettingsError, DataError, checkpoint.CheckpointError, ImportError, UnsupportedCircuit, OSError)
+    with one_line_ends(*mendable, smaller="--max_images or --f_thres"):
+        result, classes, suffix = measure(options)
+        numbers = as_json({name: value for name, value in result.items() if name != "confusion_matrix"})
+        try:
+            write_json(options.run / f"evaluation_{options.split}{suffix}.json", result)
+            figure = draw_confusion_matrix(np.array(result["confusion_matrix"]), classes)
+            save_figure(figure, options.run / f"confusion_{options.split}{suffix}.png")
+        except OSError as error:
+            print(numbers)
+            fail(f"cannot write into {options.run} ({error.strerror}): the numbers above are kept nowhere")
+        print(numbers)  # last: it fails where nobody reads
+
+
+def measure(options: argparse.Namespace) -> tuple[dict, tuple[int, ...], str]:
+    """Evaluate a run.
+
+    Returns:
+        The content of its JSON file, the classes, and what the names of its files end with.
+    """
+    which = options.checkpoint
+    path = options.run / f"checkpoint_{which}.pt"
+    content = checkpoint.load(path, needs=IN_BEST if which == "best" else IN_EVERY_CHECKPOINT)
+    saved = Settings.from_dict(content["settings"])
+    changed = {name: value for name, value in vars(options).items() if name in OF_NUMBERS + OF_MACHINE}
+    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, **changed)
+    settings.validate()
+    device = choose_device(settings)
+    model = build_model(settings)
+    checkpoint.load_weights(model, content["model"], path)
+    model.to(device)
+    splits = load_splits(settings, device)
+    split = getattr(splits, options.split)
+    if options.max_images and options.max_images > len(split):
+        too_many = f"more than the {len(split)} images of the {options.split} split: all are used"
+        print(f"warning: --max_images {options.max_images} is {too_many}", file=sys.stderr)
     radius_seed = settings.seed if settings.spectral_radius_mode else None
     step = content["step"] if which == "last" else content["best"]["step"]
     depth = depth_of(settings, warming_up=step <= settings.pretrain_steps)
-    evaluation = evaluate(model, split, depth, max_images, radius_seed)
+    evaluation = evaluate(model, split, depth, options.max_images, radius_seed)
     counts = confusion_matrix(split.labels, evaluation.predictions, splits.n_classes)
     result = {
-        "run": run.name,
+        "run": options.run.name,
         "model": settings.model,
         "checkpoint": which,
-        "split": split_name,
+        "split": options.split,
         "step": step,
         "n_layer": depth.n_layers if isinstance(depth, Stack) else 0,
         "engine": settings.engine,
@@ -91,13 +124,17 @@ def main(options: argparse.Namespace) -> None:
         **evaluation.metrics,
         "confusion_matrix": counts.tolist(),
     }
-    print(as_json({k: v for k, v in result.items() if k != "confusion_matrix"}))
-    try:
-        write_json(run / f"evaluation_{split_name}.json", result)
-        figure = draw_confusion_matrix(counts.cpu().numpy(), splits.classes)
-        save_figure(figure, run / f"confusion_{split_name}.png")
-    except OSError as error:
-        fail(f"cannot write into {run} ({error.strerror}): the numbers above are kept nowhere")
+    return result, splits.classes, suffix_of(options, saved, len(split))
+
+
+def suffix_of(options: argparse.Namespace, saved: Settings, n_images: int) -> str:
+    """What tells the files of an evaluation under other flags from those of the plain one, whose suffix is empty."""
+    flags = {"checkpoint": options.checkpoint} if options.checkpoint != "best" else {}
+    flags |= {name: vars(options).get(name, getattr(saved, name)) for name in OF_NUMBERS}
+    flags = {name: value for name, value in flags.items() if value != getattr(saved, name, None)}
+    if options.max_images and options.max_images < n_images:
+        flags["max_images"] = options.max_images
+    return "".join(f"_{name}" if value is True else f"_{name}-{value}" for name, value in flags.items())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE = 28  # of the images that are reduced
+from data_settings import SIDE
+
 MEAN, STD = 0.1307, 0.3081  # MNIST's, of pixels in [0, 1]
 PAPER_POOLING = {4: {"kernel_size": 6}, 10: {"kernel_size": 5, "stride": 3, "padding": 2}}
 CHUNK = 4096  # images: bounds the memory of float images

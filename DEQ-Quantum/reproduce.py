@@ -14,8 +14,12 @@
 `--help` after any of them teaches its flags. What each command does lies in `reproduction/`.
 """
 
+from utils.start import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import logging
-import signal
 import sys
 
 from reproduction.checks import run_theory
@@ -28,7 +32,7 @@ from reproduction.run_searches import run_searches
 from reproduction.run_table import show_table
 from reproduction.run_tables import run_tables
 from runs.settings import SettingsError
-from utils.command_line import draw_into_files, fail, refuse_torchrun, share_cores
+from utils.command_line import one_line_ends, refuse_torchrun
 
 COMMANDS = {
     **dict.fromkeys(TABLES, run_tables),
@@ -43,24 +47,20 @@ COMMANDS = {
     "overview": draw_overview,
     "qep": run_qep,
 }
+SMALLER = {"qep": "--n_spins, --spins or --shots", "circuit": "--n_wires", "theory": "--dataset digits"}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command: what it cannot do ends it with one line."""
     refuse_torchrun("reproduce.py")
     options = parse_command_line(arguments)
-    share_cores()
-    draw_into_files()
+    logging.raiseExceptions = False  # a line that cannot be written ends nothing
     log = logging.getLogger("qdeq")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler(sys.stdout))
-    try:
+    stopped = "stopped; what is done is kept, the same command resumes"
+    with one_line_ends(SettingsError, OSError, smaller=SMALLER.get(options.command, "fewer --jobs"), stopped=stopped):
         COMMANDS[options.command](options)
-    except (SettingsError, OSError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("\nstopped; what is done is kept, the same command resumes")
-        raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@ teaches the flags. Flags are those of the released code of Schleich et al. (arXi
 beside this file says where the meaning departs from it.
 """
 
-from runs.command_line import CommandLine
-from training.command_line import parse_command_line
-from utils.command_line import draw_into_files, share_cores
+from utils.start import start_command
 
 if __name__ == "__main__":
-    share_cores()
-    draw_into_files()
+    start_command()
+
+from runs.command_line import CommandLine
+from training.command_line import parse_command_line
+
+if __name__ == "__main__":
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
 import logging
@@ -52,7 +54,8 @@ def debugging(settings: Settings) -> Iterator[None]:
 def train(command: CommandLine) -> None:
     """Train and test the run that a command starts or resumes. Errors end the program with one line."""
     kept = not command.settings.debug
-    errors = one_line_errors(DataError, ImportError, UnsupportedCircuit)
+    smaller = "--batch_size, --n_wires, --f_thres, --b_thres or --n_layer, or raise --batch_chunk"
+    errors = one_line_errors(DataError, ImportError, UnsupportedCircuit, smaller=smaller)
     with errors, debugging(command.settings), joined_ranks() as ranks:
         folder = ranks.from_first(lambda: find_run(command))
         kind = ranks.from_first(lambda: choose_device(folder.settings))

@@ -4,13 +4,16 @@ The command, from top to bottom: settings, run folder, task, training, test, res
 the flags. The counterpart of train_qdeq.py, with the same run folders, trackers and ways to stop and resume.
 """
 
-from qep.settings import parse_command_line
-from runs.command_line import CommandLine
-from utils.command_line import draw_into_files, refuse_torchrun, share_cores
+from utils.start import start_command
 
 if __name__ == "__main__":
-    share_cores()
-    draw_into_files()
+    start_command()
+
+from qep.settings import parse_command_line
+from runs.command_line import CommandLine
+from utils.command_line import refuse_torchrun
+
+if __name__ == "__main__":
     refuse_torchrun("train_qep.py")
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
@@ -30,7 +33,7 @@ log = logging.getLogger("qdeq")
 
 def train(command: CommandLine) -> None:
     """Train and test the run that a command starts or resumes. Errors end the program with one line."""
-    with one_line_errors(DataError):
+    with one_line_errors(DataError, ImportError, smaller="--batch_size, --n_spins, --n_train or --shots"):
         folder = find_run(command)
         device = choose_device(folder.settings)
         training = QEPTraining(folder, build_task(folder.settings, device), device)

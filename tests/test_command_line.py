@@ -6,9 +6,11 @@ import shlex
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from qep.settings import QEPSettings
 from runs.machine import choose_device
 from runs.settings import SettingsError, flag_of
 from training.command_line import GROUPS, IDLE_FLAGS, build_parser, parse_command_line
@@ -75,11 +77,11 @@ RELEASED = [
     ("--log_interval 5", "log_interval", 5, ""),
     ("--eval-interval 6", "eval_interval", 6, ""),
     ("--eval_interval 6", "eval_interval", 6, ""),
-    ("--work_dir somewhere", "work_dir", "somewhere", ""),
+    ("--work_dir /somewhere", "work_dir", "/somewhere", ""),
     ("--restart", "restart", True, ""),
-    ("--restart_dir somewhere", "restart_dir", "somewhere", "--restart"),
+    ("--restart_dir /somewhere", "restart_dir", "/somewhere", "--restart"),
     ("--debug", "debug", True, ""),
-    ("--load a.pt", "load", "a.pt", ""),
+    ("--load /a.pt", "load", "/a.pt", ""),
     ("--name mine", "name", "mine", ""),
 ]
 
@@ -141,7 +143,7 @@ def another(f):
     """A value of a settings field that is not its default."""
     if f.metadata["choices"]:
         return next(choice for choice in f.metadata["choices"] if choice != f.default)
-    return not f.default if f.type is bool else f.default + {int: 3, float: 0.125, str: "elsewhere"}[f.type]
+    return not f.default if f.type is bool else f.default + {int: 3, float: 0.125, str: "/else/where" if f.metadata["path"] else "elsewhere"}[f.type]
 
 
 # what lands
@@ -359,13 +361,24 @@ def test_unknown_saved_settings_are_refused():
 
 def test_data_dir_is_the_flag_else_the_environment_else_the_repository(monkeypatch):
     monkeypatch.delenv("QDEQ_DATA", raising=False)
-    assert parse("").settings.data_dir == str(REPOSITORY / "data")
+    assert parse("").settings.data_folder == REPOSITORY / "data"
     monkeypatch.setenv("QDEQ_DATA", "/elsewhere")
-    assert parse("").settings.data_dir == "/elsewhere"
-    assert parse("--data_dir here").settings.data_dir == "here"
-    saved = parse("").settings.to_dict()
-    monkeypatch.setenv("QDEQ_DATA", "/later")
-    assert Settings.from_dict(saved).data_dir == "/elsewhere"
+    assert parse("").settings.data_folder == Path("/elsewhere")
+    assert parse("--data_dir here").settings.data_folder == Path("here").absolute()
+
+
+@pytest.mark.parametrize("kind", [Settings, QEPSettings])
+def test_a_default_is_not_saved_as_a_path_and_what_is_given_is(kind, monkeypatch):
+    """A run that is moved follows $QDEQ_DATA where it is; one of an older version has the path it was saved with."""
+    monkeypatch.setenv("QDEQ_DATA", "/here")
+    saved = kind().to_dict()
+    assert [value for value in saved.values() if "/" in str(value)] == []
+    monkeypatch.setenv("QDEQ_DATA", "~/there")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert kind.from_dict(saved).data_folder == Path("/home/me/there")
+    assert kind.from_dict(saved).runs_folder == REPOSITORY / "runs"
+    old = kind.from_dict(saved | {"data_dir": "/old/data", "work_dir": "/old/runs"})
+    assert (old.data_folder, old.runs_folder) == (Path("/old/data"), Path("/old/runs"))
 
 
 def test_run_name_says_what_was_chosen():

@@ -160,7 +160,7 @@ def test_restart_accepts_the_whole_command_again(run):
 
 def test_restart_may_change_how_long_where_and_how_watched(run, tmp_path):
     changes = {
-        "max_step": 500, "data_dir": "elsewhere", "device": "cuda", "wandb": "offline", "wandb_project": "p",
+        "max_step": 500, "data_dir": "/elsewhere", "device": "cuda", "wandb": "offline", "wandb_project": "p",
         "wandb_group": "g", "wandb_job_type": "j", "tensorboard": False, "name": "renamed",
     }  # fmt: skip
     path = begin(run, "--name", "x", "--lr", 0.25)
@@ -195,7 +195,9 @@ def test_unwritable_work_dir(run, tmp_path):
 
 @pytest.mark.parametrize("words", [("--name", "x" * 300), ("--work_dir", "x" * 300), ("--restart", "--name", "x" * 300),
                                    ("--restart", "--restart_dir", "x" * 300)])  # fmt: skip
-def test_a_name_that_no_file_system_takes_is_one_line_with_its_flag(run, words):
+def test_a_name_that_this_file_system_does_not_take_is_one_line_with_its_flag(run, words, monkeypatch):
+    monkeypatch.setattr("utils.command_line.LONGEST_NAME", 1000)  # as if others took it
+    monkeypatch.setattr("runs.settings.LONGEST_NAME", 1000)
     with pytest.raises(SettingsError, match=f"{words[-2]}.*x{{300}}") as error:
         run(*words).create()
     assert str(error.value).isprintable()

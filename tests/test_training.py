@@ -110,7 +110,8 @@ def test_evaluation_repeats_the_test_and_takes_other_solvers(finished_run, run_s
     assert evaluation["acc"] == results["test_acc"]
     assert evaluation["loss"] == pytest.approx(results["test_loss"], rel=1e-5)
     run_script("evaluate_qdeq.py", finished_run, "--f_solver", "newton", "--f_thres", 20, "--f_tol", 1e-6)
-    newton = json.loads((finished_run / "evaluation_test.json").read_text())
+    assert json.loads((finished_run / "evaluation_test.json").read_text()) == evaluation
+    newton = json.loads((finished_run / "evaluation_test_f_solver-newton_f_thres-20_f_tol-1e-06.json").read_text())
     assert newton["res_rel"] < 1e-5 and newton["converged"] == 1.0
     missing = run_script("evaluate_qdeq.py", finished_run / "nothing", check=False)
     assert missing.returncode == 1 and missing.stderr.count("\n") == 1 and "no checkpoint" in missing.stderr
@@ -213,7 +214,7 @@ def test_a_checkpoint_of_the_warmup_is_evaluated_through_its_layers(tmp_path, ca
     for step, n_layer in ((4, 2), (5, 0)):
         torch.save({**content, "step": step}, path)
         evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(tmp_path / "w"), "--checkpoint", "last"]))
-        evaluation = json.loads((tmp_path / "w" / "evaluation_test.json").read_text())
+        evaluation = json.loads((tmp_path / "w" / "evaluation_test_checkpoint-last.json").read_text())
         assert evaluation["n_layer"] == n_layer
         assert ("solver_steps" in evaluation) == (n_layer == 0)
 
@@ -265,8 +266,8 @@ def test_load_starts_from_saved_parameters(finished_run, tmp_path, capsys):
 
 def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        train_here(*DIGITS, "--model", "linear", "--optim", "SGD", "--lr", 3e38, "--clip", 0, "--max_step", 4,
-                   "--work_dir", tmp_path, "--name", "d")  # fmt: skip
+        train_here(*DIGITS, "--model", "linear", "--optim", "SGD", "--lr", 1e30, "--weight_decay", 1e30, "--clip", 0,
+                   "--max_step", 4, "--work_dir", tmp_path, "--name", "d")  # fmt: skip
     shown = capsys.readouterr()
     assert end.value.code == 1 and "loss nan" in shown.out and shown.err.count("\n") == 1
     assert "the run has learnt nothing" in shown.err
@@ -336,6 +337,41 @@ def test_evaluation_is_shown_where_it_cannot_be_kept(finished_run, monkeypatch, 
     shown = capsys.readouterr()
     assert json.loads(shown.out)["acc"] == results_of(finished_run)["test_acc"]
     assert end.value.code == 1 and "Permission denied" in shown.err and shown.err.count("\n") == 1
+
+
+def test_evaluations_under_other_flags_have_files_of_their_own(tmp_path, capsys):
+    train_here(*DIGITS, "--max_step", 1, "--name", "r", "--work_dir", tmp_path)
+    run = tmp_path / "r"
+
+    def files_after(*flags: object) -> set[str]:
+        before = set(run.iterdir())
+        evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(run), *map(str, flags)]))
+        return {path.name for path in set(run.iterdir()) - before}
+
+    assert files_after() == {"evaluation_test.json", "confusion_test.png"}
+    plain = (run / "evaluation_test.json").read_bytes()
+    for flags, name in (
+        (("--checkpoint", "last"), "test_checkpoint-last"),
+        (("--max_images", 3), "test_max_images-3"),
+        (("--f_solver", "newton", "--f_thres", 20), "test_f_solver-newton_f_thres-20"),
+        (("--split", "val", "--spectral_radius_mode"), "val_spectral_radius_mode"),
+    ):
+        assert files_after(*flags) == {f"evaluation_{name}.json", f"confusion_{name}.png"}
+    # what is as it was trained, and more images than there are, change nothing
+    assert files_after("--f_solver", "broyden", "--max_images", 999, "--device", "cpu") == set()
+    assert (run / "evaluation_test.json").read_bytes() == plain
+
+
+def test_an_evaluation_is_kept_where_nobody_reads_it(tmp_path, monkeypatch):
+    train_here(*DIGITS, "--max_step", 1, "--name", "r", "--work_dir", tmp_path)
+
+    def nobody_reads(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", nobody_reads)
+    with pytest.raises((SystemExit, BrokenPipeError)):
+        evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(tmp_path / "r")]))
+    assert json.loads((tmp_path / "r" / "evaluation_test.json").read_text())["images"] == 146
 
 
 @pytest.mark.slow

@@ -161,7 +161,8 @@ def test_too_many_skipped_steps_end_the_training():
 
 def test_skipped_steps_of_before_a_restart_count_and_the_end_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "MOST_SKIPPED_STEPS", 3)
-    diverging = (*DIGITS, "--model", "linear", "--optim", "SGD", "--lr", 3e38, "--clip", 0, "--work_dir", tmp_path)
+    diverging = (*DIGITS, "--model", "linear", "--optim", "SGD", "--lr", 1e30, "--weight_decay", 1e30, "--clip", 0,
+                 "--work_dir", tmp_path)  # fmt: skip
     train_here(*diverging, "--max_step", 3, "--name", "d")  # two are skipped
     with pytest.raises(SystemExit) as end:
         train_here("--restart", "--restart_dir", tmp_path / "d", "--max_step", 4)

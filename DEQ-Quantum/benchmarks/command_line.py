@@ -1,12 +1,9 @@
 """The command line of `benchmark.py`. Torch-free, so that --help and a wrong flag do not wait for it."""
 
 import argparse
-from pathlib import Path
 
-from utils.command_line import OneLineParser, integer, positive
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-LARGEST_SEED = 2**63 - 1
+from utils.command_line import LARGEST_SEED, OneLineParser, integer, number, path
+from utils.files import REPOSITORY
 
 EXAMPLES = """examples:
   the ratio that results/benchmark/README.md states, with what it was measured on:
@@ -27,9 +24,9 @@ of them; medians over the rounds are compared. Ctrl-C ends a benchmark early: wh
 Exit status: 0 done; 1 a wrong result or an error; 2 a wrong flag; 130 interrupted."""
 
 
-WIRES = integer(4, even=True)
+WIRES = integer(4, 28, even=True)
 COUNT = integer(1)
-OPERATIONS = integer(0)
+OPERATIONS = integer(0, 1_000_000)
 
 
 def _common(repetitions: int) -> argparse.ArgumentParser:
@@ -43,8 +40,8 @@ def _common(repetitions: int) -> argparse.ArgumentParser:
     add("--seed", type=integer(0, LARGEST_SEED), default=1111, metavar="N",
         help="of parameters, features and random vectors (default: 1111)")  # fmt: skip
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA where there is one")
-    add("--threads", type=COUNT, metavar="N", help="CPU threads of torch (default: torch's own choice)")
-    add("--json", type=Path, metavar="FILE", help="also write everything measured, every time included")
+    add("--threads", type=integer(1, 4096), metavar="N", help="CPU threads of torch (default: torch's own choice)")
+    add("--json", type=path, metavar="FILE", help="also write everything measured, every time included")
     return common
 
 
@@ -59,7 +56,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         help="random operations of the circuit (default: 50 100 200 400 800)")  # fmt: skip
     add("--reference_operations", type=OPERATIONS, default=200, metavar="N",
         help="TorchQuantum's step too, up to so many operations (default: 200)")  # fmt: skip
-    add("--seconds", type=positive, default=120.0, metavar="X",
+    add("--seconds", type=number(0, above=True), default=120.0, metavar="X",
         help="leave out a point that would take longer, and say so (default: 120)")  # fmt: skip
 
 
@@ -93,10 +90,10 @@ def build_parser() -> argparse.ArgumentParser:
         10,
     )
     _add_n_wires(solve)
-    solve.add_argument("--max_steps", type=COUNT, default=10, metavar="N", help="solver steps (default: 10)")
+    solve.add_argument("--max_steps", type=integer(1, 100_000), default=10, metavar="N", help="solver steps (default: 10)")
     solve.add_argument(
         "--tol",
-        type=positive,
+        type=number(0, above=True),
         default=1e-3,
         metavar="X",
         help="relative residual that stops (default: 1e-3)",
@@ -111,9 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_n_wires(scaling)
     scaling.add_argument("--wires", type=WIRES, nargs="+", default=[4, 6, 8, 10, 12, 14, 16], metavar="N",
                          help="qubits, even (default: 4 6 8 10 12 14 16)")  # fmt: skip
-    scaling.add_argument("--reference_wires", type=integer(0), default=10, metavar="N",
+    scaling.add_argument("--reference_wires", type=integer(0, 28), default=10, metavar="N",
                          help="TorchQuantum's step too, up to so many wires (default: 10)")  # fmt: skip
-    scaling.add_argument("--plot", type=Path, default=REPOSITORY / "images" / "scaling.png", metavar="FILE",
+    scaling.add_argument("--plot", type=path, default=REPOSITORY / "images" / "scaling.png", metavar="FILE",
                          help="the picture; .png and .svg are both written (default: images/scaling.png)")  # fmt: skip
     _add_sizes(scaling)
     memory = command(
@@ -142,9 +139,9 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
     options = parser.parse_args(arguments)
     # before anything is measured, not after
     for flag in ("json", "plot"):
-        path = getattr(options, flag, None)
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            parser.error(f"--{flag}: cannot write the file {path}")
+        file = getattr(options, flag, None)
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            parser.error(f"--{flag}: cannot write the file {file}")
     if options.command == "scaling" and options.plot.suffix not in (".png", ".svg"):
         parser.error(f"--plot: expected a .png or .svg file, got {options.plot.name!r}")
     return options

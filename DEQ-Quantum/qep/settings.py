@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 
-from data_settings import DataSettings
+from data_settings import SIDE, DataSettings
 from runs.command_line import CommandLine, parse_settings, settings_parser
 from runs.settings import BaseSettings, OptimisationSettings, RunSettings, SettingsError, changed, setting
 
@@ -25,7 +25,7 @@ COSTS = {
     "mnist": ("cross_entropy", "squared", "observable"),
 }
 NUDGED = ("centred", "positive", "negative")
-LARGEST, LARGEST_DENSE, LARGEST_HOLOMORPHIC = 16, 12, 8  # the second is ground_states.py's, which imports torch
+LARGEST, LARGEST_DENSE, LARGEST_HOLOMORPHIC = 16, 12, 8  # spins; the second is ground_states.py's, which imports torch
 
 
 EXAMPLES = """examples:
@@ -49,9 +49,10 @@ class TaskSettings(DataSettings):
                         "oscillators: linear regression", tuple(DEFAULT_SIZES))
     num_classes: int = changed(DataSettings, "num_classes", default=4, group="task", help="of digits and mnist: 2 "
                                "(digits 3, 6), 4 (0, 3, 6, 9) or all 10")
-    side: int = setting(4, "task", "digits and mnist: images are pooled to side x side features; even, from 4")
+    side: int = setting(4, "task", "digits and mnist: images are pooled to side x side features; even, from 4",
+                        at_least=4, at_most=SIDE)
     n_train: int = setting(0, "task", "training samples, the first so many; 0: all (teacher: 64, oscillators: 128)",
-                           at_least=0)
+                           at_least=0, at_most=1_000_000)
     data_dir: str = changed(DataSettings, "data_dir", group="task", help="folder of the cached mnist.npz (default: "
                             "$QDEQ_DATA, else data in the repository)")
 
@@ -68,8 +69,8 @@ class TaskSettings(DataSettings):
 
     def validate(self) -> list[str]:
         warnings = super().validate()
-        if self.side % 2 or not 4 <= self.side <= 28:
-            raise SettingsError(f"--side must be an even number from 4 to 28, got {self.side}")
+        if self.side % 2:
+            raise SettingsError(f"--side must be an even number from 4 to {SIDE}, got {self.side}")
         if self.task == "xor" and self.n_train:
             raise SettingsError("--n_train: xor has its four samples")
         return warnings
@@ -80,7 +81,7 @@ class SystemSettings(BaseSettings):
     """The quantum system, and how its ground state is found: read by learning/tasks.py and the estimators."""
 
     n_spins: int = setting(0, "system", "spins, or oscillators (0: xor 4, teacher 6, images 8, oscillators 6); the "
-                           "last ones are the outputs, one per class", at_least=0)
+                           "last ones are the outputs, one per class", at_least=0, at_most=LARGEST)
     graph: str = setting("all", "system", "couplings: all pairs, layered (hidden with outputs), chain",
                          ("all", "layered", "chain"))
     spread: float = setting(0.0, "system", "standard deviation of initial couplings and biases of spins (0: xor 0.5, "
@@ -100,7 +101,7 @@ class GradientSettings(BaseSettings):
     estimator: str = setting("centred", "gradient", "QEP with nudges beta and -beta (centred), beta and 0 "
                              "(positive), 0 and -beta (negative), or on a complex circle (holomorphic); exact: "
                              "first-order perturbation theory", (*NUDGED, "holomorphic", "exact"))
-    beta: float = setting(0.05, "gradient", "strength of the nudge", positive=True)
+    beta: float = setting(0.05, "gradient", "strength of the nudge", at_least=1e-9, at_most=1e9)
     cost: str = setting("", "gradient", "cross_entropy and squared: functions of expectation values; observable: "
                         "sum_o (O_o - y_o)^2 itself (default: cross_entropy for images, else squared)",
                         ("", "cross_entropy", "squared", "observable"))

@@ -15,7 +15,7 @@ def run_theory(options: argparse.Namespace) -> None:
     from runs.checkpoint import CheckpointError
 
     out = options.results_dir / "theory"
-    data_dir = str(options.data_dir or Settings().data_dir)
+    data_dir = str(options.data_dir or Settings().data_folder)
     try:
         figures = theory.run(out, options.seed, data_dir, options.runs, theory.Plan(dataset=options.dataset))
     except (DataError, CheckpointError) as error:

@@ -7,6 +7,7 @@ from circuits.encodings import ENCODINGS
 from data_settings import DATASETS
 from reproduction.flags import (
     COUNT,
+    SEED,
     add_images,
     add_missing,
     add_report,
@@ -19,7 +20,7 @@ from reproduction.names import DEPTHS
 from reproduction.qep_command_line import add_qep
 from reproduction.rows import TABLES
 from reproduction.search import DATA
-from utils.command_line import OneLineParser, integer
+from utils.command_line import OneLineParser, integer, path
 from utils.files import REPOSITORY
 
 TRIALS = 20
@@ -105,7 +106,7 @@ def _add_report_command(commands) -> None:
     add_images(command)
     command.add_argument(
         "--html",
-        type=Path,
+        type=path,
         nargs="?",
         const=HTML_IN_RESULTS,
         metavar="FILE",
@@ -120,15 +121,15 @@ def _add_theory(commands) -> None:
         help=about,
         description=about.capitalize() + ". Trains what it looks at for a few epochs; about 3 minutes of one core.",
     )
-    command.add_argument("--seed", type=integer(0), default=0, metavar="N", help="of all that is random (default: 0)")
+    command.add_argument("--seed", type=SEED, default=0, metavar="N", help="of all that is random (default: 0)")
     command.add_argument(
-        "--runs", type=Path, nargs="+", default=[], metavar="DIR", help="run folders whose models are looked at besides"
+        "--runs", type=path, nargs="+", default=[], metavar="DIR", help="run folders whose models are looked at besides"
     )
-    command.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
+    command.add_argument("--data_dir", type=path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
     command.add_argument("--dataset", choices=DATASETS, default="mnist", help="of the models (default: mnist)")
     command.add_argument(
         "--results_dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="results are written to its folder theory (default: results/paper; with another --dataset or --seed, or "
         "with --runs, a folder that says so, as results/paper_digits_seed-1_runs)",
@@ -140,16 +141,17 @@ def _add_theory(commands) -> None:
 def _add_run_table(commands) -> None:
     about = "a Markdown table of finished runs, those that differ in their seed in one row"
     command = commands.add_parser("table", help=about, description=about)
-    command.add_argument("files", type=Path, nargs="+", help="results.json files, or run folders that hold one")
+    command.add_argument("files", type=path, nargs="+", help="results.json files, or run folders that hold one")
 
 
 def _add_pictures(commands) -> None:
     about = "the training curves of a run"
     run = commands.add_parser("run", help=about, description=about)
-    run.add_argument("run", type=Path, help="run folder, with a metrics.csv in it")
+    run.add_argument("run", type=path, help="run folder, with a metrics.csv in it")
     about = "a circuit, gate by gate"
     circuit = commands.add_parser("circuit", help=about, description=about)
-    circuit.add_argument("--n_wires", type=int, default=10, metavar="N", help="qubits, even, from 4 (default: 10)")
+    circuit.add_argument("--n_wires", type=integer(4, 28, even=True), default=10, metavar="N",
+                         help="qubits, even, to 28 (default: 10)")  # fmt: skip
     circuit.add_argument("--encoding", choices=ENCODINGS, default="amplitude", help="(default: amplitude)")
     about = "the model in one picture"
     overview = commands.add_parser("overview", help=about, description=about)
@@ -158,7 +160,7 @@ def _add_pictures(commands) -> None:
         (circuit, "images/circuit_<n_wires>.png, with the name of another encoding than amplitude"),
         (overview, "images/qdeq.png"),
     ):
-        picture.add_argument("--out", type=Path, metavar="FILE", help=f".png, .svg or .pdf (default: {default})")
+        picture.add_argument("--out", type=path, metavar="FILE", help=f".png, .svg or .pdf (default: {default})")
 
 
 def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -1,29 +1,13 @@
 """Flags that several sub-commands of `reproduce.py` share, and what their values may be. Torch-free."""
 
 import argparse
-from pathlib import Path
 
-from utils.command_line import integer
+from utils.command_line import LARGEST_SEED, integer, path
 
 SEEDS = (0, 1, 2)
-
-
-def number(minimum: float):
-    """A parser of finite numbers from a minimum."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not minimum <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"expected a number from {minimum:g}, got {text!r}")
-        return value
-
-    return read
-
-
-COUNT = integer(1)
+COUNT = integer(1, 1_000_000)
+CORES = integer(1, 4096)
+SEED = integer(0, LARGEST_SEED)
 
 
 def results_flags() -> argparse.ArgumentParser:
@@ -31,7 +15,7 @@ def results_flags() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument(
         "--results_dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="folder of what is kept of them (default: results/paper, with --epochs N results/paper_N-epochs)",
     )
@@ -46,7 +30,7 @@ def runs_flags() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument(
         "--work_dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="folder of the runs, <table>/<row>/seed-<n> (default: runs/paper, with --epochs N runs/paper_N-epochs)",
     )
@@ -57,7 +41,7 @@ def seeds_flags() -> argparse.ArgumentParser:
     """Flags of commands that repeat runs; each trial of a search is a single one."""
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument(
-        "--seeds", type=integer(0), nargs="+", default=list(SEEDS), metavar="N", help="(default: 0 1 2)"
+        "--seeds", type=SEED, nargs="+", default=list(SEEDS), metavar="N", help="(default: 0 1 2)"
     )
     return flags
 
@@ -66,16 +50,16 @@ def running_flags() -> argparse.ArgumentParser:
     """Flags of commands that train."""
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument(
-        "--jobs", type=COUNT, metavar="N", help="runs at once (default: as many as there are cores); needs Ray"
+        "--jobs", type=CORES, metavar="N", help="runs at once (default: as many as there are cores); needs Ray"
     )
-    flags.add_argument("--threads", type=COUNT, default=1, metavar="N", help="cores of a run (default: 1)")
+    flags.add_argument("--threads", type=CORES, default=1, metavar="N", help="cores of a run (default: 1)")
     flags.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to run on, or auto for the one in reach")
     flags.add_argument(
         "--storage",
         metavar="ADDRESS",
         help="where machines that share no folder leave the runs, s3://, gs:// or any address that fsspec takes",
     )
-    flags.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
+    flags.add_argument("--data_dir", type=path, metavar="DIR", help="folder of <dataset>.npz, as in train_qdeq.py")
     flags.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
     flags.add_argument(
         "--wandb", choices=("disabled", "offline", "online"), default="disabled", help="as in train_qdeq.py"
@@ -91,7 +75,7 @@ def add_images(command: argparse.ArgumentParser) -> None:
     """--images_dir."""
     command.add_argument(
         "--images_dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="folder of the figures of results (default: images/paper, with another --results_dir images in it)",
     )

@@ -14,7 +14,7 @@ from reproduction.stored_jobs import fetch_runs
 from reproduction.tables import markdown
 from training.settings import Settings
 from utils.command_line import fail
-from utils.files import write_text
+from utils.files import REPOSITORY, write_text
 
 
 def run_tables(options: argparse.Namespace) -> None:
@@ -66,8 +66,10 @@ def jobs_of(table: Table, options: argparse.Namespace) -> list[Job]:
 def watched(options: argparse.Namespace, group: str, job_type: str) -> tuple[str, ...]:
     """Flags of where a run computes and how it is watched; `report` has none of them, and needs none."""
     given = vars(options)
-    data_dir = Path(given.get("data_dir") or Settings().data_dir).resolve()  # absolute: workers start elsewhere
-    flags = ["--device", given.get("device", "cpu"), "--tensorboard", "False", "--data_dir", str(data_dir)]
+    flags = ["--device", given.get("device", "cpu"), "--tensorboard", "False"]
+    # absolute, as workers start elsewhere; a run that is moved looks for the repository's default where it is
+    if (data_folder := (given.get("data_dir") or Settings().data_folder).resolve()) != REPOSITORY / "data":
+        flags += ["--data_dir", str(data_folder)]
     if given.get("wandb", "disabled") != "disabled":
         flags += ["--wandb", options.wandb, "--wandb_project", options.wandb_project]
         flags += ["--wandb_group", group, "--wandb_job_type", job_type]

@@ -1,11 +1,12 @@
 """The command line of a run, made from a settings dataclass: one flag a field. Torch-free."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
+from dataclasses import Field, dataclass, fields
 
 from runs.settings import BaseSettings, SettingsError, flag_of
-from utils.command_line import OneLineParser, boolean
+from utils.command_line import OneLineParser, boolean, path, shown
 
 
 @dataclass
@@ -37,22 +38,54 @@ def settings_parser(
     )
     groups = {name: parser.add_argument_group(name, about) for name, about in groups.items()}
     for f in fields(kind):
-        flag, text = flag_of(f), f.metadata["help"]
-        if f.default != "" and f.default is not False:
-            text += f" (default: {f.default})"
-        options = {"dest": f.name, "help": text}
-        if f.type is bool and f.default is False:
-            options["action"] = "store_true"
-        elif f.type is bool:
-            options |= {"type": boolean, "metavar": "{True,False}"}
-        else:
-            options |= {"type": f.type, "choices": f.metadata["choices"]}
-            if not f.metadata["choices"]:
-                options["metavar"] = {int: "N", float: "X", str: "TEXT"}[f.type]
-        spellings = dict.fromkeys([flag, f"--{f.name}"])
-        groups[f.metadata["group"]].add_argument(*spellings, **options)
+        default = "" if f.default == "" or f.default is False else f" (default: {f.default})"
+        add_flag(groups[f.metadata["group"]], f, f.metadata["help"] + default)
     groups["run"].add_argument("--cuda", action="store_true", help="use CUDA; falls back to the CPU with a warning")
     return parser
+
+
+def add_flag(parser: argparse.ArgumentParser, f: Field, help: str | None = None) -> None:
+    """Add the flag of a settings field, in both spellings; absent where it is not given.
+
+    Args:
+        parser: or a group of one.
+        f: the field.
+        help: in place of the field's own.
+    """
+    options = {"dest": f.name, "help": help or f.metadata["help"], "default": argparse.SUPPRESS}
+    if f.type is bool and f.default is False:
+        options["action"] = "store_true"
+    elif f.type is bool:
+        options |= {"type": boolean, "metavar": "{True,False}"}
+    else:
+        options |= {"type": _type_of(f), "choices": f.metadata["choices"]}
+        if not f.metadata["choices"]:
+            options["metavar"] = "PATH" if f.metadata["path"] else {int: "N", float: "X", str: "TEXT"}[f.type]
+    parser.add_argument(*dict.fromkeys([flag_of(f), f"--{f.name}"]), **options)
+
+
+def _type_of(f: Field) -> Callable[[str], object]:
+    """How a field is read; whether its number is in range the settings say themselves."""
+    return absolute_path if f.metadata["path"] else {int: any_integer, float: any_number}.get(f.type, f.type)
+
+
+def any_integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected an integer, got {shown(repr(text))}") from None
+
+
+def any_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a number, got {shown(repr(text))}") from None
+
+
+def absolute_path(text: str) -> str:
+    """A path that a run keeps, wherever it is resumed from; empty: the default."""
+    return text and str(path(text).absolute())
 
 
 def parse_settings(

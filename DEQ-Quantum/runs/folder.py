@@ -146,7 +146,7 @@ def find_run(command: CommandLine) -> RunFolder:
         checkpoint.CheckpointError: no checkpoint of it can be used, or it is another run's.
     """
     settings = command.settings
-    path = Path(settings.restart_dir or Path(settings.work_dir) / settings.run_name)
+    path = Path(settings.restart_dir or settings.runs_folder / settings.run_name)
     try:
         has_begun = _has_begun(path)
     except OSError as error:

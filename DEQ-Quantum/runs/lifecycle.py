@@ -23,7 +23,7 @@ from runs.ranks import RanksDiffer
 from runs.settings import SettingsError
 from runs.signals import Stopped
 from runs.state import TrainingState
-from utils.command_line import fail
+from utils.command_line import one_line_ends
 
 MOST_SKIPPED = 0.9  # of what a run should have learnt from
 
@@ -35,20 +35,17 @@ class TrainingError(RuntimeError):
 
 
 @contextmanager
-def one_line_errors(*more: type[Exception]) -> Iterator[None]:
+def one_line_errors(*more: type[Exception], smaller: str = "--batch_size") -> Iterator[None]:
     """Start the log on the screen; errors that are the user's to mend end the program with one line.
 
     Args:
         more: such errors beyond those of runs.
+        smaller: the flags that make a run need less memory.
     """
     start_log(None)
-    try:
+    mendable = (SettingsError, TrainingError, CheckpointError, RankLost, RanksDiffer, OSError, *more)
+    with one_line_ends(*mendable, smaller=smaller, stopped="stopped before training"):
         yield
-    except (SettingsError, TrainingError, CheckpointError, RankLost, RanksDiffer, OSError, *more) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        log.info("stopped before training")
-        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def is_finished(state: TrainingState) -> bool:

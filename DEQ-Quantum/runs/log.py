@@ -18,7 +18,11 @@ log = logging.getLogger("qdeq")
 
 
 def start_log(path: Path | None) -> None:
-    """Send the log to the screen, of several processes that of the first, and, given a path, to a file."""
+    """Send the log to the screen, of several processes that of the first, and, given a path, to a file.
+
+    A line that cannot be written ends no run.
+    """
+    logging.raiseExceptions = False
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in list(log.handlers):
@@ -28,7 +32,8 @@ def start_log(path: Path | None) -> None:
     screen.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(screen if rank_here() == 0 else logging.NullHandler())
     if path is not None:
-        file = logging.FileHandler(path)
+        # names that are not UTF-8 come out as they came in
+        file = logging.FileHandler(path, encoding="utf-8", errors="surrogateescape")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)
 

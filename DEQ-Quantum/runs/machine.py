@@ -1,5 +1,6 @@
 """The machine a run is on: its device, its memory, and what results.json says of it."""
 
+import os
 import platform
 import resource
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 from runs.settings import RunSettings, SettingsError
+from utils.files import REPOSITORY
 
 
 def choose_device(settings: RunSettings) -> torch.device:
@@ -65,9 +67,15 @@ def environment(device: torch.device) -> dict:
 
 
 def _git_commit() -> str | None:
-    """The commit of this source, with "-dirty" if tracked files differ from it."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The commit of this source, with "-dirty" if tracked files differ from it; None where it has no history of its own,
+    also inside another repository.
+    """
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    of_this_folder = os.environ | {"GIT_CEILING_DIRECTORIES": str(REPOSITORY.parent)}
+    for name in ("GIT_DIR", "GIT_WORK_TREE"):  # as a git hook sets them
+        of_this_folder.pop(name, None)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        run = subprocess.run(command, capture_output=True, text=True, check=True, env=of_this_folder)
+        return run.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

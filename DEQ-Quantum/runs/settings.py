@@ -9,6 +9,7 @@ import math
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 
+from utils.command_line import LARGEST, LARGEST_FLOAT, LARGEST_SEED, LONGEST_NAME, shown
 from utils.files import REPOSITORY
 
 
@@ -24,6 +25,7 @@ def setting(
     flag: str | None = None,
     *,
     at_least: float | None = None,
+    at_most: float | None = None,
     positive: bool = False,
     path: bool = False,
     surrounding: bool = False,
@@ -36,12 +38,14 @@ def setting(
         group, help: where `--help` shows it and what it says.
         choices: all values it may have; None: any.
         flag: its spelling; None: --name, as the field.
-        at_least, positive: the smallest value; whether it must be above 0.
-        path: a path of one machine, which leaves the run's folder in no tracker or results file.
+        at_least, at_most: the smallest and the largest value; None: the largest that any number of its type may have.
+        positive: whether it must be above 0.
+        path: a path of one machine, which leaves the run's folder in no tracker or results file; "" where it was not
+            given, so that a run that is moved finds the default of the machine it is on.
         surrounding: where the run lies and how it is watched: no number of its results depends on it.
         changeable: a resumed run may do it differently; surroundings always may.
     """
-    about = {"group": group, "help": help, "choices": choices, "flag": flag, "at_least": at_least,
+    about = {"group": group, "help": help, "choices": choices, "flag": flag, "at_least": at_least, "at_most": at_most,
              "positive": positive, "path": path, "surrounding": surrounding, "changeable": changeable}  # fmt: skip
     return field(default=default, metadata=about)
 
@@ -69,10 +73,7 @@ def result_fields(kind: type) -> list[str]:
 
 @dataclass
 class BaseSettings:
-    """Saving and checking by field. Parts extend `__post_init__` and `validate`, calling those of super first."""
-
-    def __post_init__(self):
-        """Fill defaults that depend on where the program runs."""
+    """Saving and checking by field. Parts extend `validate`, calling that of super first."""
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -102,9 +103,19 @@ class BaseSettings:
         Raises:
             SettingsError: one line that names the flag.
         """
-        for f in fields(self):
-            _check(f, getattr(self, f.name))
+        self.check_values(self.to_dict())
         return []
+
+    @classmethod
+    def check_values(cls, values: dict) -> None:
+        """Refuse values that no run can have, whatever others it has.
+
+        Raises:
+            SettingsError: one line that names the flag.
+        """
+        for f in fields(cls):
+            if f.name in values:
+                _check(f, values[f.name])
 
     @classmethod
     def validate_flags(cls, given: dict) -> None:
@@ -116,18 +127,25 @@ class BaseSettings:
 
 
 def _check(f: Field, value: object) -> None:
-    """Refuse a value that is not of the field's type or choices, not finite, or too small."""
+    """Refuse a value that is not of the field's type or choices, not finite, or out of range."""
     about, flag = f.metadata, flag_of(f)
     if about["choices"] and value not in about["choices"]:
-        raise SettingsError(f"{flag} must be one of {', '.join(map(str, about['choices']))}, got {value}")
+        raise SettingsError(f"{flag} must be one of {', '.join(map(str, about['choices']))}, got {shown(value)}")
     if type(value) is not f.type and not (f.type is float and type(value) is int):
-        raise SettingsError(f"{flag} must be of type {f.type.__name__}, got {value!r}")
-    if f.type is float and not math.isfinite(value):
+        raise SettingsError(f"{flag} must be of type {f.type.__name__}, got {shown(repr(value))}")
+    if f.type is str and not about["path"] and len(value.encode(errors="surrogatepass")) > LONGEST_NAME:
+        raise SettingsError(f"{flag} must have at most {LONGEST_NAME} bytes, got {shown(value)}")
+    if f.type not in (int, float):
+        return
+    most = about["at_most"] or {int: LARGEST, float: LARGEST_FLOAT}[f.type]
+    if f.type is float and not (type(value) is int or math.isfinite(value)):
         raise SettingsError(f"{flag} must be a finite number, got {value}")
     if about["at_least"] is not None and value < about["at_least"]:
-        raise SettingsError(f"{flag} must be at least {about['at_least']}, got {value}")
+        raise SettingsError(f"{flag} must be at least {about['at_least']}, got {shown(value)}")
     if about["positive"] and value <= 0:
-        raise SettingsError(f"{flag} must be positive, got {value}")
+        raise SettingsError(f"{flag} must be positive, got {shown(value)}")
+    if value > most:
+        raise SettingsError(f"{flag} must be at most {most}, got {shown(value)}")
 
 
 @dataclass
@@ -151,9 +169,10 @@ class RunSettings(BaseSettings):
     wandb_job_type: str = setting("", "run", "its job type, as of all runs of one row", surrounding=True)
     tensorboard: bool = setting(True, "run", "write TensorBoard events into the run folder", surrounding=True)
 
-    def __post_init__(self):
-        super().__post_init__()
-        self.work_dir = self.work_dir or str(REPOSITORY / "runs")
+    @property
+    def runs_folder(self) -> Path:
+        """--work_dir, or its default."""
+        return Path(self.work_dir or REPOSITORY / "runs")
 
     def validate(self) -> list[str]:
         warnings = super().validate()
@@ -178,12 +197,10 @@ class OptimisationSettings(BaseSettings):
                           at_least=1, changeable=True)
     max_step: int = setting(0, "optimisation", "optimiser steps in all; 0: as --epochs says", at_least=0,
                             changeable=True)
-    seed: int = setting(1111, "optimisation", "of everything that is random", at_least=0)
+    seed: int = setting(1111, "optimisation", "of everything that is random", at_least=0, at_most=LARGEST_SEED)
 
     def validate(self) -> list[str]:
         warnings = super().validate()
-        if self.seed >= 2**63:
-            raise SettingsError(f"--seed must be below 2^63, got {self.seed}")
         if self.scheduler == "inv_sqrt" and self.warmup_step < 1:
             raise SettingsError("--scheduler inv_sqrt decays from the end of its ramp: give --warmup_step")
         if self.eta_min and self.scheduler != "cosine":
@@ -202,14 +219,15 @@ class PlateauSettings(OptimisationSettings):
     """The same with a learning rate that decays when the validation loss stalls: --scheduler dev_perf."""
 
     scheduler: str = changed(OptimisationSettings, "scheduler", choices=("constant", "cosine", "inv_sqrt", "dev_perf"))
-    decay_rate: float = setting(0.5, "optimisation", "dev_perf: factor on the learning rate when val_loss stalls")
+    decay_rate: float = setting(0.5, "optimisation", "dev_perf: factor on the learning rate when val_loss stalls",
+                                positive=True, at_most=1)
     patience: int = setting(0, "optimisation", "dev_perf: validations without improvement before a decay", at_least=0)
     lr_min: float = setting(0.0, "optimisation", "dev_perf: lowest learning rate", at_least=0)
 
     def validate(self) -> list[str]:
         warnings = super().validate()
-        if not 0 < self.decay_rate < 1:
-            raise SettingsError(f"--decay_rate must lie between 0 and 1, got {self.decay_rate}")
+        if self.decay_rate == 1:
+            raise SettingsError("--decay_rate must be below 1: it would not decay")
         if self.scheduler != "dev_perf":
             idle = [name for name in ("patience", "lr_min") if getattr(self, name)]
             warnings += [f"--{name} has no effect without --scheduler dev_perf" for name in idle]

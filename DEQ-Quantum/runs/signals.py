@@ -1,7 +1,13 @@
-"""Ctrl-C and SIGTERM as a request to stop, which a training loop obeys between two steps."""
+"""Signals that ask a run to stop, which a training loop obeys between two steps.
+
+Ctrl-C and SIGTERM; SIGHUP, of a terminal that closes; SIGUSR1, by which Slurm tells that the time is nearly up.
+"""
 
 import logging
 import signal
+
+ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+INSISTS = (signal.SIGINT, signal.SIGTERM)  # a second one ends at once; a closing terminal may send several SIGHUP
 
 log = logging.getLogger("qdeq")
 
@@ -15,7 +21,8 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Context in which Ctrl-C or SIGTERM only set `signal`, and the block ends when it can; a second one ends at once.
+    """Context in which the signals of ASKS only set `signal`, and the block ends when it can; a second Ctrl-C or SIGTERM
+    ends at once. SIGHUP stays ignored where it is, as under nohup.
 
     Args:
         message: logged when the signal comes.
@@ -29,7 +36,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         self.signal: int | None = None
-        self._before = {n: signal.signal(n, self._request) for n in (signal.SIGINT, signal.SIGTERM)}
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+        self._before = {n: signal.signal(n, self._request) for n in ASKS if n not in ignored}
         return self
 
     def __exit__(self, *error) -> None:
@@ -39,4 +47,5 @@ class StopRequest:
     def _request(self, number, frame) -> None:
         log.info(self._message)
         self.signal = number
-        signal.signal(number, signal.SIG_DFL)
+        if number in INSISTS:
+            signal.signal(number, signal.SIG_DFL)

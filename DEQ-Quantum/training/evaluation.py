@@ -40,7 +40,7 @@ def load_splits(settings: Settings, device: torch.device) -> Splits:
         DataError: it cannot be had.
     """
     s = settings
-    return load_features(s.dataset, s.num_classes, s.n_wires, s.seed, s.data_dir, device, s.reduction)
+    return load_features(s.dataset, s.num_classes, s.n_wires, s.seed, s.data_folder, device, s.reduction)
 
 
 def size_warnings(settings: Settings, splits: Splits) -> list[str]:

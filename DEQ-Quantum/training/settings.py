@@ -7,7 +7,7 @@ spelling of the paper's released code. Torch-free; what depends on the model's n
 from dataclasses import dataclass, fields
 
 from circuits.circuit import TRAINABLE_GATES
-from data_settings import ImageSettings
+from data_settings import SIDE, ImageSettings
 from deq.settings import FORWARD_SOLVERS
 from engines import ENGINES
 from models.table import MODELS
@@ -29,13 +29,15 @@ class ModelSettings(BaseSettings):
     model: str = setting("qdeq", "model", "qdeq, or a baseline trained the same way: " + ", ".join(
                          f"{m.name} ({m.about})" for m in MODELS.values() if m.label), tuple(MODELS))
     n_wires: int = setting(10, "model", "qubits, even, from 4; images are pooled to n_wires x n_wires features, also "
-                           "where there is no circuit")
+                           "where there is no circuit", at_least=4, at_most=SIDE)
     amplitude_encoder: bool = setting(True, "model", "True: features are amplitudes; False: rotation angles")
     mode: str = setting("implicit", "model", "implicit: equilibrium; direct: n_layer weight-tied layers",
                         ("implicit", "direct"))
-    n_layer: int = setting(0, "model", "layers of --mode direct, or of the warm-up before --mode implicit", at_least=0)
+    n_layer: int = setting(0, "model", "layers of --mode direct, or of the warm-up before --mode implicit", at_least=0,
+                           at_most=10_000)
     dropout: float = setting(0.05, "model", "probability of dropping an entry of the equilibrium in training; "
-                             " and ".join(m.name for m in MODELS.values() if not m.has_dropout) + " have none")
+                             " and ".join(m.name for m in MODELS.values() if not m.has_dropout) + " have none",
+                             at_least=0, at_most=1)
     engine: str = setting("compiled", "model", "; ".join(f"{n}: {e.about}" for n, e in ENGINES.items()),
                           tuple(ENGINES))
     trainable_gates: str = setting("all", "model", "released: freeze the four-qubit blocks' gates, as the released "
@@ -53,9 +55,9 @@ class ModelSettings(BaseSettings):
 
     def validate(self) -> list[str]:
         warnings = super().validate()
-        if self.n_wires < 4 or self.n_wires % 2:
-            raise SettingsError(f"--n_wires must be an even number from 4, got {self.n_wires}")
-        if not 0 <= self.dropout < 1:
+        if self.n_wires % 2:
+            raise SettingsError(f"--n_wires must be an even number from 4 to {SIDE}, got {self.n_wires}")
+        if self.dropout == 1:
             raise SettingsError(f"--dropout is a probability below 1, got {self.dropout}")
         if self.mode == "direct" and self.n_layer < 1:
             raise SettingsError("--mode direct needs --n_layer, the number of layers (1 or more)")
@@ -72,14 +74,15 @@ class EquilibriumSettings(BaseSettings):
                             ("broyden", "anderson", "fixed_point", "exact"))
     stop_mode: str = setting("rel", "equilibrium", "residual that stops: rel ||f(z)-z||/||z||, abs ||f(z)-z||",
                              ("rel", "abs"))
-    f_thres: int = setting(10, "equilibrium", "most forward solver steps", at_least=1)
-    b_thres: int = setting(10, "equilibrium", "most backward solver steps", at_least=1)
+    f_thres: int = setting(10, "equilibrium", "most forward solver steps", at_least=1, at_most=100_000)
+    b_thres: int = setting(10, "equilibrium", "most backward solver steps", at_least=1, at_most=100_000)
     f_tol: float = setting(1e-3, "equilibrium", "residual at which a sample's forward solve stops", positive=True)
     b_tol: float = setting(1e-3, "equilibrium", "residual at which a sample's backward solve stops", positive=True)
     rand_f_thres_delta: int = setting(2, "equilibrium", "training draws the forward cap from f_thres - {0..delta}",
                                       at_least=0)
     jac_loss_weight: float = setting(0.0, "equilibrium", "weight of ||J_f||_F^2 / numel(z) in the loss", at_least=0)
-    jac_loss_freq: float = setting(0.0, "equilibrium", "fraction of steps that carry the Jacobian loss, 0 to 1")
+    jac_loss_freq: float = setting(0.0, "equilibrium", "fraction of steps that carry the Jacobian loss, 0 to 1",
+                                   at_least=0, at_most=1)
     jac_incremental: int = setting(0, "equilibrium", "raise the Jacobian weight by 0.1 every so many steps, up to 2",
                                    at_least=0)
     spectral_radius_mode: bool = setting(False, "equilibrium", "report the Jacobian's spectral radius at validation "
@@ -87,8 +90,6 @@ class EquilibriumSettings(BaseSettings):
 
     def validate(self) -> list[str]:
         warnings = super().validate()
-        if not 0 <= self.jac_loss_freq <= 1:
-            raise SettingsError(f"--jac_loss_freq is a fraction of the steps, 0 to 1, got {self.jac_loss_freq}")
         if bool(self.jac_loss_weight or self.jac_incremental) != bool(self.jac_loss_freq):
             warnings.append("no Jacobian loss: it needs both --jac_loss_weight and --jac_loss_freq")
         return warnings

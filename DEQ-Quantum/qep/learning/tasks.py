@@ -119,7 +119,7 @@ def _teacher(s: QEPSettings, device: torch.device | str) -> Task:
 
 def _images(s: QEPSettings, device: torch.device | str) -> Task:
     """Pooled features drive all spins through trainable weights; the largest output names the class."""
-    splits = load_features(s.task, s.num_classes, s.side, s.seed, s.data_dir, device)
+    splits = load_features(s.task, s.num_classes, s.side, s.seed, s.data_folder, device)
     labelled = s.cost_kind == "cross_entropy"
 
     def samples(split: Split, n: int | None = None) -> Samples:
