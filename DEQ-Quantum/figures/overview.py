@@ -25,6 +25,7 @@ WIDTH, HEIGHT = 12.0, 6.7
 FLOW = 4.42  # height of the line along which data flow
 SOLVERS = {"fixed_point": ("Picard", GREY), "broyden": ("Broyden", BLUE), "newton": ("Newton", VERMILION)}
 SOLVER_STEPS, LOWEST_RESIDUAL = 10, 1e-7
+FLOOR = LOWEST_RESIDUAL / 100  # what is below is round-off, and not in the picture
 PIXELS = 28
 
 
@@ -78,6 +79,11 @@ def solver_traces(seed: int = 0, n_parameter_sets: int = 16) -> dict[str, np.nda
     return {
         name: torch.cat(collected, dim=1).median(dim=1).values.numpy() for name, collected in traces.items()
     }
+
+
+def rounded(residuals: np.ndarray) -> np.ndarray:
+    """Residuals to a hundredth of a decade, which no machine's rounding reaches: the same picture is the same bytes."""
+    return 10 ** np.round(np.log10(np.maximum(residuals, FLOOR)), 2)
 
 
 def _text(axes: Axes, x: float, y: float, text: str, size: float = 11, **style) -> None:
@@ -273,7 +279,7 @@ def _draw_solvers(figure: Figure, canvas: Axes) -> None:
     axes.set(xlim=(1, SOLVER_STEPS), ylim=(LOWEST_RESIDUAL, 1))
     for name, trace in solver_traces().items():
         label, colour = SOLVERS[name]
-        axes.plot(range(len(trace)), trace, color=colour, lw=1.8, label=label, gid=name)
+        axes.plot(range(len(trace)), rounded(trace), color=colour, lw=1.8, label=label, gid=name)
     axes.set_xticks([1, 5, 10])
     axes.set_yticks([1, 1e-3, 1e-6])
     axes.minorticks_off()
