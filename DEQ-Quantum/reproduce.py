@@ -9,6 +9,7 @@
 
     python DEQ-Quantum/reproduce.py table FILES                            a table of any runs
     python DEQ-Quantum/reproduce.py run RUN | circuit | overview           one picture: a run's curves, ...
+    python DEQ-Quantum/reproduce.py dashboard                              the layout of its runs in wandb
     python DEQ-Quantum/reproduce.py qep error|time|table|figures           studies of QEP, its tables and figures
 
 `--help` after any of them teaches its flags. What each command does lies in `reproduction/`.
@@ -31,6 +32,7 @@ from reproduction.rows import TABLES
 from reproduction.run_searches import run_searches
 from reproduction.run_table import show_table
 from reproduction.run_tables import run_tables
+from reproduction.workspace import make_dashboard
 from runs.settings import SettingsError
 from utils.command_line import one_line_ends, refuse_torchrun
 
@@ -45,6 +47,7 @@ COMMANDS = {
     "run": draw_run,
     "circuit": draw_circuit,
     "overview": draw_overview,
+    "dashboard": make_dashboard,
     "qep": run_qep,
 }
 SMALLER = {"qep": "--n_spins, --spins or --shots", "circuit": "--n_wires", "theory": "--dataset digits"}

@@ -1,10 +1,12 @@
 """Pictures show what they were given: the circuit's gates, the CSV's numbers, the matrix's counts."""
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,12 @@ from matplotlib.figure import Figure
 
 import figures
 from circuits import Circuit, PauliReadout, build_circuit, from_gates, rotation_layers
-from figures import draw_circuit, draw_confusion_matrix, draw_overview, draw_training_curves, save_figure
+from conftest import REPOSITORY
+from figures import draw_circuit, draw_confusion_matrix, draw_overview, draw_training_curves, overview, save_figure
 from figures.circuit_drawing import COLUMNS_PER_ROW, place_operations
 from figures.overview import SOLVER_STEPS, solver_traces
 from reproduce import main
-from runs.tracking import CsvLog
+from runs.metrics_csv import CsvLog
 from training.metrics import COLUMNS
 
 CIRCUITS = [
@@ -242,6 +245,17 @@ def test_solver_curves_are_real_and_leave_the_generator_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(trace.shape == (SOLVER_STEPS + 1,) and np.isinf(trace[0]) for trace in traces.values())
     assert traces["newton"][5] < traces["broyden"][5] < traces["fixed_point"][5] < 0.1
+
+
+def test_overview_is_the_same_bytes_on_every_machine(tmp_path, monkeypatch):
+    committed = REPOSITORY / "images" / "qdeq.svg"
+    save_figure(draw_overview(), tmp_path / "here.svg")
+    if matplotlib.__version__ == re.search(r"^matplotlib==(\S+)", (REPOSITORY / "requirements.txt").read_text(), re.M)[1]:
+        assert (tmp_path / "here.svg").read_bytes() == committed.read_bytes()
+    traces = {name: trace * (1 + 1e-6) + 1e-14 for name, trace in solver_traces().items()}  # as another machine rounds
+    monkeypatch.setattr(overview, "solver_traces", lambda: traces)
+    save_figure(draw_overview(), tmp_path / "elsewhere.svg")
+    assert (tmp_path / "elsewhere.svg").read_bytes() == (tmp_path / "here.svg").read_bytes()
 
 
 def test_overview_texts_lie_on_the_canvas_and_apart():

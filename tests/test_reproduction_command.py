@@ -22,7 +22,8 @@ from reproduction import pictures, run_tables
 from reproduction.report import PAGES
 from reproduction.rows import TABLES
 from reproduction.tables import build_table
-from wandb_reader import _records, read_offline_run
+from runs.wandb_files import records
+from wandb_reader import read_offline_run
 
 
 def start(tmp_path: Path, data: Path, *flags: object, **environment: str) -> subprocess.Popen:
@@ -144,8 +145,8 @@ def test_failing_run_ends_with_one_line_and_status_1(tmp_path):
 def wandb_run(folder: Path) -> dict[str, str]:
     """Group, job type and name of the one offline run in a folder."""
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    records = [Record.FromString(content) for content in _records(file.read_bytes())]
-    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    found = [Record.FromString(content) for content, _ in records(file.read_bytes())]
+    (run,) = (record.run for record in found if record.WhichOneof("record_type") == "run")
     return {"group": run.run_group, "job_type": run.job_type, "name": run.display_name}
 
 
@@ -171,15 +172,16 @@ def test_each_table_has_a_summary_in_its_own_group(tmp_path, monkeypatch):
     ]
 
 
-def test_the_command_of_the_pages_finds_every_offline_run(tmp_path):
+def test_the_command_of_the_pages_finds_the_offline_parts_of_every_run(tmp_path):
     texts = [(REPOSITORY / page).read_text() for page in PAGES if (REPOSITORY / page).exists()]
     (command,) = re.findall(r"`(find runs/paper [^`]+)`", "\n".join(texts))
     folders = ("table2/implicit/seed-0", "table5/mnist4/direct-2/lr-0.05", "summary")
     for folder in folders:
         (tmp_path / "runs" / "paper" / folder / "wandb" / "offline-run-1" / "files").mkdir(parents=True)
-    echoed = ["echo" if word == "wandb" else word for word in shlex.split(command)]
+    echoed = shlex.split(command)
+    echoed[echoed.index("-exec") + 1] = "echo"
     found = subprocess.run(echoed, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert sorted(found.splitlines()) == sorted(f"sync runs/paper/{folder}/wandb/offline-run-1" for folder in folders)
+    assert sorted(found.splitlines()) == sorted(f"sync runs/paper/{folder}/wandb" for folder in folders)
 
 
 @pytest.mark.slow

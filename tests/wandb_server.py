@@ -14,11 +14,13 @@ class WandbServer:
         url: where it listens.
         rows: the history of each run, by its id: what the dashboard would show.
         summary: the summary of each run, by its id.
+        views: workspaces that were saved.
     """
 
     def __init__(self):
         self.rows: dict[str, list[dict]] = {}
         self.summary: dict[str, dict] = {}
+        self.views: list[dict] = []
         self._answering = threading.Event()
         self._answering.set()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -96,6 +98,9 @@ class WandbServer:
                 "historyTail": json.dumps([json.dumps(row) for row in rows[-1:]]), "eventsTail": "[]",
                 "eventsLineCount": 0, "logLineCount": 0, "config": "{}", "tags": [], "wandbConfig": '{"t": 1}',
             }}}  # fmt: skip
+        if operation == "UpsertView2":
+            self.views.append(variables)
+            return {"upsertView": {"view": {"id": "1", "name": "abcd"}, "inserted": True}}
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.url}/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": files}}

@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_theory(commands)
     _add_run_table(commands)
     _add_pictures(commands)
+    _add_dashboard(commands)
     add_qep(commands)
     return parser
 
@@ -161,6 +162,15 @@ def _add_pictures(commands) -> None:
         (overview, "images/qdeq.png"),
     ):
         picture.add_argument("--out", type=path, metavar="FILE", help=f".png, .svg or .pdf (default: {default})")
+
+
+def _add_dashboard(commands) -> None:
+    about = "the layout of the tables' runs in Weights & Biases (needs requirements-sweep.txt)"
+    command = commands.add_parser("dashboard", help=about, description=about)
+    command.add_argument("--entity", metavar="NAME", help="make it online, for this user or team; else write its JSON")
+    command.add_argument("--wandb_project", default="qdeq", metavar="NAME", help="(default: qdeq)")
+    out = REPOSITORY / "runs" / "dashboard.json"
+    command.add_argument("--out", type=Path, default=out, metavar="FILE", help="(default: runs/dashboard.json)")
 
 
 def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
