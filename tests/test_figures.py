@@ -329,7 +329,7 @@ def test_command_draws_circuits_and_runs(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["circuit", "--n_wires", "5"], "even number from 4"),
+        (["circuit", "--n_wires", "5"], "even integer from 4"),
         (["circuit", "--out", "picture.bmp"], "picture.bmp"),
         (["run", "nowhere"], "nowhere"),
         (["photo"], "photo"),
