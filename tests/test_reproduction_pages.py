@@ -2,11 +2,16 @@
 
 import json
 import shutil
+import subprocess
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from conftest import REPOSITORY
+from figures import save_figure
+from reproduction import report
 from reproduction.markers import fill
 from reproduction.report import PAGES, fill_pages, table_of, written_tables
 from reproduction.rows import TABLES
@@ -169,3 +174,24 @@ def test_the_committed_summary_has_its_rows_numbers():
         classical = [by_name[name] for name in ("linear", "classical_narrow-implicit", "classical-implicit")]
         expected = [by_name[f"{prefix}implicit"], best, paper, *classical]
         assert shown == pytest.approx([value for value in expected if value is not None], abs=0.005)
+
+
+def test_what_a_killed_report_left_is_gone_with_the_next_one(tmp_path, monkeypatch):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    results, images = tmp_path / "results", tmp_path / "images"
+    left = [results / "table1" / f".table.md.{dead.pid}.tmp", tmp_path / f".all.html.{dead.pid}.tmp",
+            images / f".a.png.{dead.pid}.tmp"]  # fmt: skip
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    (results / "table1" / "table.md").write_text("whole")
+
+    def stop(*_):
+        save_figure(Figure(), images / "b.png")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "keep_and_show", stop)
+    with pytest.raises(KeyboardInterrupt):
+        report.write_report(Namespace(results_dir=results, images_dir=images, html=tmp_path / "all.html"))
+    assert not any(path.exists() for path in left) and (results / "table1" / "table.md").exists()

@@ -185,7 +185,8 @@ def test_extras_are_installed_once_and_last(clone):
     process = clone.setup("--extras", "sweep")
     assert process.returncode == 0 and clone.uv_calls() == 4, process.stderr  # the venv, two of setup.sh alone, Ray
     last = max(i for i, line in enumerate(clone.calls) if line.startswith("uv "))
-    assert {"ray[tune]", "optuna"} == {line.split("==")[0].strip() for line in clone.calls[last + 1 :] if "==" in line}
+    asked = {line.split("==")[0].strip() for line in clone.calls[last + 1 :] if "==" in line}
+    assert asked == {"ray[tune]", "optuna", "wandb-workspaces"}
     assert "pennylane" not in "\n".join(clone.calls)
     assert clone.setup().stdout == clone.setup("--extras", "sweep").stdout == ""
     assert clone.uv_calls() == 4

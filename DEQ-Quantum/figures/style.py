@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from utils.files import atomic_write
+from utils.files import atomic_write, remove_leftovers
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 INK, GREY, PALE = "#1F2933", "#7B8794", "#E4E7EB"
@@ -59,6 +59,7 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     if suffix not in METADATA:
         raise ValueError(f"a figure is written as {', '.join(METADATA)}, got {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
     # paths instead of text: an SVG looks the same where the font is not installed
     with atomic_write(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "qdeq", "svg.fonttype": "path"}):
         figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=METADATA[suffix])

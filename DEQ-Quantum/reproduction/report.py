@@ -15,7 +15,7 @@ from reproduction.search import write_report as write_search_report
 from reproduction.summary import summary
 from reproduction.tables import markdown
 from runs.settings import SettingsError
-from utils.files import REPOSITORY
+from utils.files import REPOSITORY, remove_leftovers
 
 # where tables are read
 PAGES = ("README.md", "results/README.md", "results/benchmark/README.md", "results/qep/README.md")
@@ -26,7 +26,9 @@ OF_FILES = {("table",): run_table.table_of_files, ("qep", "table"): qep_studies.
 
 
 def write_report(options: argparse.Namespace) -> None:
-    """Keep what is finished; write tables, figures and pages."""
+    """Keep what is finished; write tables, figures and pages; nothing of a report that was killed stays beside them."""
+    for folder in _folders_of(options):
+        remove_leftovers(folder)
     contents = [keep_and_show(table, options, options.results_dir) for table in TABLES.values()]
     tables = {content["table"]: markdown(content) for content in contents}
     if found := write_search_report(searches_in(options.work_dir), options.results_dir):
@@ -44,6 +46,14 @@ def write_report(options: argparse.Namespace) -> None:
         images = {path.name: path for folder in (IMAGES, options.images_dir) for path in sorted(folder.glob("*.png"))}
         write_page(options.html, pages, list(images.values()))
         print(options.html)
+
+
+def _folders_of(options: argparse.Namespace) -> set[Path]:
+    """The folders that a report writes into, as far as they exist; those of the figures are cleaned as they are drawn."""
+    folders = {options.results_dir, *options.results_dir.glob("**/"), *((REPOSITORY / page).parent for page in PAGES)}
+    if options.html:
+        folders.add(options.html.parent)
+    return {folder for folder in folders if folder.is_dir()}
 
 
 def written_tables(results_dir: Path) -> list[Path]:
