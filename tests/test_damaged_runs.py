@@ -52,6 +52,14 @@ def test_a_damaged_last_checkpoint_costs_steps_and_no_number(kind, damage, tmp_p
     assert [checkpoint.load(run / f"checkpoint_{name}.pt")["step"] for name in ("last", "previous")] == [8, 6]
 
 
+def test_a_finished_run_goes_back_too_and_ends_with_the_same_numbers(command):
+    run = command.train()
+    whole = numbers(run)
+    flip(run / "checkpoint_last.pt")
+    command.resume()
+    assert numbers(run) == whole and checkpoint.load(run / "checkpoint_last.pt")["step"] == 8
+
+
 def test_a_run_that_went_back_and_is_killed_again_still_has_a_checkpoint(command):
     whole, run = command.train(name="whole"), command.kill_after(6)
     flip(run / "checkpoint_last.pt")
