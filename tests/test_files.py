@@ -60,8 +60,8 @@ def test_crash_while_writing_json_leaves_the_old_file(tmp_path, monkeypatch):
     path, real_write = tmp_path / "a.json", Path.write_text
     write_json(path, {"a": 1})
 
-    def half_a_write(self, text):
-        real_write(self, text[: len(text) // 2])
+    def half_a_write(self, text, **how):
+        real_write(self, text[: len(text) // 2], **how)
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Path, "write_text", half_a_write)
