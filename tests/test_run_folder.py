@@ -168,7 +168,7 @@ def test_restart_may_change_how_long_where_and_how_watched(run, tmp_path):
     settings = run("--restart", "--restart_dir", path, *words).settings
     assert {name: getattr(settings, name) for name in changes} == changes
     assert settings.lr == 0.25
-    assert set(changes) | {"epochs", "restart", "restart_dir", "work_dir"} == changeable_fields(Settings)
+    assert set(changes) | {"epochs", "restart", "restart_dir", "work_dir", "shard"} == changeable_fields(Settings)
 
 
 def test_restart_with_epochs_replaces_max_step_and_the_other_way_round(run):
