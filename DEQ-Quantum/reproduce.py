@@ -3,6 +3,7 @@
     python DEQ-Quantum/reproduce.py table1|table2|table3|table4|tables     run what is not finished, show the table
     python DEQ-Quantum/reproduce.py table2 --report                        run nothing, write the table
     python DEQ-Quantum/reproduce.py table5                                 search hyper-parameters
+    python DEQ-Quantum/reproduce.py sweep --grid lr=0.01,0.05 --seeds 0 1 -- FLAGS     any flags of train_qdeq.py
     python DEQ-Quantum/reproduce.py theory                                 check the theory
     python DEQ-Quantum/reproduce.py figures                                draw the figures
     python DEQ-Quantum/reproduce.py report --html                          everything anew, and as one page
@@ -30,6 +31,7 @@ from reproduction.qep_studies import run_qep
 from reproduction.report import write_report
 from reproduction.rows import TABLES
 from reproduction.run_searches import run_searches
+from reproduction.run_sweep import run_sweep
 from reproduction.run_table import show_table
 from reproduction.run_tables import run_tables
 from reproduction.workspace import make_dashboard
@@ -40,6 +42,7 @@ COMMANDS = {
     **dict.fromkeys(TABLES, run_tables),
     "tables": run_tables,
     "table5": run_searches,
+    "sweep": run_sweep,
     "figures": draw_figures,
     "report": write_report,
     "theory": run_theory,

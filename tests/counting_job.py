@@ -63,7 +63,8 @@ class CountingJob(Job):
 def counting(work_dir: Path, code: str, seed: int = 0, epochs: int = 10) -> CountingJob:
     """One that stops at once when it is asked to."""
     table = TABLES["table2"]
-    return CountingJob(**vars(make_job(table, table.row("implicit"), seed, epochs, work_dir / "asked")), code=STOP + code)
+    job = make_job(table, table.row("implicit"), seed, epochs, work_dir / "asked")
+    return CountingJob(**vars(job), code=STOP + code)
 
 
 def as_counting(job: Job, pause: float) -> CountingJob:

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, one of which is killed in mid-work: everything finishes, nothing twice."""
+"""A Ray cluster of two nodes on this machine, one of which is killed in mid-work: all finishes, nothing twice."""
 
 import os
 import pickle

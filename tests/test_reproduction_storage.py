@@ -276,7 +276,8 @@ def test_another_machine_goes_on_where_a_lost_one_was(storage, tmp_path):
 
 def _holds(job: Job, storage: Storage, count: str) -> bool:
     turn, files = storage.newest(stored_name(job))
-    return bool(files) and storage._read(f"{stored_name(job)}/{turn}/{files['checkpoint_last.pt']['sha256']}") == count.encode()
+    name = files.get("checkpoint_last.pt", {}).get("sha256")
+    return name is not None and storage._read(f"{stored_name(job)}/{turn}/{name}") == count.encode()
 
 
 def test_a_worker_whose_run_was_taken_over_stops_its_process(storage, tmp_path):

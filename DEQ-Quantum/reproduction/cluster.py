@@ -16,8 +16,8 @@ REMEDIES = (
     ("Permission denied",
      "it cannot write its temporary folder, perhaps another user's: set RAY_TMPDIR to one of yours"),
     ("No space left|object store size|/dev/shm|minimum allowed",
-     "too little room: free /dev/shm (in Docker start with --shm-size 1g) and the folder of RAY_TMPDIR, or set RAY_TMPDIR "
-     "to another"),
+     "too little room: free /dev/shm (in Docker start with --shm-size 1g) and the folder of RAY_TMPDIR, or set "
+     "RAY_TMPDIR to another"),
     ("Address already in use|used by other components",
      "another process has its port: end an older Ray with `ray stop`, or give another port to `ray start --port`"),
     ("Version mismatch",

@@ -1,6 +1,7 @@
 """The command line of `reproduce.py`. Torch-free, so that --help and a wrong flag do not wait for it."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from circuits.encodings import ENCODINGS
@@ -11,6 +12,7 @@ from reproduction.flags import (
     add_images,
     add_missing,
     add_report,
+    add_sweep,
     results_flags,
     running_flags,
     runs_flags,
@@ -36,6 +38,8 @@ EXAMPLES = """examples:
     python reproduce.py tables --address auto
   the search of one cell of Table 5, in shorter trials:
     python reproduce.py table5 --data mnist10 --models implicit --trials 30 --epochs 30
+  any flags of train_qdeq.py, each combination with three seeds:
+    python reproduce.py sweep --grid lr=0.01,0.05 --grid optim=Adam,SGD --seeds 0 1 2 -- --dataset digits --n_wires 4
   in a fresh clone, only what the kept results lack:
     python reproduce.py tables --missing
   the tables of what is finished, without running anything:
@@ -59,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_tables(commands)
+    add_sweep(commands)
     _add_report_command(commands)
     _add_theory(commands)
     _add_run_table(commands)
@@ -185,7 +190,11 @@ def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Nam
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it is wrong."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # what follows -- is for train_qdeq.py, whose own parser reads it
+    end = words.index("--") if words[:1] == ["sweep"] and "--" in words else len(words)
+    options = parser.parse_args(words[:end])
+    options.train_flags = words[end + 1 :]
     if getattr(options, "report", False):
         _refuse_beside_report(parser, options)
     if "results_dir" in options:

@@ -1,8 +1,10 @@
 """Flags that several sub-commands of `reproduce.py` share, and what their values may be. Torch-free."""
 
 import argparse
+from pathlib import Path
 
 from utils.command_line import LARGEST_SEED, integer, path
+from utils.files import REPOSITORY
 
 SEEDS = (0, 1, 2)
 COUNT = integer(1, 1_000_000)
@@ -95,3 +97,42 @@ def add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--report", action="store_true", help="run nothing: keep finished runs' results, print and write the table"
     )
+
+
+def add_sweep(commands) -> None:
+    """`sweep`."""
+    about = "train a grid or a list of any flags of train_qdeq.py, each point with every seed, and show the table"
+    command = commands.add_parser(
+        "sweep",
+        help=about,
+        description=f"{about.capitalize()}. What all points share follows --, as train_qdeq.py takes it.",
+        parents=[running_flags(), seeds_flags()],
+    )
+    command.add_argument(
+        "--grid", action="append", default=[], metavar="FLAG=V,V", help="values of a flag; several: all combinations"
+    )
+    command.add_argument(
+        "--point", action="append", nargs="+", default=[], metavar="FLAG=V", help="one choice of flags; again for more"
+    )
+    command.add_argument("--list", type=path, metavar="FILE", help="one choice a line, as --lr 0.01 --n_layer 2")
+    command.add_argument(
+        "--work_dir", type=path, default=REPOSITORY / "runs" / "sweeps", metavar="DIR", help="(default: runs/sweeps)"
+    )
+    command.add_argument(
+        "--name",
+        type=folder_name,
+        default="sweep",
+        metavar="NAME",
+        help="its folder in --work_dir, with a folder of runs for each point, table.md and table.json (default: sweep)",
+    )
+    command.add_argument(
+        "--wandb_sweep", type=path, metavar="FILE", help="run nothing: write the grid as the file of a `wandb sweep`"
+    )
+    add_report(command)
+
+
+def folder_name(text: str) -> str:
+    """A name that is no path."""
+    if not text or text in (".", "..") or Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"expected the name of a folder, not a path, got {text!r}")
+    return text

@@ -127,10 +127,10 @@ def flags_of(table: Table, row: Row, epochs: int) -> tuple[str, ...]:
     flags = table.flags | row.flags | {"epochs": epochs}
     if "pretrain_steps" in flags:
         flags["pretrain_steps"] = max(1, round(flags["pretrain_steps"] * epochs / table.epochs))
-    return tuple(word for name, value in flags.items() for word in _words(name, value))
+    return tuple(word for name, value in flags.items() for word in words_of(name, value))
 
 
-def _words(name: str, value: object) -> tuple[str, ...]:
+def words_of(name: str, value: object) -> tuple[str, ...]:
     """A flag as typed; a switch stands alone or not at all."""
     if name in SWITCHES:
         return (f"--{name}",) if value else ()

@@ -37,7 +37,7 @@ def run_tables(options: argparse.Namespace) -> None:
         print("\n".join(job.shown_command for job in left))
         return
     if left:
-        _run(jobs, left, options, storage)
+        run_left(jobs, left, options, storage)
     # of this command's rows alone, and beside its runs: only --report writes among the results
     shown = options.work_dir / "shown"
     _copy_kept(kept, options.results_dir, shown)
@@ -76,7 +76,7 @@ def watched(options: argparse.Namespace, group: str, job_type: str) -> tuple[str
     return tuple(flags)
 
 
-def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace, storage: Storage | None) -> None:
+def run_left(jobs: list[Job], left: list[Job], options: argparse.Namespace, storage: Storage | None) -> None:
     """Run jobs; ends the program where one failed or a signal came."""
     stop = new_stop_flag(options.work_dir, storage)
     gpu = options.device == "cuda"

@@ -77,8 +77,8 @@ class RayPool:
     """Jobs as Ray tasks; a task whose worker is lost starts again elsewhere and finds its checkpoint.
 
     Ray gives a job to one worker at a time, and to another once it knows that the first is lost. On a file system that
-    all share, the lock that `run_job` holds excludes two writers besides, whoever started them; a storage knows no locks,
-    and there the last worker to claim a run owns it.
+    all share, the lock that `run_job` holds excludes two writers besides, whoever started them; a storage knows no
+    locks, and there the last worker to claim a run owns it.
 
     Args:
         stop: see `run_job`; seen by all machines, as the run folders or the storage are.
