@@ -43,5 +43,5 @@ def _value(name: str, value: object) -> object:
 
 def write_wandb_sweep(config: dict, path: Path) -> None:
     """Write it, with how to start it."""
-    head = "# from the root of the repository: wandb sweep THIS_FILE, and on any machine the `wandb agent` that it names\n"
+    head = "# at the root of the repository: wandb sweep THIS_FILE, and on any machine the `wandb agent` that it names\n"
     write_text(path, head + yaml.safe_dump(config, sort_keys=False))
