@@ -143,7 +143,7 @@ def test_script_commands_start_what_they_say(command, tmp_path):
 
 
 def test_flags_exist(capsys):
-    sub_commands = [[name] for name in (*TABLES, "tables", "table5", "figures", "report", "theory")]
+    sub_commands = [[name] for name in (*TABLES, "tables", "table5", "sweep", "figures", "report", "theory")]
     for program, before in [(name, []) for name in PARSERS] + [("reproduce", before) for before in sub_commands]:
         with pytest.raises(SystemExit):
             PARSERS[program]([*before, "--help"])
