@@ -54,6 +54,7 @@ if __name__ == "__main__":
     OPTIONS = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
 
 import numpy as np
+import torch
 
 from dataset import DataError
 from engines.protocol import UnsupportedCircuit
@@ -61,8 +62,10 @@ from figures import draw_confusion_matrix, save_figure
 from models.depth import Stack
 from models.table import build_model
 from runs import checkpoint
+from runs.collectives import RankLost
 from runs.folder import IN_EVERY_CHECKPOINT
 from runs.machine import choose_device
+from runs.ranks import ALONE, Ranks, joined_ranks
 from runs.resume import IN_BEST
 from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
 from utils.files import as_json, write_json
@@ -70,9 +73,13 @@ from utils.files import as_json, write_json
 
 def main(options: argparse.Namespace) -> None:
     """The command: writes the metrics and the confusion matrix into the run's folder, and prints the metrics."""
-    mendable = (SettingsError, DataError, checkpoint.CheckpointError, ImportError, UnsupportedCircuit, OSError)
-    with one_line_ends(*mendable, smaller="--max_images or --f_thres"):
-        result, classes, suffix = measure(options)
+    mendable = (
+        SettingsError, DataError, checkpoint.CheckpointError, RankLost, ImportError, UnsupportedCircuit, OSError
+    )  # fmt: skip
+    with one_line_ends(*mendable, smaller="--max_images or --f_thres"), joined_ranks() as ranks:
+        result, classes, suffix = measure(options, ranks)
+        if not ranks.is_first:
+            return
         numbers = as_json({name: value for name, value in result.items() if name != "confusion_matrix"})
         try:
             write_json(options.run / f"evaluation_{options.split}{suffix}.json", result)
@@ -84,32 +91,34 @@ def main(options: argparse.Namespace) -> None:
         print(numbers)  # last: it fails where nobody reads
 
 
-def measure(options: argparse.Namespace) -> tuple[dict, tuple[int, ...], str]:
-    """Evaluate a run.
+def measure(options: argparse.Namespace, ranks: Ranks = ALONE) -> tuple[dict, tuple[int, ...], str]:
+    """Evaluate a run, whose images the ranks share out.
 
     Returns:
         The content of its JSON file, the classes, and what the names of its files end with.
     """
     which = options.checkpoint
-    path = options.run / f"checkpoint_{which}.pt"
-    content = checkpoint.load(path, needs=IN_BEST if which == "best" else IN_EVERY_CHECKPOINT)
+    path, needs = options.run / f"checkpoint_{which}.pt", IN_BEST if which == "best" else IN_EVERY_CHECKPOINT
+    content = ranks.from_first(lambda: checkpoint.load(path, needs=needs))
     saved = Settings.from_dict(content["settings"])
     changed = {name: value for name, value in vars(options).items() if name in OF_NUMBERS + OF_MACHINE}
-    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, **changed)
+    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", **changed)
     settings.validate()
-    device = choose_device(settings)
+    kind = ranks.from_first(lambda: choose_device(settings))
+    with ranks.together():
+        device = ranks.device(kind)
     model = build_model(settings)
     checkpoint.load_weights(model, content["model"], path)
     model.to(device)
-    splits = load_splits(settings, device)
+    splits = ranks.from_first(lambda: load_splits(settings, torch.device("cpu"))).to(device)
     split = getattr(splits, options.split)
-    if options.max_images and options.max_images > len(split):
+    if options.max_images and options.max_images > len(split) and ranks.is_first:
         too_many = f"more than the {len(split)} images of the {options.split} split: all are used"
         print(f"warning: --max_images {options.max_images} is {too_many}", file=sys.stderr)
     radius_seed = settings.seed if settings.spectral_radius_mode else None
     step = content["step"] if which == "last" else content["best"]["step"]
     depth = depth_of(settings, warming_up=step <= settings.pretrain_steps)
-    evaluation = evaluate(model, split, depth, options.max_images, radius_seed)
+    evaluation = evaluate(model, split, depth, options.max_images, radius_seed, ranks)
     counts = confusion_matrix(split.labels, evaluation.predictions, splits.n_classes)
     result = {
         "run": options.run.name,

@@ -1,6 +1,7 @@
 """Several processes share a run: the same steps as one, to round-off, whoever is killed or stopped in between."""
 
 import csv
+import json
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import evaluate_qdeq
 from circuits.circuit import build_circuit
 from circuits.readout import PauliReadout
 from conftest import SCRIPTS, assert_same, train_here, user_environment
@@ -93,6 +95,31 @@ def test_several_ranks_take_the_steps_of_one(size, ways, alone, tmp_path):
         assert_same(states[1]["meter"]["counts"], states[0]["meter"]["counts"])
     assert (tmp_path / "rank1.txt").read_text() == ""
     assert "test accuracy" in (tmp_path / "rank0.txt").read_text()
+
+
+def evaluate_on_ranks(ports: list[int], evaluations: list[list[str]]) -> None:
+    for port, flags in zip(ports, evaluations):
+        os.environ["MASTER_PORT"] = str(port)
+        evaluate_qdeq.main(evaluate_qdeq.parse_command_line(flags))
+
+
+@pytest.mark.slow
+def test_ranks_evaluate_as_one_process_does(alone, tmp_path):
+    """The images are counted in the same order, a single one too."""
+    evaluations = [[str(alone / "implicit"), "--split", "test", "--spectral_radius_mode"],
+                   [str(alone / "implicit"), "--split", "val", "--max_images", "1"]]  # fmt: skip
+    evaluate_on_ranks([0, 0], evaluations)
+    files = sorted((alone / "implicit").glob("evaluation_*.json"))
+    assert len(files) == 2
+    expected = [json.loads(file.read_text()) for file in files]
+    ports = [free_port() for _ in evaluations]
+    assert launch(2, evaluate_on_ranks, ports, evaluations, output=tmp_path) == [0, 0]
+    assert (tmp_path / "rank1.txt").read_text() == ""
+    for file, before in zip(files, expected):
+        after = json.loads(file.read_text())
+        assert after["confusion_matrix"] == before["confusion_matrix"] and after["images"] == before["images"]
+        for name in ("loss", "solver_steps", "spectral_radius")[: 2 + ("spectral_radius" in before)]:
+            assert math.isclose(after[name], before[name], rel_tol=1e-4)
 
 
 # stopped, killed, resumed
