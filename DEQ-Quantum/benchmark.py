@@ -5,6 +5,7 @@
     python DEQ-Quantum/benchmark.py scaling                seconds and memory against wires and operations
     python DEQ-Quantum/benchmark.py memory                 memory against operations
     python DEQ-Quantum/benchmark.py peers                  deq beside torchdeq, jaxopt, optimistix
+    python DEQ-Quantum/benchmark.py ranks                  one training step by one process and by several
 
 `--help` after any of them teaches its flags. Everything is measured in turn in one process; see benchmarks/timing.py.
 """

@@ -81,6 +81,18 @@ def test_step(run, capsys):
     assert all(text in shown for text in (*LABELS, f"{median:.3f}", "equal", "one call of f"))
 
 
+@pytest.mark.slow
+def test_ranks(run, capsys):
+    status, content = run("ranks", "--wires", 4, 6)
+    assert status == 0 and content["complete"]
+    contestants = ["1 process, 1 thread", "1 process, 2 threads", "2 processes, batch", "2 processes, batch and columns"]
+    assert [(row["n_wires"], row["label"]) for row in content["ranks"]] == [(n, c) for n in (4, 6) for c in contestants]
+    check_times({"times": {row["label"]: row["times"] for row in content["ranks"][:4]}, "ratios": []})
+    first, *_, last = content["ranks"][:4]
+    faster = first["times"]["median"] / last["times"]["median"]
+    assert f"{faster:.2f} x" in capsys.readouterr().out
+
+
 def test_solve(run, capsys):
     status, content = run("solve", "--n_wires", 4, "--max_steps", 30, "--tol", "1e-4")
     assert status == 0

@@ -15,6 +15,8 @@ import pytest
 import torch
 
 import evaluate_qdeq
+from benchmarks.ranks import SharedStep
+from benchmarks.step import Problem
 from circuits.circuit import build_circuit
 from circuits.readout import PauliReadout
 from conftest import SCRIPTS, assert_same, train_here, user_environment
@@ -299,10 +301,23 @@ def _compare_with_whole(ranks: Ranks, strings: tuple[str, ...] | None, dtype: to
         torch.testing.assert_close(slope, gradient @ direction, rtol=1e-7, atol=1e-9)
 
 
+def step_of_the_benchmark() -> None:
+    """On every rank: what `benchmark.py ranks` times is one step, however it is shared out."""
+    with joined_ranks() as ranks:
+        problem = Problem(4, 7, 1, torch.device("cpu"))
+        gradients = []
+        for own, shard in ((ALONE, "batch"), (ranks, "batch"), (ranks, "columns")):
+            step = SharedStep(problem, own, 1, shard)
+            step()
+            gradients.append(torch.cat([p.grad.flatten() for p in step.model.parameters()]))
+        for shared in gradients[1:]:
+            torch.testing.assert_close(shared, gradients[0], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 def test_what_ranks_send(size, tmp_path):
-    for work in (exchange, share_columns):
+    for work in (exchange, share_columns, step_of_the_benchmark):
         assert launch(size, work, output=tmp_path) == [0] * size, (tmp_path / "rank0.txt").read_text()
 
 

@@ -18,6 +18,8 @@ EXAMPLES = """examples:
     python benchmark.py memory --json memory.json
   deq beside torchdeq, jaxopt, optimistix (requirements-peers.txt):
     python benchmark.py peers --json peers.json
+  throughput against processes:
+    python benchmark.py ranks --ranks 2 --wires 4 10 14
 
 All contestants run in one process and take turns, round by round, so that whatever else the machine does hits all
 of them; medians over the rounds are compared. Ctrl-C ends a benchmark early: what was measured is shown and saved.
@@ -68,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="How fast, how large, and whether equal: the compiled engine against TorchQuantum.",
         epilog=EXAMPLES,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{step,solve,scaling,memory,peers}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{step,solve,scaling,memory,peers,ranks}")
 
     def command(name: str, about: str, description: str, repetitions: int) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=about, description=description, parents=[_common(repetitions)])
@@ -130,6 +132,16 @@ def build_parser() -> argparse.ArgumentParser:
         5,
     )
     peers.set_defaults(batch_size=32, threads=1)
+    ranks = command(
+        "ranks",
+        "a training step by one process and by several",
+        "Time a training step by one process, and by several that share out its batch, or the circuit's columns too, as "
+        "torchrun starts them (train_qdeq.py --shard).",
+        5,
+    )
+    ranks.add_argument("--ranks", type=integer(2, 64), default=2, metavar="N", help="processes (default: 2)")
+    ranks.add_argument("--wires", type=WIRES, nargs="+", default=[4, 10, 14], metavar="N",
+                       help="qubits, even (default: 4 10 14)")  # fmt: skip
     return parser
 
 

@@ -7,6 +7,7 @@ from tqdm import tqdm
 from benchmarks import equality, one_f
 from benchmarks.peers import measure_peers
 from benchmarks.pictures import draw_scaling
+from benchmarks.ranks import measure_ranks
 from benchmarks.record import Record
 from benchmarks.scaling import Sweep, flatness
 from benchmarks.step import VARIANTS, Problem, Step, Variant
@@ -127,4 +128,5 @@ MEASUREMENTS = {
     "scaling": measure_scaling,
     "memory": measure_memory,
     "peers": measure_peers,
+    "ranks": measure_ranks,
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from benchmarks import ranks
 from benchmarks.peers import sequence_rows, table_rows
 from benchmarks.scaling import MEBI
 
@@ -128,4 +129,5 @@ SECTIONS: dict[str, Callable] = {
     "flatness": _flatness,
     "peers": lambda rows: table(*table_rows(rows)),
     "sequence": lambda rows: table(*sequence_rows(rows)),
+    "ranks": lambda rows: table(*ranks.table_rows(rows)),
 }
