@@ -30,7 +30,7 @@ PARSERS = {
     "benchmark": benchmark.parse_command_line,
 }
 COMMAND = re.compile(r"^(?:python3? )?(?:DEQ-Quantum/)?(\w+)\.py (.+)$")
-OTHER_PROGRAMS = ("sbatch ", "ray ")  # their flags are theirs
+OTHER_PROGRAMS = ("sbatch ", "ray ", "torchrun ")  # their flags are theirs
 FLAG = re.compile(r"(?<![\w-])--[\w-]+")
 
 
