@@ -269,6 +269,18 @@ def test_trials_that_end_are_counted_from_one(told_after, capsys):
 
 
 @NEEDS_RAY
+def test_a_trial_whose_machine_or_run_was_taken_is_tried_again():
+    from ray.exceptions import ActorDiedError
+
+    from reproduction.storage import SupersededError
+    from reproduction.tuning import TAKEN_OVER, _is_lost
+
+    taken = SupersededError(f"--storage s3://b: {TAKEN_OVER} (run)")
+    assert _is_lost(ActorDiedError()) and _is_lost(RuntimeError(f"lr-0.05: {taken}"))
+    assert not _is_lost(None) and not _is_lost(RuntimeError("lr-0.05: error: no data"))
+
+
+@NEEDS_RAY
 def test_only_what_the_scheduler_stopped_is_marked(tmp_path):
     from reproduction.tuning import _mark_stopped
 

@@ -108,7 +108,7 @@ def test_the_last_to_claim_a_folder_owns_it(storage, tmp_path):
     first = storage.claim("run")
     first.push(folder)
     second = storage.claim("run")
-    with pytest.raises(SupersededError, match="--storage .* another command has taken run over"):
+    with pytest.raises(SupersededError, match=r"--storage .* another worker has taken this run over \(run\)"):
         first.push(folder)
     storage.fetch("run", tmp_path / "copy")  # the second has put nothing yet: what the first left holds
     assert content(tmp_path / "copy") == {"a": "first"}
@@ -292,7 +292,7 @@ def test_a_worker_whose_run_was_taken_over_stops_its_process(storage, tmp_path):
     storage.claim(stored_name(job))
     thread.join(60)
     (outcome,) = outcomes
-    assert outcome.status == "failed" and "another command has taken" in outcome.message
+    assert outcome.status == "failed" and "another worker has taken this run over" in outcome.message
 
 
 def test_a_stop_request_reaches_a_job_through_the_storage(storage, tmp_path):

@@ -23,6 +23,7 @@ from utils.files import atomic_write
 
 MANIFEST, CLAIM = "manifest.json", "claim"
 ATTEMPTS = 5  # of reading what is being replaced meanwhile
+TAKEN_OVER = "another worker has taken this run over"
 LOOK_EVERY = 2.0  # seconds between looks at a flag: each is a request
 
 
@@ -174,7 +175,7 @@ class Claim:
         with self.storage._one_line():
             claim = self.storage._read(f"{self.name}/{self.turn}/{CLAIM}")
             if claim != self.owner.encode() or max(self.storage._turns(self.name)) > self.turn:
-                raise SupersededError(f"--storage {self.storage.address}: another command has taken {self.name} over")
+                raise SupersededError(f"--storage {self.storage.address}: {TAKEN_OVER} ({self.name})")
             files = self._upload(folder)
             self.storage._write(f"{self.name}/{self.turn}/{MANIFEST}", json.dumps(files).encode())
             self._forget_all_but({about["sha256"] for about in files.values()})

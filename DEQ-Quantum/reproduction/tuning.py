@@ -25,7 +25,7 @@ from ray.tune.search.optuna import OptunaSearch
 from reproduction.jobs import POLL, Job, Outcome, Progress, run_job
 from reproduction.schedule import LOST_WORKERS
 from reproduction.search import SEED, STOPPED_EARLY, Search, canonical, choices_of, papers_choice, space_of
-from reproduction.storage import Storage, StorageError
+from reproduction.storage import TAKEN_OVER, Storage, StorageError
 from reproduction.stored_jobs import StoredRun, fetch_runs
 
 METRIC = "val_acc"
@@ -107,7 +107,7 @@ class Lines(tune.Callback):
         self._say(trials, trial, "ended" if _is_done(trial.last_result) else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list, trial, **info) -> None:
-        self._say(trials, trial, "has lost its machine" if _is_lost(_error_of(trial)) else "failed")
+        self._say(trials, trial, "has lost its machine or run" if _is_lost(_error_of(trial)) else "failed")
 
     def _say(self, trials: list, trial, how: str) -> None:
         result = trial.last_result or {}
@@ -193,8 +193,8 @@ def _error_of(trial) -> Exception | None:
 
 
 def _is_lost(error: Exception | None) -> bool:
-    """Whether a trial ended because its worker or its machine did."""
-    return isinstance(error, RayActorError)
+    """Whether a trial ended because its machine did, or because a later trial of the same choice claimed their run."""
+    return isinstance(error, RayActorError) or TAKEN_OVER in str(error)
 
 
 def _mark_stopped(search: Search, results: list[tune.Result]) -> None:
