@@ -102,26 +102,30 @@ class Watch:
         """Whether the host sees that it is all samples."""
         return self.looks and bool(samples.all())
 
-    def _has_fallen(self, abs_residual: Tensor) -> Tensor | bool:
+    def _has_fallen(self, abs_residual: Tensor) -> Tensor:
         """Samples whose relative residual may be believed: ||f(z) - z|| has fallen, it is not ||z|| that has grown.
 
         The start has nothing to fall from. The traces hold the iterates before this one.
         """
         if not (self.relatively and self.abs_trace):
-            return True
+            return torch.ones_like(self.converged)
         return abs_residual < FALLEN * torch.stack(self.abs_trace).nan_to_num(nan=0.0).amax(dim=0)
 
     def _lost(self, abs_residual: Tensor, better: Tensor) -> Tensor:
         """(B,) samples to be given up: those that diverge, are not finite or make no headway."""
-        limit = DIVERGENCE_FACTOR * self.least_abs
-        # z or f(z) with an inf or a NaN shows in the norm of their difference
-        if not self.looks or not (abs_residual <= limit.clamp_max(torch.finfo(limit.dtype).max)).all():
-            self.diverged = self.diverged | (abs_residual > limit)
+        if not self.looks or not self._none_lost(abs_residual, self.least_abs):
+            self.diverged = self.diverged | (abs_residual > DIVERGENCE_FACTOR * self.least_abs)
             self.non_finite = self.non_finite | ~abs_residual.isfinite()
         if self.settings.patience is not None:
             self.without_gain = torch.where(better, 0, self.without_gain + 1)
             self.stagnated = self.stagnated | (self.without_gain >= self.settings.patience)
         return self.diverged | self.non_finite | self.stagnated
+
+    def _none_lost(self, abs_residual: Tensor, least_abs: Tensor) -> bool:
+        """Whether the host sees that all residuals are finite, and none far above its least one."""
+        limit = DIVERGENCE_FACTOR * least_abs
+        # z or f(z) with an inf or a NaN shows in the norm of their difference
+        return bool((abs_residual <= limit.clamp_max(torch.finfo(limit.dtype).max)).all())
 
     def _stopped(self, lost: Tensor) -> Tensor:
         """(B,) samples that have stopped."""
@@ -189,49 +193,79 @@ class HostWatch(Watch):
 
     def __init__(self, z: Tensor, f_z: Tensor, settings: SolverSettings) -> None:
         self.iterates: list[tuple[Tensor, Tensor]] = []
+        self.active_trace: list[Tensor] = []
         self.lowest_abs = math.inf
-        self.any_active = self.none_frozen = True
+        self.n_active, self.none_frozen = len(z), True
+        # whether samples stop for nothing but a residual that meets the tolerance, as far as is known
+        self.plain = settings.patience is None and not settings.wait_for_all
         super().__init__(z, f_z, settings)
 
     def see(self, z: Tensor, f_z: Tensor) -> None:
         self.z, self.f_z = z, f_z
-        abs_residual, residual = self._measure(z, f_z)
-        met = residual <= self.settings.tol
-        if not self.none_frozen:
-            met = met & self.active
+        self.active_trace.append(self.active)
+        abs_residual = sample_norm(f_z - z)
         least, most = (bound.item() for bound in abs_residual.aminmax())
+        residual = self._in_measure(abs_residual, z, least)
         self.lowest_abs = min(self.lowest_abs, least)
-        limit = min(DIVERGENCE_FACTOR * self.lowest_abs, torch.finfo(residual.dtype).max)
-        # a NaN is not below the limit
-        if met.any() or not most <= limit or self.settings.patience is not None:
-            self._stop_some(met, abs_residual, residual)
+        # the batch's least value is none of any sample's greater ones; a NaN is not below it
+        calm = most <= min(DIVERGENCE_FACTOR * self.lowest_abs, torch.finfo(residual.dtype).max)
+        calm = calm or self._none_lost(abs_residual, _least([*self.abs_trace, abs_residual]))
+        if not (self.plain and calm and self._only_converge(residual, abs_residual)):
+            self._stop_some(residual, abs_residual)
+        self.none_frozen = self.n_active == len(z)
         self.iterates.append((z, f_z))
         self.trace.append(residual)
         self.abs_trace.append(abs_residual)
 
-    def _stop_some(self, met: Tensor, abs_residual: Tensor, residual: Tensor) -> None:
-        """Find the samples that stop at the current iterate, which the traces do not hold yet."""
+    def _in_measure(self, abs_residual: Tensor, z: Tensor, least: float) -> Tensor:
+        """(B,) residuals in the measure of the stop mode; 0/0 cannot come up where the least is above 0."""
+        if not self.relatively:
+            return abs_residual
+        return abs_residual / sample_norm(z) if least > 0 else relative(abs_residual, z)
+
+    def _only_converge(self, residual: Tensor, abs_residual: Tensor) -> bool:
+        """Stop the samples whose residual meets the tolerance; False if one of them is not to be believed at first sight."""
+        met = residual <= self.settings.tol
+        if not self.none_frozen:
+            met = met & self.active
+        n_met = int(met.sum())
+        if n_met == 0:
+            return True
+        if self.relatively and self.abs_trace:
+            # below the start's is below the largest
+            met = met & (abs_residual < FALLEN * self.abs_trace[0])
+            if int(met.sum()) < n_met:
+                return False
+        self.converged, self.active = self.converged | met, self.active ^ met
+        self.n_active -= n_met
+        return True
+
+    def _stop_some(self, residual: Tensor, abs_residual: Tensor) -> None:
+        """Find the samples that stop at the current iterate, for whatever reason; the traces do not hold it yet."""
         better = residual < _least([*self.trace, torch.full_like(residual, math.inf)])
-        self.converged = self.converged | (met & better & self._has_fallen(abs_residual))
+        met = better & self.active & (residual <= self.settings.tol)
+        believed = met & self._has_fallen(abs_residual)
+        self.plain = self.plain and torch.equal(met, believed)
+        self.converged = self.converged | believed
         self.least_abs = _least([*self.abs_trace, abs_residual])
         lost = self._lost(abs_residual, better)
-        stopped = self._stopped(lost)
-        self.steps = torch.where(stopped & self.active, len(self.trace), self.steps)
-        self.stopped, self.active = stopped, ~stopped
-        self.any_active, self.none_frozen = bool(self.active.any()), not stopped.any()
+        self.active = ~self._stopped(lost)
+        self.n_active = int(self.active.sum())
         if lost.any():
+            self.plain = False
             at = self._best_of([*self.trace, residual], [*self.iterates, (self.z, self.f_z)])
             self.z, self.f_z = (choose(lost, best, now) for best, now in zip(at, (self.z, self.f_z)))
 
     def goes_on(self) -> bool:
-        return self.any_active
+        return self.n_active > 0
 
     def close(self) -> None:
-        self.steps = torch.where(self.active, len(self.trace) - 1, self.steps)
+        # before the first iterate nothing has been a step
+        self.steps = torch.stack(self.active_trace).sum(dim=0) - 1
         self.least_abs = _least(self.abs_trace)
 
     def best(self) -> tuple[Tensor, Tensor]:
-        if not (self.any_active or self.settings.wait_for_all):
+        if not (self.n_active or self.settings.wait_for_all):
             return self.z, self.f_z
         return self._best_of(self.trace, self.iterates)
 
