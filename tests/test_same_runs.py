@@ -50,17 +50,27 @@ def test_what_depends_on_the_machine_may_differ(tmp_path):
     ({"confusion_matrix": [[1, 0], [3, 2]]}, "results.json confusion_matrix 1 0: 2 before, 3 after"),
     ({"settings": RESULTS["settings"] | {"device": "cuda"}}, "results.json settings device: cpu before, cuda after"),
     ({"settings": RESULTS["settings"] | {"wandb_group": "x"}}, "settings wandb_group: an empty cell before, x after"),
-    ({"settings": RESULTS["settings"] | {"new": 1}}, "results.json settings new: nothing before, 1 after"),
+    ({"confusion_matrix": [[1, 0], [2, 3], [0, 0]]}, "results.json confusion_matrix 2 0: nothing before, 0 after"),
 ])  # fmt: skip
 def test_a_changed_result_is_named(changed, place, tmp_path):
     assert place in difference(tmp_path, RESULTS | changed)
 
 
 def test_an_entry_that_is_new_differs_from_nothing_and_one_that_is_gone_does(tmp_path):
-    more = write_run(tmp_path / "more", RESULTS | {"failed_images": 0})
     less = write_run(tmp_path / "less")
-    assert same_runs.compare_runs(less, more)[0] is None
-    assert same_runs.compare_runs(more, less)[0] == "DIFFERENT results.json failed_images: 0 before, nothing after"
+    column = "\n".join(line + end for line, end in zip(METRICS.splitlines(), (",new", ",1", ",2"))) + "\n"
+    for name, more, place in (
+        ("entry", {"results": RESULTS | {"failed_images": 0}}, "results.json failed_images: 0"),
+        ("setting", {"results": RESULTS | {"settings": RESULTS["settings"] | {"new": 1}}}, "results.json settings new: 1"),
+        ("column", {"metrics": column}, "metrics.csv line 2 new: 1"),
+    ):
+        more = write_run(tmp_path / name, **more)
+        assert same_runs.compare_runs(less, more)[0] is None
+        assert same_runs.compare_runs(more, less)[0] == f"DIFFERENT {place} before, nothing after"
+
+
+def test_a_row_that_is_new_is_a_difference(tmp_path):
+    assert "line 4 event: nothing before, val after" in difference(tmp_path, metrics=METRICS + "val,2,,,0.2\n")
 
 
 @pytest.mark.parametrize("old, new, place", [

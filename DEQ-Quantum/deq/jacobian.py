@@ -195,7 +195,10 @@ def hutchinson_jacobian_loss(
     product = _differentiable_vjp(f, z)
     total = z.new_zeros(())
     for number in range(n_vectors):
-        v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device) if vectors is None else vectors[number]
+        if vectors is None:
+            v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
+        else:
+            v = vectors[number]
         total = total + product(v).square().sum()
     return total / (n_vectors * z.numel())
 

@@ -224,7 +224,7 @@ class HostWatch(Watch):
         return abs_residual / sample_norm(z) if least > 0 else relative(abs_residual, z)
 
     def _only_converge(self, residual: Tensor, abs_residual: Tensor) -> bool:
-        """Stop the samples whose residual meets the tolerance; False if one of them is not to be believed at first sight."""
+        """Stop the samples whose residual meets the tolerance; False if one is not to be believed at first sight."""
         met = residual <= self.settings.tol
         if not self.none_frozen:
             met = met & self.active

@@ -155,9 +155,9 @@ def compare_runs(before: Path, after: Path) -> tuple[str | None, int]:
     n_values = 0
     for read in (read_results, read_metrics):
         ours, theirs = read(before), read(after)
-        known = {first_words(place) for place in ours}
-        # an entry of results.json that is new altogether changes no number
-        added = [p for p in theirs if p not in ours and (first_words(p) in known or not p.startswith("results.json"))]
+        known = {name_of(place) for place in ours}
+        # an entry, a setting or a column that is new altogether changes no number
+        added = [p for p in theirs if p not in ours and name_of(p) in known]
         for place in [*ours, *added]:
             if ours.get(place) != theirs.get(place):
                 values = [values.get(place, "nothing") or "an empty cell" for values in (ours, theirs)]
@@ -166,9 +166,12 @@ def compare_runs(before: Path, after: Path) -> tuple[str | None, int]:
     return None, n_values
 
 
-def first_words(place: str) -> str:
-    """The file, and the entry or the line of it."""
-    return " ".join(place.split()[:2])
+def name_of(place: str) -> str:
+    """What stands there: a setting, an entry of results.json with all its parts, or a column of metrics.csv."""
+    words = place.split()
+    if words[0] == "metrics.csv":
+        return words[-1]
+    return " ".join(words[1 : 3 if words[1] == "settings" else 2])
 
 
 def read_results(folder: Path) -> dict[str, str]:
