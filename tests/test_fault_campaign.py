@@ -1,4 +1,4 @@
-"""The fault campaign finds planted faults: for each part, what it says of the code as it is, and of code that is broken."""
+"""The fault campaign finds planted faults: what each part says of the code as it is, and of code that is broken."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_a_signal_that_ends_a_run_without_saving_is_found(bench, monkeypatch):
     monkeypatch.setattr(Training, "train_step", lambda self, *batch: (time.sleep(0.08), step(self, *batch)))
     monkeypatch.setitem(bench.seconds, "direct", 1.0)
     monkeypatch.setattr(random.Random, "uniform", lambda self, a, b: b)
-    case = {"command": "direct", "real": False, "seed": 1, "signal": int(signal.SIGTERM), "twice": False, "pictures": False}
+    case = {"command": "direct", "real": False, "seed": 1, "signal": 15, "twice": False, "pictures": False}
     assert signals.attempt(case, bench).findings == []
     monkeypatch.setattr(runs.signals.signal, "signal", lambda number, handler: signal.SIG_DFL)
     assert kinds(signals.attempt(case, bench)) == {"lost"}
@@ -237,7 +237,8 @@ def test_the_table_and_the_page_say_what_was_found():
 
 def test_the_flags_of_the_campaign():
     assert __main__.parse_command_line([]).n == PARTS
-    assert __main__.parse_command_line(["--only", "kills", "lines", "--n", "7", "lines=3"]).n == {"kills": 7, "lines": 3}
+    few = ["--only", "kills", "lines", "--n", "7", "lines=3"]
+    assert __main__.parse_command_line(few).n == {"kills": 7, "lines": 3}
     for wrong in (["--n", "many"], ["--only", "kills", "--n", "lines=3"], ["--only", "nothing"]):
         with pytest.raises(SystemExit) as end:
             __main__.parse_command_line(wrong)

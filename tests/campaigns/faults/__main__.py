@@ -29,7 +29,7 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
                         help=f"how many are tried, of every part or of one; unless given {numbers}")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is drawn")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="cases at a time")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write all that is found, and README.md beside it")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write what is found, and README.md beside it")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work there, in a new folder that stays")
     options = parser.parse_args(arguments)
     numbers = {part: PARTS[part] for part in options.only}

@@ -98,14 +98,15 @@ def as_page(content: dict) -> str:
     kinds = "\n".join(f"- *{kind}*: {meaning}." for kind, meaning in KINDS.items())
     return f"""# The fault campaign
 
-Commands are killed, signalled, starved of disk, given damaged or wrong files and wrong words, and run two at a time in one
-folder; runs that were killed or damaged are resumed, and their results, metrics and parameters compared bit for bit
+Commands are killed, signalled, starved of disk, given damaged or wrong files and wrong words, and run two at a time in
+one folder; runs that were killed or damaged are resumed, and their results, metrics and parameters compared bit for bit
 with those of the same run left alone. This page is written by
 
     {content["command"]}
 
-at commit {content["git_commit"]} on {content["date"][:10]}, seed {content["seed"]}, in {content["minutes"]:.0f} minutes on \
-{content["machine"]}, {content["jobs"]} at a time; every finding and its case stand in [campaign.json](campaign.json).
+at commit {content["git_commit"]} on {content["date"][:10]}, seed {content["seed"]}, in
+{content["minutes"]:.0f} minutes, {content["jobs"]} cases at a time, on {content["machine"]}.
+Every finding and its case stand in [campaign.json](campaign.json).
 
 {as_table(content["rows"])}
 

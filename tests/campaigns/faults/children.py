@@ -18,8 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PRELOADED = ("torch", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg", "tensorboard.summary",
-             "torch.utils.tensorboard")  # fmt: skip
+PRELOADED = ("torch", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.tensorboard", "encodings.utf_8_sig", "encodings.idna")  # fmt: skip
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -96,7 +95,7 @@ class Child:
 
 
 def preload(source: Path) -> None:
-    """Import what commands import, once, before the first child; modules that need what is not installed are left out."""
+    """Import what commands import, once, before the first child; what is not installed is left out."""
     modules = (path.relative_to(source).with_suffix("") for path in sorted(source.rglob("*.py")))
     for name in [*PRELOADED, *(".".join(m.parts).removesuffix(".__init__") for m in modules)]:
         try:

@@ -29,7 +29,8 @@ CSV = {
     "a line cut": lambda text: text.encode()[:-20],
     "CRLF": lambda text: text.replace("\n", "\r\n").encode(),
 }  # fmt: skip
-WRONG_JSON = ("[]", "null", "3", '"x"', "{}", "{", "NaN", "[" * 100_000, '{"n_wires": "four"}', '{"name": 3, "seed": []}')
+WRONG_JSON = ("[]", "null", "3", '"x"', "{}", "{", "NaN", "[" * 100_000, '{"n_wires": "four"}',
+              '{"name": 3, "seed": []}')  # fmt: skip
 OTHER_FLAGS = ("--seed 5", "--lr 0.01", "--optim SGD", "--amplitude_encoder False", "--model linear")
 # file: the folder it lies in, and the commands that read it
 READERS = {

@@ -1,8 +1,8 @@
 """Single flipped bits in what a run keeps and in the data: never a traceback, never other content silently, and after
 one in a checkpoint the run resumes, from this one or the one before, and ends with the same numbers.
 
-It knows which files are damaged and who reads them. Commands are stopped where training would begin, which is cheap, and
-what they have loaded is compared; one in forty goes on to its end.
+It knows which files are damaged and who reads them. Commands are stopped where training would begin, which is cheap,
+and what they have loaded is compared; the first of every case goes on to its end.
 """
 
 import hashlib
@@ -127,7 +127,13 @@ def write_down(out: Path, training) -> None:
 
 
 def judge(
-    trial: Trial, case: dict, loaded: str | None, end: Outcome, accepted: list[str], right: tuple[str, Outcome], how: str
+    trial: Trial,
+    case: dict,
+    loaded: str | None,
+    end: Outcome,
+    accepted: list[str],
+    right: tuple[str, Outcome],
+    how: str,
 ) -> None:
     """Find what a command must not do with a damaged file.
 

@@ -39,7 +39,7 @@ class Trial:
 
     def find(self, kind: str, what: str) -> None:
         assert kind in KINDS
-        self.findings.append((kind, what))
+        self.findings.append((kind, what.encode("ascii", "backslashreplace").decode().replace("\n", " ")))
 
 
 def last_line(text: str) -> str:

@@ -17,7 +17,7 @@ IMPORTS = 5.0  # seconds, about
 
 
 def cases(n: int, rng: random.Random, bench: Bench) -> list[dict]:
-    """Runs with 5 kills each, n in all; the first of every tenth is of a real process, every eighth draws its pictures."""
+    """Runs with 5 kills each, n in all; every tenth begins as a real process, every eighth draws its pictures."""
     names = list(SUBJECTS)
     return [
         {

@@ -1,7 +1,8 @@
-"""Wrong command lines, drawn from each parser's own actions: one line on stderr, status 1 or 2, nothing left behind, and
-an end within seconds. A line that happens to be right takes two steps at most.
+"""Wrong command lines, drawn from each parser's own actions: one line on stderr, status 1 or 2, nothing left behind,
+and an end within seconds. A line that happens to be right takes two steps at most.
 
-It knows what can be wrong with a word, and a short right line of every command; flags and their kinds it asks the parsers.
+It knows what can be wrong with a word, and a short right line of every command; flags and their kinds it asks the
+parsers.
 """
 
 import argparse
@@ -34,8 +35,8 @@ STARTS = {
     "reproduce.py circuit": "--n_wires 4 --out o.png", "reproduce.py overview": "--out o.png",
 }  # fmt: skip
 IN_A_FOLDER = {"results_dir": "results", "work_dir": "runs", "images_dir": "images", "plot": "p.png"}
-WRONG_NUMBERS = ("10" + "0" * 19, "-10" + "0" * 19, str(2**63), "1e308", "-1e308", "1e400", "nan", "inf", "-inf", "", " ",
-                 "abc", "1e", "0x10", "1,5", "½", "-1", "--")  # fmt: skip
+WRONG_NUMBERS = ("10" + "0" * 19, "-10" + "0" * 19, str(2**63), "1e308", "-1e308", "1e400", "nan", "inf", "-inf", "",
+                 " ", "abc", "1e", "0x10", "1,5", "½", "-1", "--")  # fmt: skip
 ODD_NUMBERS = ("0", "1", "2", "3", "5", "17", "1030", "4096", "1e-308", "0.5", "1e39", "1e30", "65536", str(2**31))
 LONG = "p" * 300
 WRONG_PATHS = (LONG, f"{LONG}/x", "/dev/null/x", "/proc/x", "", "a\udcffb", "/", "~nobody-there/x", "../" * 50 + LONG)
@@ -178,7 +179,8 @@ def right_line(words: list[str], flags: list[str], run: Path) -> list[str]:
 
 def beyond(words: list[str]) -> bool:
     """Whether a word is a number that no machine can do so much work for."""
-    return any(len(word.lstrip("-").rpartition("=")[2]) > 18 and word.rpartition("=")[2].lstrip("-").isdigit() for word in words)
+    values = [word.rpartition("=")[2].lstrip("-") for word in words]
+    return any(len(value) > 18 and value.isdigit() for value in values)
 
 
 def list_of(folder: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """The moments at which a process writes: every change to a file below one folder, counted, and a kill at a chosen one.
 
-It wraps the calls by which Python changes files (open, write, replace, rename, unlink, mkdir, fsync, torch.save), so that
-whatever is written is covered without being named, and knows nothing of what the files are.
+It wraps the calls by which Python changes files (open, write, replace, rename, unlink, mkdir, fsync, torch.save), so
+that whatever is written is covered without being named, and knows nothing of what the files are.
 """
 
 import builtins

@@ -28,7 +28,7 @@ SECONDS = {"evaluate": 0.7, "reproduce run": 1.2, "reproduce qep error": 2.0, "b
 
 
 def cases(n: int, rng: random.Random, bench: Bench) -> list[dict]:
-    """Signals to training, forked off; every fourth to another command, every fifth to a real process in its imports."""
+    """Signals to training, forked off; every fourth to another command, every fifth to a real process, importing."""
     drawn = []
     for i in range(n):
         real, other = i % 5 == 4, i % 4 == 3

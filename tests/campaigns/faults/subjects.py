@@ -30,15 +30,19 @@ CLASSIFIER = f"--dataset digits --num_classes 4 --n_wires 4 --batch_size 64 {OFT
 # name: script and flags
 SUBJECTS = {
     "implicit": f"train_qdeq.py {CLASSIFIER} --dropout 0.1 --jac_loss_weight 0.5 --jac_loss_freq 0.5",
-    "warm-up": f"train_qdeq.py {CLASSIFIER} --n_layer 1 --pretrain_steps 10 --scheduler cosine --amplitude_encoder False",
+    "warm-up": f"train_qdeq.py {CLASSIFIER} --n_layer 1 --pretrain_steps 10 --scheduler cosine "
+    "--amplitude_encoder False",
     "direct": f"train_qdeq.py {CLASSIFIER} --mode direct --n_layer 2 --scheduler dev_perf --optim RMSprop",
-    "qep": f"train_qep.py --task digits --num_classes 2 --n_train 64 --batch_size 8 --n_spins 5 --shots 100 --beta 0.3 {OFTEN}",
+    "qep": "train_qep.py --task digits --num_classes 2 --n_train 64 --batch_size 8 --n_spins 5 --shots 100 --beta 0.3 "
+    f"{OFTEN}",
     "qep xor": f"train_qep.py --task xor --compare 3 --optim SGD {OFTEN}",
 }
 LOOPS = (Training, QEPTraining)
 NAME = "r"
 # where a run lies and how it was continued are no numbers of it
 NOT_COMPARED = {"results.json name", "results.json settings restart"}
+# entries of checkpoints
+COMPARED = {"checkpoint_last.pt": ("model", "optimizer", "step", "best"), "checkpoint_best.pt": ("model",)}
 PICTURES = {"curves.png", "confusion_matrix.png", "circuit.png"}
 ENOUGH = 120  # seconds for a run, on a machine that does other things too
 
@@ -100,7 +104,12 @@ class Bench:
         return self.source / script, [*flags, "--device", "cpu", "--tensorboard", "False", *where]
 
     def train(
-        self, subject: str, work_dir: Path, name: str = NAME, hook: Callable[[], object] | None = None, more: Sequence = ()
+        self,
+        subject: str,
+        work_dir: Path,
+        name: str = NAME,
+        hook: Callable[[], object] | None = None,
+        more: Sequence = (),
     ) -> Child:
         """Start a subject, or resume it.
 
@@ -167,9 +176,9 @@ def difference(reference: Path, folder: Path) -> str | None:
         for place in dict.fromkeys([*ours, *theirs]):
             if place not in NOT_COMPARED and ours.get(place) != theirs.get(place):
                 return f"{place}: {ours.get(place, 'nothing')} when left alone, {theirs.get(place, 'nothing')} here"
-    for name, entries in (("checkpoint_last.pt", ("model", "optimizer", "step", "best")), ("checkpoint_best.pt", ("model",))):
+    for name in COMPARED:
         ours, theirs = checkpoint.load(reference / name), checkpoint.load(folder / name)
-        for entry in entries:
+        for entry in COMPARED[name]:
             if not same(ours[entry], theirs[entry]):
                 return f"{name}: {entry} is another one"
     return None

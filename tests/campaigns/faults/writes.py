@@ -6,6 +6,7 @@ Which writes there are is found out from commands that are left alone; `moments`
 
 import json
 import random
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -27,8 +28,9 @@ def cases(n: int, rng: random.Random, bench: Bench) -> list[dict]:
         record = folder / "record"
         start(command, bench, folder, Moments(folder / "work", record)).end(ENOUGH)
         for number, line in enumerate(record.read_text().splitlines()):
+            operation, name = json.loads(line)
             for way in WAYS:
-                moments.setdefault((*json.loads(line), way), {}).setdefault(command, []).append(number)
+                moments.setdefault((operation, plain(name), way), {}).setdefault(command, []).append(number)
     kinds = list(moments)
     rng.shuffle(kinds)
     drawn = []
@@ -38,6 +40,11 @@ def cases(n: int, rng: random.Random, bench: Bench) -> list[dict]:
         at = rng.choice(moments[kind][command])
         drawn.append({"command": command, "at": at, "way": way, "operation": operation, "name": name})
     return drawn
+
+
+def plain(name: str) -> str:
+    """The name of a file for that of a temporary one: .NAME.PID.tmp."""
+    return re.fullmatch(r"\.?(.*?)(\.\d+)?(\.tmp)?", name)[1]
 
 
 def start(command: str, bench: Bench, folder: Path, hook=lambda: None):
@@ -55,7 +62,7 @@ def attempt(case: dict, bench: Bench) -> Trial:
     """Kill a command at one moment; then give it again."""
     command, at, way, name = case["command"], case["at"], case["way"], case["name"]
     how = f"{command}, killed {way} {case['operation']} {name} ({at})"
-    trial = Trial(f"of {name.removesuffix('.tmp')}")
+    trial = Trial(f"of {name}")
     folder = bench.fresh(f"writes-{command.replace(' ', '_')}-{at}-{way}")
     end = start(command, bench, folder, Moments(folder / "work", folder / "record", at, way)).end(ENOUGH)
     if end.status != -signal.SIGKILL:
