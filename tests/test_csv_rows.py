@@ -160,3 +160,21 @@ def test_kept_curves_that_are_none_are_named(tmp_path, content):
     (tmp_path / "seed-0.csv").write_bytes(content)
     with pytest.raises(SettingsError, match="seed-0.csv.*restore it, or remove it"):
         _columns(tmp_path / "seed-0.csv")
+
+
+def test_a_digit_that_has_changed_is_said(tmp_path, warned):
+    path = tmp_path / "metrics.csv"
+    log = CsvLog(path, COLUMNS)
+    log.log("train", 10, {"train_loss": 0.125})
+    seal = log.seal
+    log.log("train", 20, {"train_loss": 0.0625})  # not in the checkpoint yet
+    log.close()
+    resumed = CsvLog(path, COLUMNS, resume_step=10, seal=seal)
+    resumed.close()
+    assert resumed.seal == seal and warned() == []
+    path.write_text(path.read_text().replace("0.125", "0.225"))
+    changed = CsvLog(path, COLUMNS, resume_step=10, seal=seal)
+    changed.close()
+    (warning,) = warned()
+    assert "not as this run has written it" in warning and str(path) in warning
+    assert changed.kept[0]["train_loss"] == "0.225" and (tmp_path / "metrics.csv.damaged").exists()

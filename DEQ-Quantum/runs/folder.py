@@ -54,6 +54,7 @@ IN_EVERY_CHECKPOINT = {
 IN_NEW_CHECKPOINTS = {
     "best_model": lambda value: value is None or is_parameters(value),
     "device": lambda value: type(value) is str,
+    "metrics_sha256": lambda value: type(value) is str,
     "remarks": lambda value: isinstance(value, list) and all(type(line) is str for line in value),
 }
 

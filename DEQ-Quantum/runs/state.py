@@ -160,6 +160,7 @@ class TrainingState:
                 "steps_timed": self.steps_timed,
                 "skipped": self.skipped,
                 "wandb_id": self.tracker.wandb_id,
+                "metrics_sha256": self.tracker.csv.seal,
                 "device": self.device.type,
                 "remarks": self.remarks,
                 **more,
@@ -219,7 +220,10 @@ class TrainingState:
     def start_tracking(self, columns: tuple[str, ...]) -> None:
         """Open the CSV and the dashboards, new or where the last checkpoint left them."""
         last, folder = self.folder.last, self.folder
-        resume = {} if last is None else {"resume_step": self.step, "wandb_id": last["wandb_id"], "best": self._best_row()}
+        resume = {}
+        if last is not None:
+            resume = {"resume_step": self.step, "wandb_id": last["wandb_id"], "best": self._best_row(),
+                      "seal": last.get("metrics_sha256", "")}  # fmt: skip
         self.tracker = Tracker(folder.path, folder.settings, columns, **resume)
 
     def _best_row(self) -> dict | None:

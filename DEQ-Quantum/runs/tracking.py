@@ -51,7 +51,7 @@ class Tracker:
         columns: of the CSV.
         resume_step: steps that a resumed run has taken, None for a new run.
         wandb_id: the wandb run to resume.
-        best: the row of a resumed run's best validation, as in `CsvLog`.
+        best, seal: the row of a resumed run's best validation, and the seal of all, as in `CsvLog`.
 
     Attributes:
         wandb_id: the wandb run's, None without one.
@@ -65,8 +65,9 @@ class Tracker:
         resume_step: int | None = None,
         wandb_id: str | None = None,
         best: dict | None = None,
+        seal: str = "",
     ):
-        self.csv = CsvLog(run_dir / "metrics.csv", columns, resume_step, best)
+        self.csv = CsvLog(run_dir / "metrics.csv", columns, resume_step, best, seal)
         self._dashboards: dict[str, TensorBoardLog | WandbLog] = {}
         if settings.tensorboard:
             self._open("TensorBoard", lambda: TensorBoardLog(run_dir, resume_step))
