@@ -68,7 +68,7 @@ from runs.machine import choose_device
 from runs.ranks import ALONE, Ranks, joined_ranks
 from runs.resume import IN_BEST
 from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
-from utils.files import as_json, write_json
+from utils.files import as_json, remove_leftovers, write_json
 
 
 def main(options: argparse.Namespace) -> None:
@@ -82,6 +82,7 @@ def main(options: argparse.Namespace) -> None:
             return
         numbers = as_json({name: value for name, value in result.items() if name != "confusion_matrix"})
         try:
+            remove_leftovers(options.run)
             write_json(options.run / f"evaluation_{options.split}{suffix}.json", result)
             figure = draw_confusion_matrix(np.array(result["confusion_matrix"]), classes)
             save_figure(figure, options.run / f"confusion_{options.split}{suffix}.png")
@@ -100,7 +101,10 @@ def measure(options: argparse.Namespace, ranks: Ranks = ALONE) -> tuple[dict, tu
     which = options.checkpoint
     path, needs = options.run / f"checkpoint_{which}.pt", IN_BEST if which == "best" else IN_EVERY_CHECKPOINT
     content = ranks.from_first(lambda: checkpoint.load(path, needs=needs))
-    saved = Settings.from_dict(content["settings"])
+    try:
+        saved = Settings.from_dict(content["settings"])
+    except SettingsError as error:
+        raise SettingsError(f"{path} is of another command or version: {error}") from error
     changed = {name: value for name, value in vars(options).items() if name in OF_NUMBERS + OF_MACHINE}
     settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", **changed)
     settings.validate()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from qep.settings import QEPSettings
+from reproduction.command_line import parse_command_line as reproduce_command_line
 from runs.machine import choose_device
 from runs.settings import SettingsError, flag_of
 from training.command_line import GROUPS, IDLE_FLAGS, build_parser, parse_command_line
@@ -404,3 +405,11 @@ def test_no_command_waits_for_torch_to_say_so(program, text, status):
     process = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "DEQ-Quantum", capture_output=True, text=True)
     assert process.returncode == status, process.stderr
     assert process.stderr.count("\n") == (status > 0)
+
+
+@pytest.mark.parametrize("kind", [[], ["qep", "figures"]])
+def test_two_dashes_are_no_value(kind, capsys):
+    parse, flag = (reproduce_command_line, "--images") if kind else (parse_command_line, "--name")
+    with pytest.raises(SystemExit) as end:
+        parse([*kind, f"{flag}=--"])
+    assert end.value.code == 2 and f"argument {flag}: expected one argument" in capsys.readouterr().err

@@ -253,3 +253,23 @@ def test_an_evaluation_of_a_damaged_checkpoint_is_one_line(which, tmp_path, monk
             checkpoint.save(path, content)
     flip(path)
     assert f"checkpoint_{which}.pt" in line(evaluate_qdeq.main, options)
+
+
+# other files
+
+
+def test_a_setting_that_no_number_depends_on_and_that_has_changed_is_told(command, capsys):
+    run = command.kill_after(6)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"wandb_project": "qdep"}))
+    capsys.readouterr()
+    command.resume()
+    assert "config.json has --wandb_project qdep, and the last checkpoint qdeq" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["config.json", "log.txt", "checkpoint_last.pt"])
+def test_a_folder_in_the_place_of_a_file_is_named(command, line, name):
+    run = command.kill_after(6)
+    (run / name).unlink()
+    (run / name).mkdir()
+    assert name in line(command.resume)

@@ -118,9 +118,8 @@ class RunFolder:
             write_json(self.path / "config.json", self.settings.to_dict())
         except OSError as error:
             self.release()
-            raise SettingsError(
-                f"--work_dir or --name: cannot write the run folder {self.path} ({error.strerror})"
-            ) from error
+            path = error.filename2 or error.filename or self.path
+            raise SettingsError(f"--work_dir or --name: cannot write {path} ({error.strerror})") from error
 
     def _acquire(self) -> None:
         self._lock = (self.path / "log.txt").open("a")  # the one file that is never replaced
@@ -162,6 +161,7 @@ def find_run(command: CommandLine) -> RunFolder:
     run.settings = _saved_settings(run, command)
     if run.last is not None:
         _refuse_another_run(run)
+        _note_changes(run, command)
     return run
 
 
@@ -210,6 +210,17 @@ def _refuse_another_run(run: RunFolder) -> None:
                 f"{path} is of another run: it has {flag_of(f)} {theirs}, and config.json has {ours}: "
                 "put the run's own checkpoint back, or start a new run without --restart"
             )
+
+
+def _note_changes(run: RunFolder, command: CommandLine) -> None:
+    """Tell which settings of config.json, that no number depends on, are not those of the checkpoint."""
+    chosen = {"restart", *command.given}
+    if chosen & {"epochs", "max_step"}:  # each sets the other's place
+        chosen |= {"epochs", "max_step"}
+    for f in fields(type(run.settings)):
+        theirs, ours = run.last["settings"].get(f.name, f.default), getattr(run.settings, f.name)
+        if theirs != ours and f.name not in chosen and not f.metadata["path"]:
+            run.notes.append(f"config.json has {flag_of(f)} {ours}, and the last checkpoint {theirs}")
 
 
 def _saved_settings(run: RunFolder, command: CommandLine) -> RunSettings:

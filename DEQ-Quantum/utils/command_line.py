@@ -29,6 +29,11 @@ class OneLineParser(argparse.ArgumentParser):
         let_first_speak()
         self.exit(2, f"{self.prog}: {one_line(message)} (see --help)\n")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]):
+        if action.option_strings and arg_strings == ["--"]:  # argparse takes --x=-- for no word at all
+            self.error(f"argument {'/'.join(action.option_strings)}: expected one argument")
+        return super()._get_values(action, arg_strings)
+
 
 def one_line(message: object) -> str:
     return " ".join(str(message).splitlines())

@@ -12,5 +12,5 @@ faults.
 
 # how many things are tried by default; each part is the module of its name
 PARTS = {
-    "kills": 300, "writes": 240, "signals": 100, "disk": 80, "flips": 2200, "files": 240, "lines": 560, "together": 30,
+    "kills": 300, "writes": 240, "signals": 100, "disk": 60, "flips": 2200, "files": 240, "lines": 560, "together": 30,
 }  # fmt: skip
