@@ -181,7 +181,12 @@ def test_a_search_survives_a_killed_node(cluster, nodes, tmp_path, shared, capsy
     search = CountingSearch("mnist4", "direct-2", STEPS, tmp_path / "asked")
     ray = connect(cluster.address, None, 1, False)
     doomed = nodes[0]
-    killer = when(lambda: works(doomed), lambda: (time.sleep(1), kill(cluster, doomed)))
+
+    def both_are_kept() -> bool:
+        kept = len(list(search.folder.glob("lr-*/checkpoint_last.pt"))) if storage is None else _n_pushed(storage)
+        return works(doomed) and kept >= 2
+
+    killer = when(both_are_kept, lambda: kill(cluster, doomed))
     outcome = tuning.run_search(search, 2, 1, 0, None, storage)
     killer.join()
     ray.shutdown()
