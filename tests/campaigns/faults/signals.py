@@ -16,6 +16,7 @@ from .subjects import LOOPS, NAME, SUBJECTS, Bench, check_finished, without_pict
 
 OF = "implicit"  # the run that other commands look at
 IMPORTS = 6.0  # seconds, about
+BEGUN = 0.05  # seconds until the first line of a forked command is run
 PATIENCE = 30.0  # seconds from a signal to the end
 # {run}: the folder of a finished run, {out}: a new file
 OTHERS = {
@@ -86,7 +87,7 @@ def begin(case: dict, bench: Bench, folder: Path, rng: random.Random) -> tuple[C
     if case["real"]:
         return start_real(script, flags), rng.uniform(0.1, IMPORTS)
     hook = partial(mark, folder / "marks", case["pictures"])
-    return start(script, flags, hook, folder), rng.uniform(0, seconds)
+    return start(script, flags, hook, folder), rng.uniform(BEGUN, seconds)
 
 
 def mark(path: Path, pictures: bool) -> None:
