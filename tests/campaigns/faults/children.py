@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PRELOADED = ("torch", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.tensorboard",
-             "encodings.utf_8_sig", "encodings.idna")  # fmt: skip
+PRELOADED = (
+    "torch", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.tensorboard",
+    "encodings.utf_8_sig", "encodings.idna",
+)  # fmt: skip
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 

@@ -32,9 +32,11 @@ STARTS = {
     "reproduce.py qep error": "--json e.json --n_spins 3 --problems 1 --repetitions 1 --betas 0.1 --shots 10",
     "reproduce.py qep time": "--json t.json --spins 5 --dense_spins 0 --repetitions 1",
     "reproduce.py qep table": "{run}", "reproduce.py table": "{run}", "reproduce.py run": "{run} --out o.png",
-    "reproduce.py theory": "--dataset digits", "reproduce.py circuit": "--n_wires 4 --out o.png", "reproduce.py overview": "--out o.png",
+    "reproduce.py theory": "--dataset digits",
+    "reproduce.py circuit": "--n_wires 4 --out o.png", "reproduce.py overview": "--out o.png",
 }  # fmt: skip
-IN_A_FOLDER = {"results_dir": "results", "work_dir": "runs", "images_dir": "images", "plot": "p.png"}
+# where a command has these flags
+SHORT = {"operations": "4", "wires": "4", "results_dir": "results", "work_dir": "runs", "images_dir": "images", "plot": "p.png"}
 WRONG_NUMBERS = ("10" + "0" * 19, "-10" + "0" * 19, str(2**63), "1e308", "-1e308", "1e400", "nan", "inf", "-inf", "",
                  " ", "abc", "1e", "0x10", "1,5", "½", "-1", "--")  # fmt: skip
 ODD_NUMBERS = ("0", "1", "2", "3", "5", "17", "1030", "4096", "1e-308", "0.5", "1e39", "1e30", "65536", str(2**31))
@@ -168,7 +170,7 @@ def right_line(words: list[str], flags: list[str], run: Path) -> list[str]:
     """A short right line of a command, all it writes below the working directory."""
     text = STARTS.get(" ".join(words)) or STARTS.get(" ".join(words[:1]), "")
     line = text.format(run=run).split()
-    for name, value in IN_A_FOLDER.items():
+    for name, value in SHORT.items():
         if f"--{name}" in flags and f"--{name}" not in line:
             line += [f"--{name}", value]
     if "--dry_run" in flags:
