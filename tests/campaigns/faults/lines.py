@@ -36,7 +36,8 @@ STARTS = {
     "reproduce.py circuit": "--n_wires 4 --out o.png", "reproduce.py overview": "--out o.png",
 }  # fmt: skip
 # where a command has these flags
-SHORT = {"operations": "4", "wires": "4", "results_dir": "results", "work_dir": "runs", "images_dir": "images", "plot": "p.png"}
+SHORT = {"operations": "4", "wires": "4", "results_dir": "results", "work_dir": "runs",
+         "images_dir": "images", "plot": "p.png"}
 WRONG_NUMBERS = ("10" + "0" * 19, "-10" + "0" * 19, str(2**63), "1e308", "-1e308", "1e400", "nan", "inf", "-inf", "",
                  " ", "abc", "1e", "0x10", "1,5", "½", "-1", "--")  # fmt: skip
 ODD_NUMBERS = ("0", "1", "2", "3", "5", "17", "1030", "4096", "1e-308", "0.5", "1e39", "1e30", "65536", str(2**31))
