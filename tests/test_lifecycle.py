@@ -82,7 +82,7 @@ def test_a_finished_run_is_left_alone(tmp_path, screen):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_stopped_run_says_how_to_resume_it(tmp_path, screen, closed, number):
     state = begin(tmp_path / "x")
     with pytest.raises(SystemExit) as end, open_run(state, COLUMNS, []):

@@ -106,9 +106,10 @@ class GradientSettings(BaseSettings):
                         "sum_o (O_o - y_o)^2 itself (default: cross_entropy for images, else squared)",
                         ("", "cross_entropy", "squared", "observable"))
     scale: float = setting(4.0, "gradient", "cross_entropy: logits are scale * <Z_o>", positive=True)
-    shots: int = setting(0, "gradient", "shots per preparation; 0: exact expectation values", at_least=0)
+    shots: int = setting(0, "gradient", "shots per preparation; 0: exact expectation values", at_least=0,
+                         at_most=10_000_000)
     shots_x: int = setting(0, "gradient", "shots of preparations that are not measured in Z alone; 0: as --shots",
-                           at_least=0)
+                           at_least=0, at_most=10_000_000)
     averages: int = setting(1, "gradient", "independent measurements that are averaged", at_least=1)
     compare: int = setting(0, "gradient", "steps between comparisons with the exact gradient (their cosine); 0: none",
                            at_least=0)

@@ -22,6 +22,7 @@ from typing import IO, Protocol
 
 from reproduction.rows import Row, Table
 from runs.settings import SettingsError, result_fields
+from runs.signals import ASKS
 from training.command_line import parse_command_line
 from training.settings import Settings
 from utils.csv_rows import read_rows
@@ -30,7 +31,7 @@ from utils.files import REPOSITORY, is_blank
 TRAIN = REPOSITORY / "DEQ-Quantum" / "train_qdeq.py"
 ATTEMPTS = 3  # of a process that is killed again and again
 POLL = 0.3  # seconds
-STOPPED_BY = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+STOPPED_BY = {128 + number for number in ASKS}
 SWITCHES = {f.name for f in fields(Settings) if f.type is bool and f.default is False}
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1

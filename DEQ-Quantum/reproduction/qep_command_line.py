@@ -30,7 +30,7 @@ def add_qep(commands) -> None:
     error = studies.add_parser("error", help="error of the gradient against beta and shots", **defaults)
     error.add_argument("--betas", type=number(1e-6, 1e6), nargs="+", default=BETAS, metavar="X",
                        help="strengths of the nudge")  # fmt: skip
-    error.add_argument("--shots", type=integer(2), nargs="+", default=[100, 1000, 10000, 100000], metavar="N",
+    error.add_argument("--shots", type=integer(2, 10_000_000), nargs="+", default=[100, 1000, 10000, 100000], metavar="N",
                        help="of each preparation")  # fmt: skip
     error.add_argument("--n_spins", type=integer(3, 12), default=5, metavar="N", help="size of the random models")
     error.add_argument("--problems", type=COUNT, default=4, metavar="N", help="random models")

@@ -57,7 +57,9 @@ def _run(searches: list[Search], options: argparse.Namespace, storage: Storage |
     if storage is not None:
         storage.refuse_memory()
     connect(options.address, options.jobs, options.threads, options.device == "cuda")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which Tune handles
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))  # which Tune handles
     failed = []
     for one in searches:
         print(f"{one.data} {one.model}", flush=True)
