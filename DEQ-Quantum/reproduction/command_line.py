@@ -175,7 +175,7 @@ def _add_dashboard(commands) -> None:
     command.add_argument("--entity", metavar="NAME", help="make it online, for this user or team; else write its JSON")
     command.add_argument("--wandb_project", default="qdeq", metavar="NAME", help="(default: qdeq)")
     out = REPOSITORY / "runs" / "dashboard.json"
-    command.add_argument("--out", type=Path, default=out, metavar="FILE", help="(default: runs/dashboard.json)")
+    command.add_argument("--out", type=path, default=out, metavar="FILE", help="(default: runs/dashboard.json)")
 
 
 def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
