@@ -366,13 +366,12 @@ def test_online_run_stopped_anywhere_is_whole_after_a_restart(tmp_path, server, 
     assert not [message for message in warned() if "wandb" in message]
 
 
-def test_online_run_says_where_it_is(tmp_path, server, monkeypatch, caplog):
-    monkeypatch.setattr(logging.getLogger("qdeq"), "propagate", True)
-    caplog.set_level(logging.INFO, "qdeq")
+def test_online_run_says_where_it_is(tmp_path, server, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging.getLogger("qdeq"), "info", lambda text, *values: said.append(text % values))
     tracker = Tracker(tmp_path, ONLINE, COLUMNS)
     tracker.log("train", 1, {"train_loss": 1.0})
     tracker.close()
-    said = [record.getMessage() for record in caplog.records if record.name == "qdeq"]
     assert said == [f"wandb: {server.url}/me/p/runs/{tracker.wandb_id}"]
 
 
