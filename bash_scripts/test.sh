@@ -24,4 +24,4 @@ if [[ ${1:-} == faults ]]; then
     shift
     PYTHONPATH=tests exec .venv/bin/python -m campaigns.faults "$@"
 fi
-exec .venv/bin/python -m pytest -n auto ${selection[@]+"${selection[@]}"} "$@"
+exec .venv/bin/python -m pytest -n auto --dist worksteal ${selection[@]+"${selection[@]}"} "$@"

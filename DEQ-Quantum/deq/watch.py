@@ -207,7 +207,7 @@ class HostWatch(Watch):
         least, most = (bound.item() for bound in abs_residual.aminmax())
         residual = self._in_measure(abs_residual, z, least)
         self.lowest_abs = min(self.lowest_abs, least)
-        # the batch's least value is none of any sample's greater ones; a NaN is not below it
+        # the limit from the batch's least value is below that of every sample; a NaN is below none
         calm = most <= min(DIVERGENCE_FACTOR * self.lowest_abs, torch.finfo(residual.dtype).max)
         calm = calm or self._none_lost(abs_residual, _least([*self.abs_trace, abs_residual]))
         if not (self.plain and calm and self._only_converge(residual, abs_residual)):

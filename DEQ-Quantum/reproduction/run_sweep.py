@@ -5,9 +5,7 @@ from pathlib import Path
 
 from reproduction.grid import Point, points_of
 from reproduction.jobs import Job
-from reproduction.run_tables import run_left, watched
-from reproduction.storage import open_storage
-from reproduction.stored_jobs import fetch_runs
+from reproduction.run_tables import run_unfinished, watched
 from reproduction.sweep_table import build_sweep_table, write_sweep_table
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
@@ -23,17 +21,8 @@ def run_sweep(options: argparse.Namespace) -> None:
         return
     jobs = [_job(point, seed, options) for seed in options.seeds for point in points]
     folder = options.work_dir.resolve() / options.name
-    if not options.report:
-        storage = open_storage(options.storage) if options.storage else None
-        if storage is not None:
-            fetch_runs(jobs, storage)
-        left = [job for job in jobs if job.results() is None]
-        print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {folder}", flush=True)
-        if options.dry_run:
-            print("\n".join(job.shown_command for job in left))
-            return
-        if left:
-            run_left(jobs, left, options, storage)
+    if not options.report and not run_unfinished(jobs, options, folder):
+        return
     content = build_sweep_table(options.name, points, jobs, options.train_flags)
     print(f"\n{write_sweep_table(content, folder)}\n\nwritten to {folder}")
 

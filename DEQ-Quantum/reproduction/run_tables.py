@@ -28,16 +28,8 @@ def run_tables(options: argparse.Namespace) -> None:
     kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
     jobs = [job for job in jobs if job not in kept]
     jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
-    storage = open_storage(options.storage) if options.storage else None
-    if storage is not None:
-        fetch_runs(jobs, storage)
-    left = [job for job in jobs if job.results() is None]
-    print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {options.work_dir}", flush=True)
-    if options.dry_run:
-        print("\n".join(job.shown_command for job in left))
+    if not run_unfinished(jobs, options, options.work_dir):
         return
-    if left:
-        run_left(jobs, left, options, storage)
     # of this command's rows alone, and beside its runs: only --report writes among the results
     shown = options.work_dir / "shown"
     _copy_kept(kept, options.results_dir, shown)
@@ -76,8 +68,27 @@ def watched(options: argparse.Namespace, group: str, job_type: str) -> tuple[str
     return tuple(flags)
 
 
-def run_left(jobs: list[Job], left: list[Job], options: argparse.Namespace, storage: Storage | None) -> None:
-    """Run jobs; ends the program where one failed or a signal came."""
+def run_unfinished(jobs: list[Job], options: argparse.Namespace, folder: Path) -> bool:
+    """Run those of the jobs, which lie in a folder, that are not finished; with --dry_run show their commands.
+
+    Ends the program where one failed or a signal came.
+
+    Returns:
+        Whether they have been run.
+    """
+    storage = open_storage(options.storage) if options.storage else None
+    if storage is not None:
+        fetch_runs(jobs, storage)
+    left = [job for job in jobs if job.results() is None]
+    print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished in {folder}", flush=True)
+    if options.dry_run:
+        print("\n".join(job.shown_command for job in left))
+    elif left:
+        _run(jobs, left, options, storage)
+    return not options.dry_run
+
+
+def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace, storage: Storage | None) -> None:
     stop = new_stop_flag(options.work_dir, storage)
     gpu = options.device == "cuda"
     pool = open_pool(stop, options.threads, options.jobs, options.address, gpu, storage)
