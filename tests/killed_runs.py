@@ -21,7 +21,7 @@ COMMANDS = {
     "linear": (train_qdeq, parse_qdeq, ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--model", "linear")),
     "qep": (train_qep, parse_qep, ("--task", "xor", "--batch_size", 2)),
 }
-OF_THE_MACHINE = {"date", "train_seconds", "seconds_per_step", "seconds_per_sample", "peak_memory_mb", "name"}
+OF_THE_MACHINE = {"date", "train_seconds", "seconds_per_step", "seconds_per_sample", "peak_memory_mb", "name", "sha256"}
 
 
 class Killed(BaseException):

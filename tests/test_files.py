@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import assert_same
-from utils.files import is_blank, remove_leftovers, write_json
+from utils.files import is_blank, read_json, remove_leftovers, sealed, write_json
 
 
 def test_json_has_null_for_what_is_not_finite(tmp_path):
@@ -75,3 +75,22 @@ def test_crash_while_writing_json_leaves_the_old_file(tmp_path, monkeypatch):
     assert json.loads(path.read_text()) == {"a": [1.5, None, "x"]}
     assert path.read_text().endswith("}\n")
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_sealed_json_is_read_back_and_a_changed_number_is_noticed(tmp_path):
+    path, content = tmp_path / "a.json", {"acc": 0.95, "loss": float("nan"), "rows": [1, {"b": None}], "name": "\u00fc"}
+    write_json(path, sealed(content))
+    found = read_json(path)
+    assert found["acc"] == 0.95 and found["loss"] is None and len(found["sha256"]) == 64
+    path.write_text(path.read_text().replace("0.95", "0.15"))
+    with pytest.raises(ValueError, match="checksum"):
+        read_json(path)
+    write_json(path, {"acc": 0.15})  # of an older version
+    assert read_json(path) == {"acc": 0.15}
+
+
+def test_json_that_is_nested_too_deeply_is_no_json(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested"):
+        read_json(path)

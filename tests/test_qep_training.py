@@ -21,7 +21,7 @@ from qep.settings import QEPSettings, parse_command_line
 from wandb_reader import read_offline_run
 
 QUICK = ("--device", "cpu", "--tensorboard", "False")
-TIMES = ("date", "train_seconds", "seconds_per_sample", "peak_memory_mb", "name", "settings")
+TIMES = ("date", "train_seconds", "seconds_per_sample", "peak_memory_mb", "name", "settings", "sha256")
 
 
 def train_here(*flags: object) -> None:

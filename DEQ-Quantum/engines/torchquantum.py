@@ -5,13 +5,17 @@ Builds TorchQuantum's own encoders, gates and measurement from `circuits.Circuit
 TorchQuantum is. This is the only module that imports torchquantum, which takes seconds.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 
 try:
-    import torchquantum as tq
-    from torchquantum.functional import func_name_dict
-    from torchquantum.measurement import expval_joint_analytical
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # of what it imports
+        import torchquantum as tq
+        from torchquantum.functional import func_name_dict
+        from torchquantum.measurement import expval_joint_analytical
 except ImportError as error:
     raise ImportError(
         f"--engine torchquantum needs the torchquantum package, which failed to import ({error}). "

@@ -7,7 +7,6 @@
 
 import csv
 import io
-import json
 import logging
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from reproduction.tables import as_csv, build_table, markdown
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
 from utils.csv_rows import read_rows
-from utils.files import write_json, write_text
+from utils.files import read_json, write_json, write_text
 
 log = logging.getLogger("qdeq")
 
@@ -95,7 +94,7 @@ def read_kept(job: Job, results_dir: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        results = json.loads(path.read_text())
+        results = read_json(path)
         saved = results["settings"]
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{path} is no results file of a run ({error!r}); remove it") from error

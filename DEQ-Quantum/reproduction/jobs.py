@@ -7,7 +7,6 @@ so that a worker which only waits for its process stays small.
 
 import ctypes
 import fcntl
-import json
 import os
 import shlex
 import signal
@@ -26,7 +25,7 @@ from runs.signals import ASKS
 from training.command_line import parse_command_line
 from training.settings import Settings
 from utils.csv_rows import read_rows
-from utils.files import REPOSITORY, is_blank
+from utils.files import REPOSITORY, is_blank, read_json
 
 TRAIN = REPOSITORY / "DEQ-Quantum" / "train_qdeq.py"
 ATTEMPTS = 3  # of a process that is killed again and again
@@ -103,8 +102,8 @@ class Job:
     def results(self) -> dict | None:
         """The content of results.json; None while the run is not finished, or was with other settings."""
         try:
-            found = json.loads((self.folder / "results.json").read_text())
-        except (OSError, ValueError, RecursionError):
+            found = read_json(self.folder / "results.json")
+        except (OSError, ValueError):
             return None
         if not isinstance(found, dict) or "test_acc" not in found:
             return None
@@ -178,7 +177,7 @@ def _folder(path: Path, wanted: Settings) -> Path:
         if not folder.exists() or is_blank(folder):
             return folder
         try:
-            saved = json.loads((folder / "config.json").read_text())
+            saved = read_json(folder / "config.json")
         except (OSError, ValueError):
             saved = None
         if isinstance(saved, dict) and same_run(saved, wanted):

@@ -4,7 +4,6 @@ Figures 1 to 3 are drawn from the model's and the circuit's own objects; the oth
 <results_dir>: seed-<n>.csv and seed-<n>.json of each row. A figure without data is left out.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from reproduction.names import BASELINES, DEPTHS
 from reproduction.rows import TABLES, Row, Table
 from runs.settings import SettingsError
 from utils.csv_rows import read_rows
+from utils.files import read_json
 
 SUFFIXES = (".svg", ".png")
 # a model of a depth has its style in every figure
@@ -62,13 +62,13 @@ def load_rows(table: Table, results_dir: Path) -> list[RowData]:
     path = results_dir / table.name / "table.json"
     if not path.exists():
         return []
-    seeds = {row["row"]: row["seeds"] for row in json.loads(path.read_text())["rows"]}
+    seeds = {row["row"]: row["seeds"] for row in read_json(path)["rows"]}
     data = []
     for row in table.rows:
         files = [results_dir / table.name / row.name / f"seed-{seed}.json" for seed in seeds.get(row.name, [])]
         curves = [file.with_suffix(".csv") for file in files if file.with_suffix(".csv").exists()]
         if curves:
-            results = [json.loads(file.read_text()) for file in files]
+            results = [read_json(file) for file in files]
             data.append(RowData(row, results, _stacked([_columns(path) for path in curves])))
     return data
 

@@ -5,12 +5,12 @@ knows nothing of the paper's rows.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from models.table import MODELS
 from runs.settings import SettingsError
+from utils.files import read_json
 from utils.markdown import markdown_table
 from utils.statistics import mean_and_spread
 
@@ -35,7 +35,7 @@ def read_results(path: Path, needed: set[str], about: str) -> dict:
     """
     path = path / "results.json" if path.is_dir() else path
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise SettingsError(f"{path} is no readable results file ({error})") from error
     if not isinstance(content, dict) or not needed <= set(content):

@@ -12,7 +12,7 @@ from pathlib import Path
 from reproduction.jobs import Job, make_job
 from reproduction.names import DEPTHS
 from reproduction.rows import KINDS, TABLE_5, TABLES, Row, Table
-from utils.files import write_json, write_text
+from utils.files import read_json, write_json, write_text
 from utils.markdown import markdown_table
 
 # data sets by the names that Table 5's columns have here, and the table that trains on them
@@ -103,7 +103,7 @@ def _lengths(folder: Path) -> list[int]:
     lengths = set()
     for path in folder.glob("*/config.json"):
         try:
-            lengths.add(json.loads(path.read_text())["epochs"])
+            lengths.add(read_json(path)["epochs"])
         except (OSError, ValueError, KeyError, TypeError):  # damaged: no trial of any search
             continue
     return sorted(lengths)
@@ -146,7 +146,7 @@ def write_report(searches: list[Search], results_dir: Path) -> str | None:
         The Markdown; None, and nothing written, where no trial is finished.
     """
     kept_path = results_dir / "table5" / "trials.json"
-    cells = {_key(cell): cell for cell in (json.loads(kept_path.read_text()) if kept_path.exists() else [])}
+    cells = {_key(cell): cell for cell in (read_json(kept_path) if kept_path.exists() else [])}
     for search in searches:
         about = {"data": search.data, "model": search.model, "epochs": search.epochs, "seed": SEED}
         new = [vars(trial) for trial in trials_of(search)]

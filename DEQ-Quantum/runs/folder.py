@@ -9,7 +9,6 @@ from the one before where the last is damaged; a checkpoint of another run is re
 """
 
 import fcntl
-import json
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from runs import checkpoint
 from runs.checkpoint import CheckpointError, is_count, is_duration, is_numbers, is_parameters, is_table
 from runs.command_line import CommandLine
 from runs.settings import RunSettings, SettingsError, changeable_fields, flag_of, result_fields
-from utils.files import is_blank, remove_leftovers, write_json
+from utils.files import is_blank, read_json, remove_leftovers, write_json
 
 
 def _is_best(value: object) -> bool:
@@ -94,8 +93,8 @@ class RunFolder:
     def results(self) -> dict | None:
         """What results.json holds; None where there is none, or anything else."""
         try:
-            content = json.loads(self.results_path.read_text())
-        except (OSError, ValueError, RecursionError):
+            content = read_json(self.results_path)
+        except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None
 
@@ -249,13 +248,13 @@ def _saved_settings(run: RunFolder, command: CommandLine) -> RunSettings:
 def _config(run: RunFolder, path: Path) -> dict:
     """The content of config.json, or what the checkpoint knows of it."""
     try:
-        saved = json.loads(path.read_text())
+        saved = read_json(path)
         if isinstance(saved, dict):
             return saved
         reason = "holds no settings"
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         reason = f"is not JSON ({error})"
     if run.last is None:
         raise SettingsError(f"{path} {reason}: start anew without --restart")

@@ -19,7 +19,7 @@ from runs.optim import LearningRate
 from runs.ranks import ALONE, Ranks
 from runs.resume import changes, find_best, restore
 from runs.tracking import Tracker
-from utils.files import write_json
+from utils.files import sealed, write_json
 
 
 class TrainingState:
@@ -252,7 +252,7 @@ class TrainingState:
         """
         shown = {name: value for name, value in results.items() if name not in not_in_summary}
         self.tracker.finish(self.step, shown, figures)
-        write_json(self.folder.results_path, results)
+        write_json(self.folder.results_path, sealed(results))
 
     def training_entry(self) -> tuple[dict[str, float], dict[str, float]]:
         """What is logged of the steps since the last entry, which is then forgotten.

@@ -8,7 +8,6 @@ command resumes where it was.
 """
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from theory.pictures import draw_ablations, draw_contraction, draw_overlaps, dra
 from theory.report import markdown
 from training.evaluation import load_splits
 from utils import seeds
-from utils.files import REPOSITORY, write_json, write_text
+from utils.files import REPOSITORY, read_json, write_json, write_text
 
 log = logging.getLogger("qdeq")
 
@@ -134,7 +133,7 @@ class _Book:
     def part(self, name: str, measure: Callable):
         path = self.out / f"{name}.json"
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
         except (OSError, ValueError):
             content = None
         if isinstance(content, dict) and content.get("made_from") == self.made_from:

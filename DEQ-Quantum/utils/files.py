@@ -1,5 +1,6 @@
 """Atomic writes: a file appears whole under its name, or not at all; text and JSON written so, and what a kill left."""
 
+import hashlib
 import json
 import math
 import os
@@ -9,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SEAL = "sha256"
 LEFTOVER = re.compile(r"\..+\.([1-9]\d{0,6})\.tmp")
 
 
@@ -90,6 +92,31 @@ def as_json(content: dict) -> str:
 def write_json(path: Path, content: dict) -> None:
     """Write what `as_json` makes of it, atomically."""
     write_text(path, as_json(content) + "\n")
+
+
+def sealed(content: dict) -> dict:
+    """The content and, as its entry "sha256", the checksum of all others, which `read_json` verifies."""
+    return content | {SEAL: _checksum(content)}
+
+
+def _checksum(content: dict) -> str:
+    return hashlib.sha256(as_json({k: v for k, v in content.items() if k != SEAL}).encode()).hexdigest()
+
+
+def read_json(path: Path) -> object:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not JSON, or not what was `sealed`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if isinstance(content, dict) and content.get(SEAL, "") not in ("", _checksum(content)):
+        raise ValueError("its checksum is wrong: it is damaged or was changed")
+    return content
 
 
 def _finite(value: object) -> object:

@@ -59,7 +59,7 @@ RUNS = {
 
 # what may differ between two runs of the same numbers
 OF_THE_MACHINE = {"train_seconds", "seconds_per_step", "seconds_per_sample", "peak_memory_mb", "date", "torch",
-                  "torchquantum", "python", "device", "git_commit"}  # fmt: skip
+                  "torchquantum", "python", "device", "git_commit", "sha256"}  # fmt: skip
 
 # imported once, before processes are forked off; what is not installed is passed over
 PRELOADED = ["torch", "torchvision", "sklearn.datasets", "matplotlib.pyplot"]
