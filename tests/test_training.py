@@ -22,7 +22,7 @@ from wandb_reader import read_offline_run
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
           "--tensorboard", "False")
-TIMES = ("date", "train_seconds", "seconds_per_step", "peak_memory_mb", "name", "settings")
+TIMES = ("date", "train_seconds", "seconds_per_step", "peak_memory_mb", "name", "settings", "sha256")
 
 
 def rows_of(run: Path, event: str) -> list[dict]:
