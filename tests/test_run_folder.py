@@ -115,6 +115,23 @@ def test_restart_of_no_run_folder(run, tmp_path):
             run("--restart", "--restart_dir", path)
 
 
+def test_a_run_that_another_process_has_taken_further_is_not_taken_back(run):
+    path = begin(run, "--name", "x")
+    late = run("--name", "x", "--restart")
+    begun = run("--name", "x", "--restart")
+    begun.create()
+    checkpoint.save(begun.last_path, begun.last | {"step": 9}, begun.previous_path)
+    begun.release()
+    before = listing(path)
+    with pytest.raises(SettingsError, match=f"another process has gone on with the run {path} meanwhile"):
+        late.create()
+    assert listing(path) == before
+    again = run("--name", "x", "--restart")
+    assert again.last["step"] == 9
+    again.create()  # the lock is free
+    again.release()
+
+
 def test_one_process_at_a_time_goes_on_with_a_run(run):
     path = begin(run, "--name", "x")
     (path / "results.json").write_text("{}")

@@ -72,6 +72,7 @@ class RunFolder:
     last: dict | None
     notes: list[str] = field(default_factory=list)
     goes_back: bool = False
+    _seen: tuple | None = field(default=None, repr=False, compare=False)  # of the last checkpoint, before it was read
     _lock: IO | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -111,6 +112,9 @@ class RunFolder:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path = _make_free(self.path, self.settings.restart)
             self._acquire()
+            if _look_of(self.last_path) != self._seen:
+                self.release()
+                raise SettingsError(f"another process has gone on with the run {self.path} meanwhile: start again")
             remove_leftovers(self.path)
             if self.goes_back:  # first: the damaged one must not become the one before the next
                 os.replace(self.previous_path, self.last_path)
@@ -156,12 +160,22 @@ def find_run(command: CommandLine) -> RunFolder:
     if not (settings.restart and has_begun):
         return RunFolder(path, settings, None)
     run = RunFolder(path, settings, None)
+    run._seen = _look_of(run.last_path)
     run.last = _last_checkpoint(run)
     run.settings = _saved_settings(run, command)
     if run.last is not None:
         _refuse_another_run(run)
         _note_changes(run, command)
     return run
+
+
+def _look_of(path: Path) -> tuple | None:
+    """What tells a file from the one that replaces it; None where none can be read."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _has_begun(path: Path) -> bool:
