@@ -17,7 +17,7 @@ PAIRS = {
     "restart and restart, half done": (True, True), "restart and evaluate": (True, None),
 }  # fmt: skip
 DONE = "has finished its"
-HELD = "another process holds"
+HELD = "another process "  # holds the run, or has gone on with it
 OF_EVALUATION = ("evaluation_test.json", "confusion_test.png")
 
 
@@ -69,5 +69,10 @@ def attempt(case: dict, bench: Bench) -> Trial:
         if len(list(work_dir.iterdir())) != 2:
             trial.find("lost", f"{how}: {len(list(work_dir.iterdir()))} runs where there should be two")
     else:
+        second_folder = work_dir / f"{NAME}-2"
+        if pair == "start and restart" and second_folder.exists():  # the one without --restart came second
+            if (differs := difference(bench.reference(subject), second_folder)) is not None:
+                trial.find("numbers", f"{how}: {second_folder.name}, {differs}")
+            shutil.rmtree(second_folder)
         check_finished(trial, bench.finish(subject, work_dir), bench, subject, work_dir, how)
     return trial
