@@ -13,6 +13,7 @@ import evaluate_qdeq
 import reproduce
 import train_qdeq
 import train_qep
+from campaigns.faults import __main__ as faults
 from circuits import build_circuit
 from conftest import REPOSITORY, SCRIPTS, user_environment
 from models.table import MODELS, build_model
@@ -147,6 +148,8 @@ def test_flags_exist(capsys):
     for program, before in [(name, []) for name in PARSERS] + [("reproduce", before) for before in sub_commands]:
         with pytest.raises(SystemExit):
             PARSERS[program]([*before, "--help"])
+    with pytest.raises(SystemExit):
+        faults.parse_command_line(["--help"])
     known = set(FLAG.findall(capsys.readouterr().out))
     known.update(flag for _, arguments in commands() for flag in FLAG.findall(arguments))  # parsed above
     lines = [line for page in PAGES for line in code(page) if not line.lstrip().startswith(OTHER_PROGRAMS)]
