@@ -10,7 +10,7 @@ import platform
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -65,23 +65,53 @@ def load_images(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
 
 
 def _read(path: Path, dataset: str) -> dict[str, np.ndarray]:
+    side = IMAGE_SIDES[dataset]
+    takes = (
+        f"train_images and test_images, uint8 (N, {side}, {side}), train_labels and test_labels, uint8 (N,), 0..9; write "
+        "your data so, or choose another folder with --data_dir"
+    )
+    instead = ", or move it elsewhere and start again to download the data set"
+    return read_arrays(path, ARRAYS, lambda found, names: _finding(found, names, side), dataset, takes, instead)
+
+
+def read_arrays(
+    path: Path,
+    wanted: Sequence[str],
+    finding: Callable[[dict[str, np.ndarray], list[str]], str],
+    dataset: str,
+    takes: str,
+    instead: str = "",
+) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file, which stays as it is.
+
+    Args:
+        path: of the file.
+        wanted: names of the arrays that are read, as far as there are such.
+        finding: of these and of the names of all: what is not as it should be; "" where all is well.
+        dataset: as --dataset names it, for messages.
+        takes: what it should hold.
+        instead: what else can be done about a damaged file than to put a whole one in its place.
+
+    Raises:
+        DataError: it is damaged, cannot be read or holds something else.
+    """
     arrays, cause = {}, None
     try:
         with np.load(path, allow_pickle=False) as file:
             names = file.files
-            arrays = {key: file[key] for key in ARRAYS if key in names}
-        finding = _finding(arrays, names, IMAGE_SIDES[dataset])
+            arrays = {key: file[key] for key in wanted if key in names}
+        found = finding(arrays, names)
     except (PermissionError, IsADirectoryError) as error:
         raise DataError(f"cannot read {path}: {error.strerror}; it should be a file that you may read") from error
     except Exception as error:  # a damaged file makes zipfile and numpy raise more kinds than a list can hold
-        cause, finding = error, (str(error).splitlines() or [type(error).__name__])[0]
-    if not finding:
+        cause, found = error, (str(error).splitlines() or [type(error).__name__])[0]
+    if not found:
         return arrays
     if not _is_whole(path):
-        raise _damaged(path) from cause
+        raise DataError(f"{path} is corrupt, or no .npz file; put a whole copy in its place{instead}") from cause
     if isinstance(cause, MemoryError):
         raise cause
-    raise _other_data(path, dataset, finding) from cause
+    raise DataError(f"{path} holds something else than --dataset {dataset} takes ({found}): {takes}") from cause
 
 
 def _finding(arrays: dict[str, np.ndarray], names: list[str], side: int) -> str:
@@ -106,22 +136,6 @@ def _is_whole(path: Path) -> bool:
             return file.testzip() is None
     except Exception:  # as many kinds as above
         return False
-
-
-def _damaged(path: Path) -> DataError:
-    return DataError(
-        f"{path} is corrupt, or no .npz file; put a whole copy in its place, or move it elsewhere and start again to "
-        "download the data set"
-    )
-
-
-def _other_data(path: Path, dataset: str, finding: str) -> DataError:
-    side = IMAGE_SIDES[dataset]
-    return DataError(
-        f"{path} holds something else than --dataset {dataset} takes ({finding}): train_images and test_images, uint8 "
-        f"(N, {side}, {side}), train_labels and test_labels, uint8 (N,), 0..9; write your data so, or choose another "
-        "folder with --data_dir"
-    )
 
 
 # a file that is not

@@ -4,12 +4,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from runs.settings import BaseSettings, setting
+from runs.settings import BaseSettings, SettingsError, changed, setting
+from utils.command_line import shown
 from utils.files import REPOSITORY
 
 IMAGE_SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "digits": 8}  # pixels
 DATASETS = tuple(IMAGE_SIDES)
 SIDE = 28  # pixels of the images that features are made of, and the most features of a side
+OWN = "file:"  # before the path of a data set of one's own
 CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}  # by their number: labels of the data set
 
 
@@ -17,7 +19,8 @@ CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}  # by their number:
 class DataSettings(BaseSettings):
     """What `dataset.load_features` is asked for, as far as all kinds of training choose it."""
 
-    num_classes: int = setting(10, "data", "2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10", tuple(CLASSES))
+    num_classes: int = setting(10, "data", "2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10", tuple(CLASSES),
+                               at_least=2)
     data_dir: str = setting("", "data", "folder of the cached <dataset>.npz files (default: $QDEQ_DATA, else data "
                             "in the repository)", path=True, surrounding=True)  # fmt: skip
 
@@ -29,6 +32,43 @@ class DataSettings(BaseSettings):
 
 @dataclass
 class ImageSettings(DataSettings):
-    """The same for every data set of images."""
+    """The same for every data set of images, also one of one's own.
 
-    dataset: str = setting("mnist", "data", "images to classify; digits needs no download", DATASETS)
+    That has the name "file:NAME.npz" and lies in `data_dir`, which no number of a run depends on: it may be elsewhere when
+    the run is resumed or evaluated.
+    """
+
+    dataset: str = setting("mnist", "data", f"images to classify: {', '.join(DATASETS)} (needs no download), or "
+                           f"{OWN}PATH.npz, images or vectors of your own (relative to --data_dir where that is given)")
+    num_classes: int = changed(DataSettings, "num_classes", choices=None, at_most=100_000,
+                               help="2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10; of images of your own all there are")
+
+    @property
+    def dataset_name(self) -> str:
+        """What folders and tags call it: of a file its name without ending."""
+        return Path(self.dataset.removeprefix(OWN)).stem if self.dataset.startswith(OWN) else self.dataset
+
+    @classmethod
+    def completed(cls, given: dict) -> dict:
+        given = super().completed(given)
+        if not (given.get("dataset", "").startswith(OWN) and given["dataset"].endswith(".npz")):
+            return given
+        path = Path(os.path.abspath(given.get("data_dir", "")), os.path.expanduser(given["dataset"].removeprefix(OWN)))
+        found = {"dataset": OWN + path.name}
+        if given.get("restart") and "data_dir" not in given and not path.exists():
+            return given | found  # resumed from elsewhere: the run knows its folder
+        return given | found | {"data_dir": str(path.parent)}
+
+    def validate(self) -> list[str]:
+        warnings = super().validate()
+        if self.dataset.startswith(OWN):
+            if not self.dataset.endswith(".npz"):
+                raise SettingsError(f"--dataset {self.dataset} must name a file, as {OWN}PATH.npz")
+            return warnings
+        if self.dataset not in DATASETS:
+            known = ", ".join(DATASETS)
+            raise SettingsError(f"--dataset must be one of {known}, or {OWN}PATH.npz, got {shown(self.dataset)}")
+        if self.num_classes not in CLASSES:
+            known = ", ".join(map(str, CLASSES))
+            raise SettingsError(f"--num_classes must be one of {known} with --dataset {self.dataset}, got {self.num_classes}")
+        return warnings

@@ -2,7 +2,7 @@
 
 Section 3.1 of the QDEQ paper: choose the classes, split their training images at random into 80 % training and
 20 % validation, keep the standard test set; `features.py` then reduces every image to a few numbers. All of it is
-done once and on the CPU, so that every device sees the same numbers. `data_files.py` has the images.
+done once and on the CPU, so that every device sees the same numbers. `data_files.py` and `own_data.py` have the images.
 """
 
 import hashlib
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from data_files import DataError, load_images
-from data_settings import CLASSES
-from features import SIDE, PrincipalComponents, pool_images
+from data_settings import CLASSES, OWN
+from features import SIDE, PrincipalComponents, pad_vectors, pool_images
+from own_data import load_own
 from utils.seeds import generator
 
 REDUCTIONS = ("pooling", "components")
@@ -27,7 +28,8 @@ class Split:
     """Images of one split, ready for the model.
 
     Attributes:
-        features: float32 (N, D): pooled pixels row by row, D = n_wires^2, or D = n_wires principal components.
+        features: float32 (N, D): D = n_wires^2 pooled pixels row by row, or numbers of a vector of one's own and zeros; or
+            D = n_wires principal components.
         labels: int64 (N,), 0..n_classes-1: positions in `Splits.classes`.
     """
 
@@ -51,7 +53,7 @@ class Splits:
     train: Split
     val: Split
     test: Split
-    classes: tuple[int, ...]
+    classes: tuple
     side: int
 
     @property
@@ -76,11 +78,11 @@ def load_features(
     """Load a data set as features.
 
     Args:
-        dataset: one of `DATASETS`.
-        num_classes: 2, 4 or 10: the classes of `CLASSES`.
+        dataset: one of `DATASETS`, or "file:PATH.npz".
+        num_classes: 2, 4 or 10: the classes of `CLASSES`; of a file as many as it has.
         n_wires: qubits, even, 4..28.
         seed: of the split; the same seed gives the same images on every device.
-        data_dir: folder of the cached .npz files (not used for digits).
+        data_dir: folder of the cached .npz files (not used for digits), and of a relative PATH.
         device: where the features are kept.
         reduction: "pooling" to n_wires x n_wires features, or "components": the first n_wires principal components
             of the training split.
@@ -89,16 +91,17 @@ def load_features(
         The splits, in the file's order. The 80 %, rounded down, are taken after the classes are chosen.
 
     Raises:
-        DataError: see `load_images`; unknown num_classes; n_wires that cannot be pooled to; an empty class; images
-            too few or too much alike to have n_wires principal components.
+        DataError: see `load_images` and `own_data.load_own`; num_classes that there are not; n_wires that cannot be pooled
+            to; an empty class; more numbers in a vector than features; images too few or too much alike to have n_wires
+            principal components.
 
     Source: Schleich et al., arXiv 2410.23940, sections 3.1 and 3.2.
     """
-    if num_classes not in CLASSES:
+    if num_classes not in CLASSES and not dataset.startswith(OWN):
         raise DataError(f"num_classes is {num_classes}; choose one of {', '.join(map(str, CLASSES))}")
     _check_n_wires(n_wires)
-    images = load_images(dataset, data_dir)
-    classes = CLASSES[num_classes]
+    images = _load(dataset, data_dir)
+    classes = _own_classes(images, num_classes, dataset) if dataset.startswith(OWN) else CLASSES[num_classes]
     chosen, chosen_labels = _select(images, "train", classes, dataset)
     test, test_labels = _select(images, "test", classes, dataset)
     train_rows, val_rows = split_rows(len(chosen), seed)
@@ -118,10 +121,36 @@ def load_features(
     )
 
 
+def _load(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
+    return (load_own if dataset.startswith(OWN) else load_images)(dataset, data_dir)
+
+
+def _own_classes(arrays: dict[str, np.ndarray], num_classes: int, dataset: str) -> tuple:
+    """The labels of a data set of one's own, in rising order.
+
+    Raises:
+        DataError: there are not num_classes of them, or some in the test images alone.
+    """
+    classes, of_test = (np.unique(arrays[f"{half}_labels"]).tolist() for half in ("train", "test"))
+    shown = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+    if others := [label for label in of_test if label not in classes]:
+        raise DataError(f"--dataset {dataset}: test_labels has {others[0]}, and train_labels only {shown}")
+    if len(classes) != num_classes:
+        remedy = f"give --num_classes {len(classes)}" if len(classes) > 1 else "there must be two or more"
+        raise DataError(f"--dataset {dataset}: train_labels has {len(classes)} classes ({shown}), not {num_classes}: {remedy}")
+    return tuple(classes)
+
+
 def _reduction(name: str, train_images: np.ndarray, n_wires: int) -> Callable[[np.ndarray], Tensor]:
     """What makes features of images; principal components are those of the training images."""
     if name not in REDUCTIONS:
         raise DataError(f"unknown reduction {name!r}; choose one of {', '.join(REDUCTIONS)}")
+    if name == "pooling" and train_images.ndim == 2:
+        if (width := train_images.shape[1]) > n_wires**2:
+            enough = next((n for n in range(4, SIDE + 1, 2) if n**2 >= width), None)
+            remedy = f"choose --n_wires {enough}, or fewer numbers" if enough else f"at most {SIDE**2} can be used"
+            raise DataError(f"vectors of {width} numbers are more than the {n_wires**2} inputs of {n_wires} wires: {remedy}")
+        return lambda vectors: pad_vectors(vectors, n_wires**2)
     if name == "pooling":
         return lambda images: pool_images(images, n_wires)
     try:
@@ -147,7 +176,7 @@ def split_rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_images_sha256(dataset: str, data_dir: str | Path) -> str:
     """Which test images a number was measured on: the SHA-256 of their bytes, whatever file they came in."""
-    return hashlib.sha256(load_images(dataset, data_dir)["test_images"].tobytes()).hexdigest()
+    return hashlib.sha256(_load(dataset, data_dir)["test_images"].tobytes()).hexdigest()
 
 
 def _check_n_wires(n_wires: int) -> None:
@@ -156,19 +185,19 @@ def _check_n_wires(n_wires: int) -> None:
 
 
 def _select(
-    arrays: dict[str, np.ndarray], half: str, classes: tuple[int, ...], dataset: str
+    arrays: dict[str, np.ndarray], half: str, classes: tuple, dataset: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images of the classes, and their labels renamed to positions in `classes`, int64."""
+    """The images of the classes, and their labels renamed to positions in `classes`, which rise; int64."""
     images, labels = arrays[f"{half}_images"], arrays[f"{half}_labels"]
-    position = np.full(256, -1, dtype=np.int64)
-    position[list(classes)] = range(len(classes))
-    renamed = position[labels]
+    known = np.array(classes)
+    position = np.searchsorted(known, labels).clip(max=len(classes) - 1).astype(np.int64)
+    renamed = np.where(known[position] == labels, position, -1)
     chosen = renamed >= 0
     _check_classes(renamed, classes, f"{half}_images of {dataset} has none")
     return images[chosen], renamed[chosen]
 
 
-def _check_classes(renamed: np.ndarray, classes: tuple[int, ...], finding: str) -> None:
+def _check_classes(renamed: np.ndarray, classes: tuple, finding: str) -> None:
     """Refuse images, by the positions of their labels in `classes`, that leave a class out."""
     missing = [str(label) for position, label in enumerate(classes) if not (renamed == position).any()]
     if missing:

@@ -45,15 +45,21 @@ def pool_images(images: np.ndarray, n_wires: int) -> Tensor:
     return features
 
 
+def pad_vectors(vectors: np.ndarray, width: int) -> Tensor:
+    """Vectors as they are, and zeros: (N, D) to float32 (N, width), D <= width."""
+    return F.pad(torch.from_numpy(vectors), (0, width - vectors.shape[1]))
+
+
 class PrincipalComponents:
-    """The first principal components of a set of images, each divided by its standard deviation over that set.
+    """The first principal components of a set of images or vectors, each divided by its standard deviation over that set.
 
     With component i of direction u_i and variance s_i^2 over the images given here, an image p has the features
     u_i^T (p - mean) / s_i: mean 0 and standard deviation 1 over this set. The entry of u_i largest in modulus is
     positive, which settles its sign.
 
     Args:
-        images: uint8 (N, S, S), grey: the training split and no other, so that nothing is learnt from the rest.
+        images: uint8 (N, S, S), grey, or float32 vectors (N, D): the training split and no other, so that nothing is
+            learnt from the rest.
         n_components: how many.
 
     Raises:
@@ -61,10 +67,10 @@ class PrincipalComponents:
     """
 
     def __init__(self, images: np.ndarray, n_components: int):
-        total = torch.zeros(SIDE**2, dtype=torch.float64)
-        products = torch.zeros(SIDE**2, SIDE**2, dtype=torch.float64)
-        for _, pixels in _normalised(images):
-            flat = pixels.flatten(1).double()
+        size = SIDE**2 if images.ndim == 3 else images.shape[-1]
+        total = torch.zeros(size, dtype=torch.float64)
+        products = torch.zeros(size, size, dtype=torch.float64)
+        for _, flat in _flattened(images):
             total += flat.sum(0)
             products += flat.T @ flat
         self.mean = total / len(images)
@@ -78,11 +84,22 @@ class PrincipalComponents:
         self.directions = directions * largest.sign() / variances.sqrt()
 
     def __call__(self, images: np.ndarray) -> Tensor:
-        """uint8 (N, S, S) to float32 (N, n_components)."""
+        """As many images or vectors as you like, of that size, to float32 (N, n_components)."""
         features = torch.empty(len(images), self.directions.shape[1])
-        for rows, pixels in _normalised(images):
-            features[rows] = ((pixels.flatten(1).double() - self.mean) @ self.directions).float()
+        for rows, flat in _flattened(images):
+            features[rows] = ((flat - self.mean) @ self.directions).float()
         return features
+
+
+def _flattened(images: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+    """Normalised pixels of images, or vectors as they are, in float64 (n, D), in chunks with their rows."""
+    if images.ndim == 2 and images.dtype == np.float32:
+        for start in range(0, len(images), CHUNK):
+            rows = slice(start, min(start + CHUNK, len(images)))
+            yield rows, torch.from_numpy(images[rows]).double()
+        return
+    for rows, pixels in _normalised(images):
+        yield rows, pixels.flatten(1).double()
 
 
 def _normalised(images: np.ndarray) -> Iterator[tuple[slice, Tensor]]:

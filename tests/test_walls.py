@@ -8,7 +8,7 @@ import pytest
 
 from conftest import SCRIPTS
 
-DATA = {"data_files", "data_settings", "dataset", "features", "load_cifar", "load_digits", "load_mnist"}
+DATA = {"data_files", "data_settings", "dataset", "features", "load_cifar", "load_digits", "load_mnist", "own_data"}
 CIRCUIT = {"circuits", "engines", "deq", "models"}
 TRAINING = DATA | CIRCUIT | {"runs", "training", "utils"}
 MAY_KNOW = {

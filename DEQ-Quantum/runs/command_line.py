@@ -106,6 +106,7 @@ def parse_settings(
             warnings.append(f"{flag} does nothing, here as in the released code")
     prefer_cuda = given.pop("cuda", False)
     try:
+        given = kind.completed(given)
         kind.validate_flags(given)
         if prefer_cuda and given.get("device") == "cpu":
             raise SettingsError("--cuda and --device cpu contradict each other")

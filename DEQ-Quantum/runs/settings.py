@@ -118,6 +118,11 @@ class BaseSettings:
                 _check(f, values[f.name])
 
     @classmethod
+    def completed(cls, given: dict) -> dict:
+        """The values of flags, with what follows from them for other settings."""
+        return given
+
+    @classmethod
     def validate_flags(cls, given: dict) -> None:
         """Refuse flags that contradict each other when both are given, whatever values a saved run has.
 

@@ -145,13 +145,13 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
         encoding = self.encoding if len(model.encodings) > 1 else ""
         kind = kind if model.has_depth else ""
         model = model.name if model.label else ""
-        parts = (self.dataset, f"{self.num_classes}c", f"{self.n_wires}q", encoding, model, kind, f"seed{self.seed}")
+        parts = (self.dataset_name, f"{self.num_classes}c", f"{self.n_wires}q", encoding, model, kind, f"seed{self.seed}")
         return self.name or "_".join(filter(None, parts))
 
     @property
     def tags(self) -> list[str]:
         """What Weights & Biases files the run under."""
-        return [self.dataset, f"{self.num_classes}C"]
+        return [self.dataset_name[:64], f"{self.num_classes}C"]  # it takes no longer ones
 
     def validate(self) -> list[str]:
         warnings = super().validate()
