@@ -1,12 +1,13 @@
 """Optimisers by name, and the learning rate over time against closed forms."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 
 from conftest import assert_same
-from runs.optim import LearningRate, make_optimizer
+from runs.optim import LearningRate, clip_gradient, load_optimizer, make_optimizer
 from training.settings import Settings
 
 LR = 0.04
@@ -33,22 +34,51 @@ def test_optimizer_is_the_one_named_and_trains_all_parameters(name):
 
 
 @pytest.mark.parametrize("name", ["Adam", "SGD", "Adagrad", "RMSprop", "RAdam"])
-def test_steps_are_bit_by_bit_those_of_torch_also_after_a_resume(name):
-    own, reference = (torch.nn.Linear(3, 2) for _ in range(2))
-    reference.load_state_dict(own.state_dict())
-    optimizers = [make_optimizer(own, Settings(optim=name, lr=0.05), weight_decay=0.01),
-                  getattr(torch.optim, name)(reference.parameters(), lr=0.05, weight_decay=0.01)]  # fmt: skip
+def test_steps_are_those_of_torch_and_bit_by_bit_the_same_after_a_resume(name):
+    """The state that is resumed may be that of torch's plain optimiser, as older checkpoints have it."""
+    own, resumed, plain, of_plain = (torch.nn.Linear(3, 2).double() for _ in range(4))
+    models = [own, resumed, plain, of_plain]
+    for model in models:
+        model.load_state_dict(own.state_dict())
+    settings = Settings(optim=name, lr=0.05)
+    optimizers = [make_optimizer(model, settings, weight_decay=0.01) for model in models]
+    optimizers[2] = getattr(torch.optim, name)(plain.parameters(), lr=0.05, weight_decay=0.01)
     for step in range(8):
         if step == 5:
-            saved, optimizers[0] = optimizers[0].state_dict(), make_optimizer(own, Settings(optim=name))
-            assert_same(saved, optimizers[1].state_dict())
-            optimizers[0].load_state_dict(saved)
-        for model, optimizer in zip((own, reference), optimizers, strict=True):
+            for i, source in ((1, 0), (3, 2)):
+                optimizers[i] = make_optimizer(models[i], settings)
+                models[i].load_state_dict(models[source].state_dict())
+                load_optimizer(optimizers[i], deepcopy(optimizers[source].state_dict()))
+        for model, optimizer in zip(models, optimizers, strict=True):
             optimizer.zero_grad()
-            model(torch.arange(12.0).view(4, 3) - step).square().sum().backward()
+            model(torch.arange(12.0).double().view(4, 3) - step).square().sum().backward()
             optimizer.step()
             assert torch.is_grad_enabled()
-        assert_same(own.state_dict(), reference.state_dict())
+        assert_same(own.state_dict(), resumed.state_dict())
+        for other in (plain, of_plain):
+            torch.testing.assert_close(own.state_dict(), other.state_dict(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [0.25, 2.0, math.inf])
+def test_the_clip_is_torchs(limit):
+    torch.manual_seed(0)
+    first = torch.nn.Linear(3, 2)
+    first.unused = torch.nn.Parameter(torch.ones(2))
+    models = first, deepcopy(first)
+    for model in models:
+        model(torch.ones(4, 3)).square().sum().backward()
+    norms = clip_gradient(models[0].parameters(), limit), torch.nn.utils.clip_grad_norm_(models[1].parameters(), limit)
+    assert norms[0] == pytest.approx(float(norms[1]), rel=1e-6) and norms[0] > 2
+    for own, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(own.grad, theirs.grad, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_told_and_left(value):
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.grad = torch.tensor([1.0, value, 2.0])
+    assert not math.isfinite(clip_gradient([weight], 0.5))
+    assert (weight.grad[0], weight.grad[2]) == (1, 2)
 
 
 def test_weight_decay_pulls_towards_zero():

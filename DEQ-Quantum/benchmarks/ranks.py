@@ -20,6 +20,7 @@ from benchmarks.record import Record
 from benchmarks.step import CLIP, JAC_LOSS_WEIGHT, Problem, Step, Variant
 from benchmarks.timing import BLOCK_SECONDS, WARM_UP_CALLS, Series, seconds_per_call
 from models.qdeq_model import Whole
+from runs.optim import clip_gradient
 from runs.ranks import ALONE, Ranks, joined_ranks
 
 VARIANT = Variant("compiled", "newton+exact")
@@ -51,7 +52,7 @@ class SharedStep(Step):
         loss = functional.cross_entropy(p.logits, self.y[own.rows]) + JAC_LOSS_WEIGHT * p.jac_loss
         (own.count / n * loss).backward()
         self.ranks.sum_in_place([parameter.grad for parameter in self.model.parameters()], [loss.detach()])
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        clip_gradient(self.model.parameters(), CLIP)
         self.optimizer.step()
 
 

@@ -5,6 +5,7 @@ loss, backward, clip, Adam. Adam's learning rate is 0, so that every repetition 
 same parameters.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +20,8 @@ from features import MEAN, STD
 from models.depth import Equilibrium
 from models.qdeq_model import QDEQModel, residual_measures
 from models.quantum_layer import QuantumLayer
-from runs.optim import eager
+from runs.optim import clip_gradient, make_optimizer
+from runs.settings import OptimisationSettings
 from utils import seeds
 
 N_CLASSES = 10
@@ -109,13 +111,12 @@ class Step:
         self.model = problem.model(variant.engine, dropout)
         self.x, self.y = problem.batch
         self.generator = seeds.generator(problem.seed, "benchmark step", 0, problem.device)
-        self.optimizer = eager(torch.optim.Adam)(self.model.parameters(), lr=0.0)
+        self.optimizer = make_optimizer(self.model, OptimisationSettings(optim="Adam", lr=0.0))
 
     def __call__(self) -> None:
         """Take the step."""
         self.losses_backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
-        if torch.isfinite(norm):
+        if math.isfinite(clip_gradient(self.model.parameters(), CLIP)):
             self.optimizer.step()
 
     def losses_backward(self) -> tuple[Tensor, Tensor, SolverResult]:

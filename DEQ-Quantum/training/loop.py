@@ -6,6 +6,7 @@ cross-entropy plus, on some steps, the Jacobian loss, clip, update. Everything r
 """
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -22,13 +23,13 @@ from models.table import build_model
 from runs import checkpoint
 from runs.folder import IN_EVERY_CHECKPOINT, RunFolder
 from runs.lifecycle import TrainingError
-from runs.optim import make_optimizer
+from runs.optim import clip_gradient, make_optimizer
 from runs.ranks import ALONE, Ranks
 from runs.settings import SettingsError, flag_of
 from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
 from training import metrics
-from training.evaluation import Evaluation, depth_of, evaluate, finite, measure, measure_backward
+from training.evaluation import Evaluation, depth_of, evaluate, measure, measure_backward
 from training.settings import ModelSettings, Settings
 from utils import seeds
 
@@ -66,13 +67,29 @@ class Step:
         jac_loss: the Jacobian loss.
     """
 
-    sums: list[tuple[str, Tensor, int]] = field(default_factory=list)
+    sums: list[tuple[str, Tensor | float, int]] = field(default_factory=list)
     failed: Tensor | int = 0
     jac_loss: Tensor | float = 0.0
 
-    def add(self, name: str, values: Tensor) -> None:
-        """Take in what was measured of some images, (n,)."""
-        self.sums.append((name, values.detach().double().sum(), values.numel()))
+    def add(self, measured: dict[str, Tensor], failed: Tensor | None, count: int) -> None:
+        """Take in what was measured of some images, all at once.
+
+        Args:
+            measured: (n,) values by name.
+            failed: (n,) images that have no loss and no residual; None: none.
+            count: of them the first so many count.
+        """
+        values = torch.stack([of_image.detach() for of_image in measured.values()])[:, :count].double()
+        counts = [count] * len(measured)
+        on_cpu = values.device.type == "cpu"
+        # on a GPU a failed image shows as NaN in the entry: to leave it out the host would have to wait
+        if failed is not None and on_cpu and count:
+            missing = [of_image.is_floating_point() for of_image in measured.values()]
+            values = values.masked_fill(failed & torch.tensor(missing).unsqueeze(1), 0.0)
+            n_failed = int(failed.sum())
+            counts = [count - n_failed * is_missing for is_missing in missing]
+        totals = values.sum(1)
+        self.sums += zip(measured, totals.tolist() if on_cpu else totals.unbind(), counts)
 
 
 class Training:
@@ -167,22 +184,18 @@ class Training:
             (loss if own.count else 0.0 * loss).backward()
             if p.failed is not None:
                 taken.failed = taken.failed + p.failed[: own.count].sum()
-            for name, values in (measured | measure_backward(p)).items():
-                # on a GPU a failed image shows as NaN in the entry: to leave it out the host would have to wait
-                values = finite(values, p) if values.device.type == "cpu" else values
-                taken.add(name, values if own.count else values[:0])
+            taken.add(measured | measure_backward(p), p.failed, own.count)
             taken.jac_loss = taken.jac_loss + share * p.jac_loss.detach()
         self._add_up(taken)
         for name, total, count in taken.sums:
             state.meter.add_sum(name, total, count)
         if jac_weight > 0:
             state.meter.add_sum("jac_loss", taken.jac_loss.double(), 1)
-        limit = s.clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        state.meter.add("grad_norm", norm)
-        self.failed = self.failed + taken.failed
         # the one value that a GPU is waited for at every step: such a gradient must not enter the optimiser's state
-        if torch.isfinite(norm) & (taken.failed < len(y)):
+        norm = clip_gradient(self.model.parameters(), s.clip or math.inf)
+        state.meter.add_sum("grad_norm", norm, 1)
+        self.failed = self.failed + taken.failed
+        if math.isfinite(norm) and taken.failed < len(y):
             state.optimizer.step()
         else:
             self._skip(step)
