@@ -9,10 +9,12 @@ state is a lift of readouts, z = E r, numerator and denominator are quadratics i
 once x is known (`ReducedReadout`).
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import threshold
 
 from circuits.circuit import Circuit
 from engines.propagation import BasisPropagation
@@ -125,10 +127,9 @@ class SignedGram(torch.autograd.Function):
         return torch.bmm(rows, (signs.T @ symmetric.flatten(1)).unflatten(1, grad.shape[1:])), None
 
 
-def _ratio(numerator: Tensor, squared_norm: Tensor) -> Tensor:
-    """numerator / squared_norm per sample; a vector without direction reads 0, with zero slope."""
-    has_direction = ~(squared_norm <= torch.finfo(squared_norm.dtype).tiny)  # a NaN stays one
-    return torch.where(has_direction, numerator / torch.where(has_direction, squared_norm, 1.0), 0.0 * numerator)
+def _nonzero(squared_norm: Tensor) -> Tensor:
+    """The squared norm to divide by: inf for a vector without direction, which so reads 0, with zero slope."""
+    return threshold(squared_norm, torch.finfo(squared_norm.dtype).tiny, math.inf)  # a NaN stays one
 
 
 class CompiledAmplitude(CompiledCircuit):
@@ -148,28 +149,34 @@ class CompiledAmplitude(CompiledCircuit):
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) vectors to (B, K) expectation values; a zero vector reads 0."""
         numerator = (self._times_observables(v) @ v.unsqueeze(-1)).flatten(1)
-        return _ratio(numerator, v.square().sum(-1, keepdim=True))
+        return numerator / _nonzero(v.square().sum(-1, keepdim=True))
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v, 2 sum_k w_k (M_k v - r_k v) / v^T v: (B, D) and (B, K) to (B, D)."""
         rows = self._times_observables(v)
-        squared_norm = v.square().sum(-1, keepdim=True)
-        readouts = _ratio((rows @ v.unsqueeze(-1)).flatten(1), squared_norm)
-        weighted_rows = (weights.unsqueeze(1) @ rows).squeeze(1)
-        return _ratio(2 * (weighted_rows - (weights * readouts).sum(-1, keepdim=True) * v), squared_norm)
+        squared_norm = _nonzero(v.square().sum(-1, keepdim=True))
+        readouts = (rows @ v.unsqueeze(-1)).flatten(1) / squared_norm
+        return _slope((weights.unsqueeze(1) @ rows).squeeze(1), weights, readouts, v, squared_norm)
 
     def along(self, x: Tensor, lift: Lift) -> "ReducedReadout":
         """r -> readouts at x + E r for a batch x of shape (B, D)."""
         return ReducedReadout(self.observables, self._times_observables(x), x, lift)
 
 
+def _slope(weighted_rows: Tensor, weights: Tensor, readouts: Tensor, v: Tensor, squared_norm: Tensor) -> Tensor:
+    """2 (sum_k w_k M_k v - w.r v) / v^T v, (B, D), from its first sum."""
+    along_v = (weights * readouts).sum(-1, keepdim=True)
+    return torch.addcmul(weighted_rows, along_v, v, value=-1) / (0.5 * squared_norm)
+
+
 class ReducedReadout(ReadoutMap):
     """The readouts as a function of the K readouts that went in, for one batch.
 
-        h_k(r) = (a_k + 2 b_k.r + r^T C_k r) / (|x|^2 + 2 s.r + r^T E^T E r)
+        h_k(r) = q_k(r) / q_K(r),    q_k(r) = a_k + 2 b_k.r + r^T C_k r
 
-    with a_k = x^T M_k x, b_k = E^T M_k x, C_k = E^T M_k E, s = E^T x. Same values as `readouts(x + E r)`, to a
-    round-off of the order of eps |x|^2 / |x + E r|^2 (both quadratics are sums of terms of size |x|^2).
+    with a_k = x^T M_k x, b_k = E^T M_k x, C_k = E^T M_k E; the last form is the squared norm |x + E r|^2, whose M is 1.
+    Same values as `readouts(x + E r)`, to a round-off of the order of eps |x|^2 / |x + E r|^2 (both quadratics are sums
+    of terms of size |x|^2).
 
     Args:
         observables: M_k, (K, D, D).
@@ -180,43 +187,42 @@ class ReducedReadout(ReadoutMap):
 
     def __init__(self, observables: Tensor, rows: Tensor, x: Tensor, lift: Lift):
         self.x, self.rows, self.lift = x, rows, lift
+        n = self.n_readouts = len(observables)
+        self._shape = len(x), n + 1, n
         self.lifted_columns = lift.transpose(observables, 1)  # E^T M_k: (K, K, D), second index the readout that went in
-        quadratic = lift.transpose(self.lifted_columns)  # (K, K, K)
-        self._quadratic_rows = quadratic.transpose(0, 1).reshape(quadratic.shape[1], -1)
-        self.constant = (rows @ x.unsqueeze(-1)).flatten(1)  # (B, K)
-        self.linear = lift.transpose(rows)  # (B, K, K), second index the observable's
-        self.x_squared = x.square().sum(-1, keepdim=True)  # (B, 1)
-        self.x_sums = lift.transpose(x)  # (B, K)
+        gram = lift.gram(torch.eye(n, dtype=x.dtype, device=x.device))
+        forms = torch.cat([lift.transpose(self.lifted_columns), gram.unsqueeze(0)])  # C_k: (K + 1, K, K)
+        self._forms = forms.flatten(0, 1).T  # r @ this has all C_k r
+        # a_k, (B, K + 1, 1), and 2 b_k, (B, (K + 1) K)
+        self._constant = torch.cat([torch.bmm(rows, x.unsqueeze(2)), x.square().sum(1).view(-1, 1, 1)], dim=1)
+        self._slope_at_0 = 2 * torch.cat([lift.transpose(rows), lift.transpose(x).unsqueeze(1)], dim=1).flatten(1)
 
-    def _parts(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        quadratic_r = (r @ self._quadratic_rows).view(self.linear.shape)
-        half_slope = self.linear + quadratic_r
-        numerator = self.constant + ((self.linear + half_slope) @ r.unsqueeze(-1)).squeeze(-1)
-        squared_norm = self.x_squared + ((2 * self.x_sums + self.lift.gram(r)) * r).sum(-1, keepdim=True)
-        return numerator, squared_norm, half_slope
+    def _value(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        """h(r), (B, K), and the squared norm to divide by, (B, 1)."""
+        slope = torch.addmm(self._slope_at_0, r, self._forms).view(self._shape)
+        quadratics = torch.baddbmm(self._constant, slope, r.unsqueeze(2)).squeeze(2)
+        numerator, squared_norm = quadratics.split([self.n_readouts, 1], dim=1)
+        squared_norm = _nonzero(squared_norm)
+        return numerator / squared_norm, squared_norm
 
     def __call__(self, r: Tensor) -> Tensor:
         """(B, K) to (B, K)."""
-        numerator, squared_norm, _ = self._parts(r)
-        return _ratio(numerator, squared_norm)
+        return self._value(r)[0]
 
     def jacobian(self, r: Tensor) -> Tensor:
         """dh_k/dr_j, exact, (B, K, K)."""
-        numerator, squared_norm, half_slope = self._parts(r)
-        value = _ratio(numerator, squared_norm)
-        norm_half_slope = self.x_sums + self.lift.gram(r)
-        slope = 2 * (half_slope - value.unsqueeze(-1) * norm_half_slope.unsqueeze(1))
-        return _ratio(slope, squared_norm.unsqueeze(-1))
+        value, squared_norm = self._value(r)
+        slope = torch.addmm(self._slope_at_0, r, self._forms, alpha=2).view(self._shape)
+        of_numerator, of_norm = slope.split([self.n_readouts, 1], dim=1)
+        return torch.addcmul(of_numerator, value.unsqueeze(2), of_norm, value=-1) / squared_norm.unsqueeze(2)
 
     def vjp(self, r: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v = x + E r, in R^D: (B, K) twice to (B, D).
 
         `CompiledAmplitude.vjp` there, with M_k v = M_k x + M_k E r from what is known already.
         """
-        numerator, squared_norm, _ = self._parts(r)
-        readouts = _ratio(numerator, squared_norm)
-        weighted_rows = (weights.unsqueeze(1) @ self.rows).squeeze(1)
+        value, squared_norm = self._value(r)
+        weighted_rows = torch.bmm(weights.unsqueeze(1), self.rows).squeeze(1)
         pairs = (weights.unsqueeze(2) * r.unsqueeze(1)).flatten(1)
-        weighted_rows = weighted_rows + pairs @ self.lifted_columns.flatten(0, 1)
-        v = self.x + self.lift(r)
-        return _ratio(2 * (weighted_rows - (weights * readouts).sum(-1, keepdim=True) * v), squared_norm)
+        weighted_rows = torch.addmm(weighted_rows, pairs, self.lifted_columns.flatten(0, 1))
+        return _slope(weighted_rows, weights, value, self.x + self.lift(r), squared_norm)
