@@ -18,6 +18,7 @@ MAY_KNOW = {
     "runs": {"utils"},
     **dict.fromkeys(DATA, DATA | {"runs", "utils"}),
     "engines": {"circuits"},
+    "hardware": {"circuits", "engines", "utils"},
     "models": {"circuits", "engines", "deq"},
     "training": TRAINING - {"training"},
     "qep": DATA | {"circuits", "runs", "utils"},

@@ -1,0 +1,102 @@
+"""The engine of noisy circuits: exact expectation values, as infinitely many shots of a machine would give them.
+
+Noise after the encoding leaves r_k(v) = v^T M_k v / v^T v, with M_k pulled back through the noise, so that solvers and
+gradients stay as they are; with angles r_k is linear in the Pauli vector of the encoded product state.
+"""
+
+import torch
+from torch import Tensor
+
+from circuits.circuit import Circuit
+from circuits.encodings import AmplitudeEncoding
+from engines.amplitude import CompiledAmplitude
+from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
+from hardware import transfer
+from hardware.native import native_gates
+from hardware.noise import Noise
+from hardware.observables import NoisyReadouts, first_entries
+from hardware.template import Template, refuse_idle_noise
+
+NO_NOISE = Noise()
+
+
+class NoisyEngine(Engine):
+    """Evaluates a circuit in native gates under noise, differentiable in theta and the inputs.
+
+        layer.engine = NoisyEngine(layer.circuit, parse_noise("depolarizing:1e-2,readout:0.01,0.03"))
+
+    Args:
+        circuit: amplitude encoding, or gates on single wires; any ansatz; any Pauli strings.
+        noise: of the ansatz's native gates and of the bits.
+        encoding_noise: of the encoding's native gates, which depends on the data.
+
+    Raises:
+        UnsupportedCircuit: a gate on two wires in the encoding, noise in the encoding of amplitudes, or noise that no gate
+            carries.
+        hardware.noise.NoiseError: a machine without numbers for some wire.
+    """
+
+    def __init__(self, circuit: Circuit, noise: Noise, encoding_noise: Noise = NO_NOISE):
+        super().__init__(circuit)
+        self.readouts = NoisyReadouts(circuit, noise)
+        refuse_idle_noise(noise, self.readouts.templates, "the ansatz")
+        self.encoding = None
+        if isinstance(circuit.encoding, AmplitudeEncoding):
+            if encoding_noise.channels:
+                raise UnsupportedCircuit("--encoding_noise is for angles; amplitudes are encoded without noise")
+            return
+        for operation in circuit.encoding.operations:
+            if len(operation.wires) > 1:
+                raise UnsupportedCircuit(
+                    f"the noisy engine encodes wire by wire, and {operation} in the encoding joins two"
+                )
+        gates = encoding_noise.timed(native_gates(circuit.encoding.operations, noise.two_wires), circuit.n_wires)
+        self.encoding = Template(gates, circuit.n_wires, encoding_noise)
+        refuse_idle_noise(encoding_noise, [self.encoding], "the encoding")
+
+    @property
+    def n_noisy(self) -> int:
+        """Native gates of ansatz (the first setting's) and encoding that noise follows."""
+        return self.readouts.templates[0].n_noisy + (self.encoding.n_noisy if self.encoding else 0)
+
+    @property
+    def n_gates(self) -> int:
+        """Native gates of ansatz (the first setting's) and of an encoding of angles."""
+        return self.readouts.templates[0].n_gates + (self.encoding.n_gates if self.encoding else 0)
+
+    def compile(self, theta: Tensor) -> CompiledCircuit:
+        """The circuit at the parameters theta (n_parameters,), under autograd."""
+        vectors = self.readouts(theta)
+        if self.encoding is None:
+            return CompiledAmplitude(first_entries(vectors, self.circuit.n_wires, self.circuit.n_inputs))
+        return CompiledNoisyAngle(vectors, self.encoding)
+
+
+class CompiledNoisyAngle(CompiledCircuit):
+    """r_k = sum_P o_kP prod_w s_w,P(w) of the wires' Pauli vectors s_w = (1, x, y, z).
+
+    Args:
+        vectors: of the observables, (K, 4^n_wires).
+        encoding: of the wires' gates.
+    """
+
+    def __init__(self, vectors: Tensor, encoding: Template):
+        half = encoding.n_wires // 2
+        self.vectors = vectors.view(len(vectors), 4**half, -1)
+        self.encoding, self.half = encoding, half
+
+    def readouts(self, v: Tensor) -> Tensor:
+        """(B, n_inputs) angles in radians to (B, K) expectation values."""
+        chains = self.encoding.chains(v)[:, self.encoding.last_chains]
+        states = chains @ torch.as_tensor(transfer.GROUND).to(v)  # (B, n_wires, 4)
+        first, second = (_product(states[:, part]) for part in (slice(self.half), slice(self.half, None)))
+        rows = (first @ self.vectors.transpose(0, 1).flatten(1)).view(len(v), len(self.vectors), -1)
+        return (rows @ second.unsqueeze(-1)).squeeze(-1)
+
+
+def _product(states: Tensor) -> Tensor:
+    """Kronecker products of (B, n, 4): (B, 4^n)."""
+    product = states.new_ones(len(states), 1)
+    for state in states.unbind(1):
+        product = (product.unsqueeze(2) * state.unsqueeze(1)).flatten(1)
+    return product
