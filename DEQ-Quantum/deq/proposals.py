@@ -22,6 +22,8 @@ from deq.settings import SOLVERS, SolverSettings
 from deq.state import Layer
 
 RIDGE_RETRIES = (1.0, 1e3, 1e6)
+# entries of a state up to which Broyden keeps its matrix whole: there an operation costs more than what it computes
+DENSE_WIDTH = 8
 
 
 class Proposal(Protocol):
@@ -73,27 +75,27 @@ class Picard:
 class Broyden:
     """Good Broyden: z <- z - damping H g, where H estimates the inverse Jacobian of g.
 
-    H = -I + sum_k u_k v_k^T starts at -I, so the first step is Picard's. After a step dz that changed g by
-    dg, u = (dz - H dg) / (dz^T H dg) and v = H^T dz make H dg = dz hold. A sample whose denominator is lost
-    in rounding skips its update. Source: C. G. Broyden, Math. Comp. 19 (1965).
+    H starts at -I, so the first step is Picard's. After a step dz that changed g by dg, H <- H + u v^T with
+    u = (dz - H dg) / (dz^T H dg) and v = H^T dz make H dg = dz hold. A sample whose denominator is lost in rounding
+    skips its update. H is kept as its pairs (u, v), or whole where that is smaller.
+    Source: C. G. Broyden, Math. Comp. 19 (1965).
     """
 
     def __init__(self, f: Layer, shape: torch.Size, max_steps: int, memory: int, damping: float) -> None:
         self.memory = max(1, min(memory, max_steps))
         self.damping = damping
-        self.rank = 0
+        self.kind = _DenseInverse if math.prod(shape[1:]) <= min(self.memory, DENSE_WIDTH) else _LowRankInverse
         self.z: Tensor | None = None
         self.h_g: Tensor
+        self.inverse: _DenseInverse | _LowRankInverse
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
         g = f_z - z
         if self.z is None:
-            # history first: a step's pair is one contiguous block, and a sum over history stays per sample
-            self.u = z.new_empty(self.memory, *z.shape)
-            self.v = torch.empty_like(self.u)
+            self.inverse = self.kind(z, self.memory)
             h_g = -g
-        elif self.rank == self.memory:
-            self.rank = 0
+        elif self.inverse.rank == self.memory:
+            self.inverse.restart()
             h_g = -g
         else:
             h_g = self._update(z, z - self.z, g)
@@ -102,20 +104,41 @@ class Broyden:
 
     def _update(self, z: Tensor, dz: Tensor, g: Tensor) -> Tensor:
         """Add the pair of the step dz that led to z with g, all (B, d); returns H g with the new H."""
-        k = self.rank
-        h_g = self._low_rank(self.u[:k], self.v[:k], g)
+        h_g = self.inverse.times(g)
         h_dg = h_g - self.h_g
-        v = self._low_rank(self.v[:k], self.u[:k], dz)
+        v = self.inverse.transposed_times(dz)
         denominator = dot(dz, h_dg)
         usable = denominator.abs() > norm(dz) * rounding(z, h_g, self.h_g)
         u = zero_unless(usable, (dz - h_dg) / denominator)
-        self.u[k], self.v[k] = u, v
-        self.rank = k + 1
+        self.inverse.add(u, v)
         return h_g + u * dot(v, g)
 
+
+class _LowRankInverse:
+    """H = -I + sum_k u_k v_k^T, of which the pairs are kept; vectors are (B, d)."""
+
+    def __init__(self, z: Tensor, memory: int) -> None:
+        # history first: a step's pair is one contiguous block, and a sum over history stays per sample
+        self.u = z.new_empty(memory, *z.shape)
+        self.v = torch.empty_like(self.u)
+        self.rank = 0
+
+    def restart(self) -> None:
+        self.rank = 0
+
+    def times(self, vector: Tensor) -> Tensor:
+        return self._times(self.u[: self.rank], self.v[: self.rank], vector)
+
+    def transposed_times(self, vector: Tensor) -> Tensor:
+        return self._times(self.v[: self.rank], self.u[: self.rank], vector)
+
+    def add(self, u: Tensor, v: Tensor) -> None:
+        self.u[self.rank], self.v[self.rank] = u, v
+        self.rank += 1
+
     @staticmethod
-    def _low_rank(left: Tensor, right: Tensor, vector: Tensor) -> Tensor:
-        """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d) and vector (B, d)."""
+    def _times(left: Tensor, right: Tensor, vector: Tensor) -> Tensor:
+        """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d)."""
         if len(left) == 0:
             return -vector
         if vector.shape[1] < WIDE:
@@ -123,6 +146,27 @@ class Broyden:
             return (left * weights).sum(dim=0) - vector
         (weights,) = history_dots(right, vector)
         return add_combination(-vector, left, weights)
+
+
+class _DenseInverse:
+    """The same H as (B, d, d)."""
+
+    def __init__(self, z: Tensor, memory: int) -> None:
+        self.start = -torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(len(z), -1, -1)
+        self.restart()
+
+    def restart(self) -> None:
+        self.h, self.rank = self.start, 0
+
+    def times(self, vector: Tensor) -> Tensor:
+        return torch.bmm(self.h, vector.unsqueeze(2)).squeeze(2)
+
+    def transposed_times(self, vector: Tensor) -> Tensor:
+        return torch.bmm(vector.unsqueeze(1), self.h).squeeze(1)
+
+    def add(self, u: Tensor, v: Tensor) -> None:
+        self.h = torch.addcmul(self.h, u.unsqueeze(2), v.unsqueeze(1))
+        self.rank += 1
 
 
 class Anderson:
@@ -216,15 +260,17 @@ class Newton:
         self.n_jacobians = 0
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
-        state = z.reshape(self.shape)
+        state = z if z.shape == self.shape else z.reshape(self.shape)
         jacobian = offered_jacobian(self.f, state)
         if jacobian is None:
             jacobian = batch_jacobian(self.f, state)
         self.n_jacobians += 1
-        g = f_z - z
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        step, info = torch.linalg.solve_ex(eye - jacobian, g.unsqueeze(2))
-        step = step.flatten(1)
+        step, info = torch.linalg.solve_ex(eye - jacobian, (f_z - z).unsqueeze(2))
+        step = step.squeeze(2)
+        # division by a pivot of zero has left an inf or a NaN
+        if host_may_look(step) and math.isfinite(step.sum()):
+            return z + step
         solved = (info == 0).unsqueeze(1) & step.isfinite().all(dim=1, keepdim=True)
         return torch.where(solved, z + step, f_z)
 

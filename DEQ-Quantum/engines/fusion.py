@@ -104,9 +104,11 @@ def partition(operations: Sequence[Operation], width: int, available: Sequence[i
 
 def _product(matrices: Tensor) -> Tensor:
     """Ordered product along dimension 1, the last factor on the left: (N, L, d, d) to (N, d, d)."""
-    while matrices.shape[1] > 1:
-        pairs = matrices[:, 1::2] @ matrices[:, : matrices.shape[1] // 2 * 2 : 2]
-        matrices = torch.cat([pairs, matrices[:, -1:]], dim=1) if matrices.shape[1] % 2 else pairs
+    while (length := matrices.shape[1]) > 1:
+        paired = matrices if length % 2 == 0 else matrices[:, :-1]
+        right, left = paired.reshape(-1, 2, *matrices.shape[2:]).unbind(1)
+        products = torch.bmm(left, right).view(len(matrices), length // 2, *matrices.shape[2:])
+        matrices = products if length % 2 == 0 else torch.cat([products, matrices[:, -1:]], dim=1)
     return matrices[:, 0]
 
 
@@ -150,11 +152,13 @@ class _Group(nn.Module):
     def __init__(self, operations: Sequence[Operation], blocks: list[Block]):
         super().__init__()
         atoms_of = [_atoms(operations, block) for block in blocks]
-        self._add_gates(operations, [atom for atoms in atoms_of for atom in atoms])
+        # behind the atoms comes one of no gate, whose matrix has the entries 1 and 0
+        self._add_gates(operations, [*(atom for atoms in atoms_of for atom in atoms), Block((), [])])
 
         dim, length, size = 2 ** len(blocks[0].wires), max(map(len, atoms_of)), 4**ATOM_WIRES
-        zero = sum(map(len, atoms_of)) * size  # behind the atoms' entries lie a zero and a one
-        entries = np.tile(np.where(np.eye(dim, dtype=bool), zero + 1, zero), (len(blocks), length, 1, 1))
+        one = sum(map(len, atoms_of)) * size
+        zero = one + 1
+        entries = np.tile(np.where(np.eye(dim, dtype=bool), one, zero), (len(blocks), length, 1, 1))
         start = 0
         for b, (block, atoms) in enumerate(zip(blocks, atoms_of)):
             for position, atom in enumerate(atoms):
@@ -169,25 +173,26 @@ class _Group(nn.Module):
         dim, length = 2**ATOM_WIRES, max(len(atom.members) for atom in atoms)
         terms = np.zeros((len(atoms), length, 3, dim, dim), dtype=complex)
         terms[:, :, 0] = np.eye(dim)
-        # -1: the constant angle behind theta's entries, for gates without a parameter
-        parameter = np.full((len(atoms), length), -1)
+        # 0: the constant angle before theta's entries, for gates without a parameter
+        parameter = np.zeros((len(atoms), length), dtype=int)
         for a, atom in enumerate(atoms):
             for position, index in enumerate(atom.members):
                 operation = operations[index]
                 for t, matrix in enumerate(_gate_terms(operation.gate)):
                     terms[a, position, t] = _embed(matrix, operation.wires, atom.wires)
-                parameter[a, position] = -1 if operation.parameter is None else operation.parameter
-        flat = np.stack([terms.real, terms.imag], axis=-1).reshape(-1, 3, 2 * dim * dim)
-        self.register_buffer("terms", torch.tensor(flat, dtype=torch.get_default_dtype()), persistent=False)
+                parameter[a, position] = 0 if operation.parameter is None else 1 + operation.parameter
+        constant, *factors = np.stack([terms.real, terms.imag], axis=-1).reshape(-1, 3, 2 * dim * dim).swapaxes(0, 1)
+        self.register_buffer("constant", torch.tensor(constant, dtype=torch.get_default_dtype()), persistent=False)
+        self.register_buffer("factors", torch.tensor(np.stack(factors, 1), dtype=torch.get_default_dtype()), persistent=False)
         self.register_buffer("parameter", torch.tensor(parameter.reshape(-1)), persistent=False)
         self.atoms_shape = (len(atoms), length, dim, dim)
 
     def forward(self, theta: Tensor) -> Tensor:
-        half = torch.cat([theta, theta.new_full((1,), math.pi / 2)])[self.parameter] / 2
-        weights = torch.stack([torch.ones_like(half), half.cos(), half.sin()], dim=-1)
-        gates = torch.bmm(weights.unsqueeze(1), self.terms).view(*self.atoms_shape, 2)
-        atoms = _product(torch.view_as_complex(gates)).flatten()
-        table = torch.cat([atoms, atoms.new_zeros(1), atoms.new_ones(1)])
+        half = torch.cat([theta.new_full((1,), math.pi / 2), theta]).index_select(0, self.parameter) / 2
+        weights = torch.stack([half.cos(), half.sin()], dim=-1)
+        gates = torch.baddbmm(self.constant.unsqueeze(1), weights.unsqueeze(1), self.factors).view(*self.atoms_shape, 2)
+        table = _product(torch.view_as_complex(gates)).flatten()
         unitary = _product(table.index_select(0, self.entries).view(self.shape))
-        real, imag = unitary.real, unitary.imag
-        return torch.cat([torch.cat([real, -imag], -1), torch.cat([imag, real], -1)], -2)
+        # the columns of U and those of i U, real parts above imaginary ones
+        columns = torch.view_as_real(torch.stack([unitary, 1j * unitary], dim=2))
+        return columns.permute(0, 4, 1, 2, 3).reshape(len(unitary), 2 * self.shape[2], 2 * self.shape[3])
