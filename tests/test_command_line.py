@@ -397,7 +397,7 @@ def test_run_name_says_what_was_chosen():
     assert {text: parse(text).settings.run_name for text in names} == names
 
 
-@pytest.mark.parametrize("program", ["evaluate_qdeq", "train_qep", "reproduce", "benchmark"])
+@pytest.mark.parametrize("program", ["evaluate_qdeq", "train_qep", "reproduce", "benchmark", "hardware"])
 @pytest.mark.parametrize("text, status", [("--help", 0), ("--nonsense", 2)])
 def test_no_command_waits_for_torch_to_say_so(program, text, status):
     code = f"import runpy, sys\nsys.argv = ['{program}.py', '{text}']\nsys.modules['torch'] = None\n"

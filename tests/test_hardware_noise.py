@@ -15,7 +15,7 @@ from hardware.noise import parse_noise
 from hardware.snapshots import device_of_snapshot
 from reference import gate_matrix
 
-# the table from which the devices were chosen: date, T1, T2 in us, SX error, gate on two wires, its error and ns, readout
+# what was read off the snapshots by hand: date, T1, T2 in us, SX error, gate on two wires, its error and ns, readout
 TABLE = {
     "quito": ("2021-03-15", 60, 27, 1.6e-3, "cx", 3.6e-2, 324, 0.012, 0.068),
     "yorktown": ("2021-03-15", 48, 25, 1.3e-3, "cx", 2.1e-2, 473, 0.049, 0.078),

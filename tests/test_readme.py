@@ -16,6 +16,7 @@ import train_qep
 from campaigns.faults import __main__ as faults
 from circuits import build_circuit
 from conftest import REPOSITORY, SCRIPTS, user_environment
+from deployment import command_line as deployment
 from models.table import MODELS, build_model
 from readme_pages import PAGES, code, examples, numbers, read, run_example
 from reproduction.rows import CLASSICAL_RATE, TABLES
@@ -29,6 +30,7 @@ PARSERS = {
     "evaluate_qdeq": evaluate_qdeq.parse_command_line,
     "reproduce": reproduce.parse_command_line,
     "benchmark": benchmark.parse_command_line,
+    "hardware": deployment.parse_command_line,
 }
 COMMAND = re.compile(r"^(?:python3? )?(?:DEQ-Quantum/)?(\w+)\.py (.+)$")
 OTHER_PROGRAMS = ("sbatch ", "ray ", "torchrun ")  # their flags are theirs
@@ -145,7 +147,8 @@ def test_script_commands_start_what_they_say(command, tmp_path):
 
 def test_flags_exist(capsys):
     sub_commands = [[name] for name in (*TABLES, "tables", "table5", "sweep", "figures", "report", "theory")]
-    for program, before in [(name, []) for name in PARSERS] + [("reproduce", before) for before in sub_commands]:
+    every = [(name, []) for name in PARSERS] + [("reproduce", before) for before in sub_commands]
+    for program, before in [*every, ("hardware", ["evaluate"]), ("hardware", ["devices"])]:
         with pytest.raises(SystemExit):
             PARSERS[program]([*before, "--help"])
     with pytest.raises(SystemExit):

@@ -21,6 +21,7 @@ MAY_KNOW = {
     "hardware": {"circuits", "engines", "utils"},
     "models": {"circuits", "engines", "deq"},
     "training": TRAINING - {"training"},
+    "deployment": TRAINING | {"hardware"},
     "qep": DATA | {"circuits", "runs", "utils"},
     "figures": CIRCUIT | {"utils"},
     "theory": TRAINING | {"figures"},

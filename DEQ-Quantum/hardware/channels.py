@@ -58,8 +58,8 @@ class Channel:
 class Depolarizing(Channel):
     """rho -> (1 - p) rho + p I / d after every SX, X (d = 2) and every gate on two wires (d = 4).
 
-    The convention is Aer's: p is the chance that all is lost, and the gate's average infidelity is p (d - 1) / d. Others call
-    the chance of a Pauli error p, which is p (d^2 - 1) / d^2 here.
+    The convention is Aer's: p is the chance that all is lost, and the gate's average infidelity is p (d - 1) / d. What
+    others call p, the chance of a Pauli error, is p (d^2 - 1) / d^2 here.
 
     Attributes:
         two_wires: p of a gate on two wires.

@@ -22,8 +22,8 @@ Values = float | tuple[float, ...]  # of all wires, or one a wire
 class Device(Channel):
     """A machine's noise: relaxation while a gate takes its time, depolarising up to the gate's error, wrong bits.
 
-    A gate's calibrated error is its average infidelity e. Relaxation makes a part of it; the depolarising channel before
-    it makes the rest, so that both have e together. Where relaxation alone exceeds e, e is exceeded.
+    A gate's calibrated error is its average infidelity e. Relaxation makes a part of it; the depolarising channel
+    before it makes the rest, so that both have e together. Where relaxation alone exceeds e, e is exceeded.
 
     Attributes:
         name, calibrated, source: what it is, the day (YYYY-MM-DD) and the package of the numbers.

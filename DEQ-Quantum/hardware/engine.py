@@ -31,8 +31,8 @@ class NoisyEngine(Engine):
         encoding_noise: of the encoding's native gates, which depends on the data.
 
     Raises:
-        UnsupportedCircuit: a gate on two wires in the encoding, noise in the encoding of amplitudes, or noise that no gate
-            carries.
+        UnsupportedCircuit: a gate on two wires in the encoding, noise in the encoding of amplitudes, or noise that no
+            gate carries.
         hardware.noise.NoiseError: a machine without numbers for some wire.
     """
 

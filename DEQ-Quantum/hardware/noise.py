@@ -78,7 +78,7 @@ class Noise:
         return None if np.array_equal(total, np.eye(len(total))) else total
 
     def readout(self, wire: int) -> tuple[float, float]:
-        """(slope, offset) of what is read of Z: slope Z + offset, slope = 1 - p(1|0) - p(0|1), offset = p(0|1) - p(1|0)."""
+        """(slope, offset) of what is read of Z, slope Z + offset: 1 - p(1|0) - p(0|1) and p(0|1) - p(1|0)."""
         confusion = np.eye(2)  # of (p(0), p(1))
         for channel in self.channels:
             if (errors := channel.on_readout(wire)) is not None:

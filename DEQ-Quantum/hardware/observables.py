@@ -1,9 +1,10 @@
 """Readouts pulled back through a noisy circuit, gate by gate: what a machine measures, as observables of what went in.
 
-Heisenberg's picture in the Pauli basis: an observable is a real vector with 4 entries for each wire that it has reached, and
-a channel with transfer matrix R takes the vector o of what is read after it to R^T o. Wires that no gate has joined to a
-readout yet carry the identity, which every channel leaves alone. Wrong bits come first: a misread Z is
-slope Z + offset, so a string of them is a product of such factors; X and Y are read as Z after native gates that turn them.
+Heisenberg's picture in the Pauli basis: an observable is a real vector with a factor of 4 for each wire that it has
+reached, and a channel with transfer matrix R takes the vector o of what is read after it to R^T o. Wires that no gate has
+joined to a readout yet carry the identity, which every channel leaves alone. Wrong bits come first: a misread Z is
+slope Z + offset, so a string of them is a product of such factors; X and Y are read as Z after native gates that turn
+them.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Device files from the calibration snapshots inside Qiskit's runtime package: its JSON is read, nothing of it is imported.
+"""Device files from the calibration snapshots in Qiskit's runtime package: its JSON is read, nothing of it is imported.
 
 Medians over a machine's qubits and gates. Newer releases carry newer machines; any release can be read.
 """

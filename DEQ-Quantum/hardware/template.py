@@ -1,8 +1,8 @@
 """A noisy circuit as products of transfer matrices, for all parameters at once: what torch multiplies.
 
 Between two gates on two wires lie chains of gates on single wires. Each rotation makes a segment of its chain, whose
-matrix is A + B cos(angle) + C sin(angle) with everything fixed around it, noise too, inside A, B and C; so a compilation is
-a handful of batched products, differentiable in the angles, which may differ from sample to sample.
+matrix is A + B cos(angle) + C sin(angle) with everything fixed around it, noise too, inside A, B and C; so a compilation
+is a handful of batched products, differentiable in the angles, which may differ from sample to sample.
 """
 
 from collections.abc import Sequence

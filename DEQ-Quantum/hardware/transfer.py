@@ -2,8 +2,8 @@
 
     R[i, j] = Tr(P_i E(P_j)) / 2^n,    P_i = I, X, Y, Z, and their Kronecker products, the first wire first
 
-A channel E takes the Pauli vector of a state r to R r, so channels in a row are products of matrices; an observable goes
-the other way, by the transpose. Trace is preserved where the first row is (1, 0, ..., 0).
+A channel E takes the Pauli vector r of a state to R r, so channels in a row are products of matrices; an observable
+goes the other way, by the transpose. Trace is preserved where the first row is (1, 0, ..., 0).
 """
 
 import numpy as np

@@ -1,0 +1,1 @@
+"""Trained models taken to hardware: evaluated under noise, exported. Knows runs, models, data and `hardware/`."""

@@ -1,0 +1,105 @@
+"""The command line of `hardware.py`. Torch-free, so that --help and a wrong flag do not wait for it."""
+
+import argparse
+from dataclasses import fields
+
+from runs.command_line import add_flag
+from runs.settings import SettingsError
+from training.settings import Settings
+from utils.command_line import OneLineParser, integer, path, shown
+
+OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol")
+NOISE_HELP = """noise, joined by commas:
+  depolarizing:TWO[,ONE]     rho -> (1 - p) rho + p I/d after gates on two wires and on one (default: a tenth)
+  damping:T1,T2[,ONE,TWO]    amplitude and phase damping: us, us, gate times in ns (default: 36,350)
+  readout:P10[,P01]          chance of reading 1 for 0, and 0 for 1 (default: the same)
+  coherent:SIGMA[,SEED]      over-rotations, one angle a wire and a pair of wires, in radians
+  device:NAME | FILE.json    a machine's calibrated medians; `hardware.py devices` lists them
+  idle                       damping also while a wire waits
+  x0.3                       all of it 0.3 times as strong
+  none
+Gates are those of the circuit in native gates: RZ (without error), SX, X and one gate on two wires."""
+EXAMPLES = """examples:
+  a trained model under noise, its equilibrium beside that without:
+    python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-3 depolarizing:1e-2 device:manila
+  its equilibrium to round-off, where the prediction of first order can be seen:
+    python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
+  what machines are known, and one made anew from the installed snapshots:
+    python hardware.py devices
+    python hardware.py devices --make manila
+
+Exit status: 0 done; 1 an error; 2 a wrong flag; 130 interrupted."""
+
+
+def noise(text: str):
+    """A `hardware.noise.Noise` from --noise."""
+    from hardware.noise import NoiseError, parse_noise  # here: --help does not wait for numpy
+
+    try:
+        return parse_noise(text)
+    except NoiseError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """One sub-command for each thing to do; its name is in `command`."""
+    parser = OneLineParser(
+        prog="hardware.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Trained models on the terms of quantum hardware.",
+        epilog=EXAMPLES,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_evaluate(commands)
+    _add_devices(commands)
+    return parser
+
+
+def of_run() -> argparse.ArgumentParser:
+    """Flags of commands that read a trained run."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--run", type=path, required=True, metavar="DIR", help="run folder of train_qdeq.py")
+    parent.add_argument("--checkpoint", choices=("best", "last"), default="best", help="parameters (default: best)")
+    return parent
+
+
+def _add_evaluate(commands) -> None:
+    about = "accuracy, residual and shift of the equilibrium under exact noise, beside the model without"
+    command = commands.add_parser(
+        "evaluate", help=about, description=about.capitalize() + ".", epilog=NOISE_HELP, parents=[of_run()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.add_argument("--noise", type=noise, nargs="+", required=True, metavar="TEXT",
+                         help="of the ansatz, one or more")  # fmt: skip
+    command.add_argument("--encoding_noise", type=noise, metavar="TEXT",
+                         help="of the encoding's gates, in each of them (default: none)")  # fmt: skip
+    command.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (default: test)")
+    command.add_argument("--max_images", type=integer(1), metavar="N", help="only the first so many (default: all)")
+    for f in fields(Settings):
+        if f.name in (*OF_SOLVER, "data_dir", "device"):
+            add_flag(command, f)
+    command.set_defaults(device="auto")
+    command.add_argument("--json", type=path, metavar="FILE",
+                         help="(default: hardware_evaluation.json in the run folder)")  # fmt: skip
+
+
+def _add_devices(commands) -> None:
+    about = "the machines that --noise device:NAME knows"
+    command = commands.add_parser("devices", help=about, description=about.capitalize() + ".")
+    command.add_argument("--make", nargs="+", default=[], metavar="NAME",
+                         help="write the files of these anew, from the snapshots in qiskit-ibm-runtime")  # fmt: skip
+    command.add_argument("--package", type=path, metavar="DIR",
+                         help="where another release was put by pip install --no-deps --target DIR")  # fmt: skip
+
+
+def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read a command line; ends the program with one line on stderr if it is wrong."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        Settings.check_values(vars(options))
+    except SettingsError as error:
+        parser.error(str(error))
+    if options.command == "devices" and options.package and not options.make:
+        parser.error(f"--package {shown(options.package)} is where --make reads: name the machines to make")
+    return options

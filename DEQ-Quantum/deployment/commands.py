@@ -1,0 +1,12 @@
+"""What each sub-command of `hardware.py` calls, and what the user can mend."""
+
+from data_files import DataError
+from deployment.evaluation import run_evaluate
+from deployment.machines import run_devices
+from engines.protocol import UnsupportedCircuit
+from hardware.noise import NoiseError
+from runs.checkpoint import CheckpointError
+from runs.settings import SettingsError
+
+COMMANDS = {"evaluate": run_evaluate, "devices": run_devices}
+MENDABLE = (CheckpointError, DataError, ImportError, NoiseError, OSError, SettingsError, UnsupportedCircuit)

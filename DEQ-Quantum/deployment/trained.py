@@ -1,0 +1,61 @@
+"""A trained run read back: settings, model and the checkpoint's step."""
+
+from argparse import Namespace
+from dataclasses import dataclass, replace
+
+from hardware.noise import NoiseError
+from models.depth import Depth
+from models.qdeq_model import EquilibriumClassifier
+from models.table import build_model
+from runs import checkpoint
+from runs.folder import IN_EVERY_CHECKPOINT
+from runs.resume import IN_BEST
+from runs.settings import SettingsError
+from training.evaluation import depth_of
+from training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run holds.
+
+    Attributes:
+        settings: of the run, those of the command line changed.
+        model: with its parameters, in evaluation mode; it has a circuit.
+        depth: equilibrium, or stack of layers.
+        step: of the checkpoint.
+    """
+
+    settings: Settings
+    model: EquilibriumClassifier
+    depth: Depth
+    step: int
+
+
+def read_trained(options: Namespace, changes: tuple[str, ...] = ()) -> Trained:
+    """The run in `options.run`, at `options.checkpoint`.
+
+    Args:
+        options: a command line.
+        changes: settings that it may have otherwise than the training.
+
+    Raises:
+        CheckpointError, SettingsError: the folder holds no such run.
+        NoiseError: its model has no circuit.
+    """
+    which = options.checkpoint
+    path, needs = options.run / f"checkpoint_{which}.pt", IN_BEST if which == "best" else IN_EVERY_CHECKPOINT
+    content = checkpoint.load(path, needs=needs)
+    try:
+        saved = Settings.from_dict(content["settings"])
+    except SettingsError as error:
+        raise SettingsError(f"{path} is of another command or version: {error}") from error
+    changed = {name: value for name, value in vars(options).items() if name in changes}
+    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", **changed)
+    settings.validate()
+    model = build_model(settings).eval()
+    if not hasattr(model.layer, "circuit"):
+        raise NoiseError(f"--run {options.run} is of --model {settings.model}, which has no circuit: name one that has")
+    checkpoint.load_weights(model, content["model"], path)
+    step = content["step"] if which == "last" else content["best"]["step"]
+    return Trained(settings, model, depth_of(settings, warming_up=step <= settings.pretrain_steps), step)

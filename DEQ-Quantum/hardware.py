@@ -1,0 +1,29 @@
+"""Trained models on the terms of quantum hardware.
+
+    python DEQ-Quantum/hardware.py evaluate --run runs/NAME --noise TEXT...    under exact noise, beside without
+    python DEQ-Quantum/hardware.py devices                                     the machines that noise can name
+
+`--help` after any of them teaches its flags. What they do lies in `deployment/`, what they build on in `hardware/`.
+"""
+
+from utils.start import start_command
+
+if __name__ == "__main__":
+    start_command()
+
+from deployment.command_line import parse_command_line
+from utils.command_line import one_line_ends, refuse_torchrun
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command: what it cannot do ends it with one line."""
+    refuse_torchrun("hardware.py")
+    options = parse_command_line(arguments)
+    from deployment.commands import COMMANDS, MENDABLE  # here: --help and a wrong flag do not wait for torch
+
+    with one_line_ends(*MENDABLE, smaller="--max_images"):
+        COMMANDS[options.command](options)
+
+
+if __name__ == "__main__":
+    main()

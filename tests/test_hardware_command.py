@@ -1,0 +1,134 @@
+"""`hardware.py` on trained runs: what noise costs them, beside what the other commands say; and what it refuses."""
+
+import json
+import runpy
+
+import numpy as np
+import pytest
+import torch
+
+import evaluate_qdeq
+from conftest import SCRIPTS, train_here
+from hardware.devices import known_devices
+
+COMMAND = str(SCRIPTS / "hardware.py")
+DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
+          "--tensorboard", False, "--max_step", 30)  # fmt: skip
+TIGHT = ("--f_solver", "newton", "--f_thres", 50, "--f_tol", 1e-6)
+
+
+def hardware(*flags):
+    """The command in this process."""
+    runpy.run_path(COMMAND)["main"](list(map(str, flags)))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs of a few steps, by name."""
+    folder = tmp_path_factory.mktemp("runs")
+    kinds = {
+        "implicit": (), "angle": ("--amplitude_encoder", False), "classical": ("--model", "classical"),
+        "direct": ("--mode", "direct", "--n_layer", 3),
+    }  # fmt: skip
+    for name, flags in kinds.items():
+        train_here(*DIGITS, *flags, "--work_dir", folder, "--name", name)
+    return folder
+
+
+def evaluated(run, *flags):
+    hardware("evaluate", "--run", run, *flags)
+    return json.loads((run / "hardware_evaluation.json").read_text())
+
+
+@pytest.mark.parametrize("name", ("implicit", "angle", "direct"))
+def test_without_noise_it_is_the_models_own_evaluation(runs, name):
+    found = evaluated(runs / name, "--noise", "none")
+    own = evaluate_qdeq.measure(evaluate_qdeq.parse_command_line([str(runs / name)]))[0]
+    (row,) = found["rows"]
+    for metric in ("acc", "loss", "res_rel"):
+        assert found["ideal"][metric] == pytest.approx(own[metric], rel=1e-4)
+        assert row[metric] == pytest.approx(own[metric], rel=1e-3)
+    assert (row["drop"], found["images"]) == (0, own["images"])
+    assert row["shift"] < 1e-4
+
+
+@pytest.mark.parametrize("name", ("implicit", "angle", "direct"))
+def test_small_noise_moves_states_as_the_first_order_says(runs, name):
+    flags = TIGHT if name == "implicit" else ("--f_thres", 40, "--f_tol", 1e-6)
+    found = evaluated(runs / name, "--max_images", 40, "--noise", "depolarizing:3e-4", "depolarizing:3e-3", *flags)
+    small, large = found["rows"]
+    # ten times the noise, ten times the share of what is of second order
+    assert small["prediction_error"] < 0.01 and 3 < large["prediction_error"] / small["prediction_error"] < 20
+    assert large["shift"] == pytest.approx(10 * small["shift"], rel=0.2)
+    assert small["spectral_radius"] < found["ideal"]["spectral_radius"]  # noise contracts
+
+
+def test_the_drop_is_of_pairs_and_machines_name_their_dates(runs, capsys):
+    found = evaluated(runs / "implicit", "--noise", "device:quito,x3", "readout:0.3")
+    ideal, row = found["ideal"], found["rows"][0]
+    assert row["drop"] == pytest.approx(100 * (ideal["acc"] - row["acc"]))
+    low, high = row["drop_interval"]
+    assert low < row["drop"] < high and low + high == pytest.approx(2 * row["drop"])
+    # no wider than of two samples that were drawn apart
+    apart = 196 * np.sqrt(sum(a * (1 - a) for a in (ideal["acc"], row["acc"])) / found["images"])
+    assert (high - low) / 2 <= 1.01 * apart
+    assert row["devices"][0]["calibrated"] == "2021-03-15" and row["noisy_gates"] == 72
+    assert "quito: calibrated 2021-03-15, qiskit-ibm-runtime 0.20.0" in capsys.readouterr().out
+
+
+def test_noise_of_the_encoding_is_a_switch_of_its_own(runs):
+    flags = ("--max_images", 40, "--noise", "depolarizing:1e-2")
+    quiet, noisy = (
+        evaluated(runs / "angle", *flags, *more)["rows"][0] for more in ((), ("--encoding_noise", "device:quito"))
+    )
+    assert noisy["noisy_gates"] > quiet["noisy_gates"]
+    assert abs(noisy["loss"] - quiet["loss"]) > 1e-3
+
+
+def test_the_own_engine_is_put_back(runs):
+    from deployment.command_line import parse_command_line
+    from deployment.evaluation import evaluation
+    from deployment.trained import read_trained
+    from hardware.engine import NoisyEngine
+    from hardware.noise import parse_noise
+    from training.evaluation import load_splits
+
+    trained = read_trained(parse_command_line(["evaluate", "--run", str(runs / "implicit"), "--noise", "none"]))
+    engine, split = trained.model.layer.engine, load_splits(trained.settings, torch.device("cpu")).val
+    noise = parse_noise("depolarizing:1e-2")
+    evaluation(trained, split, [noise], [NoisyEngine(trained.model.layer.circuit, noise)])
+    assert trained.model.layer.engine is engine
+
+
+def test_devices_are_listed(capsys):
+    hardware("devices")
+    shown = capsys.readouterr().out
+    assert all(f"| {name} |" in shown for name in known_devices())
+
+
+@pytest.mark.parametrize("flags, status, words", [
+    ("--noise device:atlantis", 2, "argument --noise: device:atlantis is not known; known: aachen,"),
+    ("--noise damping:10,30", 2, "T2 is at most 2 T1"),
+    ("--noise depolarizing:2", 2, "probabilities, from 0 to 1, got 2"),
+    ("--noise depolarizing:0", 1, "no gate of the ansatz carries noise"),
+    ("--noise none --encoding_noise device:quito", 1, "--encoding_noise is for angles"),
+    ("--noise none --max_images 0", 2, "from 1"),
+    ("", 2, "the following arguments are required: --noise"),
+    ("--noise none --f_tol -1", 2, "--f_tol"),
+])  # fmt: skip
+def test_bad_input_is_one_line(runs, flags, status, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        hardware("evaluate", "--run", runs / "implicit", *flags.split())
+    error = capsys.readouterr().err
+    assert (end.value.code, error.count("\n")) == (status, 1) and words in error, error
+
+
+def test_runs_that_have_no_circuit_or_are_none_are_one_line(runs, tmp_path, capsys):
+    for run, words in (
+        (runs / "classical", "of --model classical, which has no circuit"),
+        (tmp_path, "there is no checkpoint"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            hardware("evaluate", "--run", run, "--noise", "none")
+        error = capsys.readouterr().err
+        assert (end.value.code, error.count("\n")) == (1, 1) and words in error, error
