@@ -5,6 +5,8 @@ over with their axes reversed. Aer drops terms of a channel whose chance is belo
 such.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -94,9 +96,16 @@ def _error(channel, name, wires, two_wires):
             vectors @ np.diag(np.exp(-0.5j * channel.angle(wires) * values)) @ vectors.conj().T
         )
     if isinstance(channel, Device):
-        errors = basic_device_gate_errors(target=_target(channel, two_wires), temperature=0)
-        return next(error for gate, qubits, error in errors if (gate, len(qubits)) == (name, len(wires)))
+        return _device_errors(channel, two_wires)[name]
     return None
+
+
+@cache
+def _device_errors(device, two_wires):
+    """By gate, of any wires."""
+    return {
+        gate: error for gate, _, error in basic_device_gate_errors(target=_target(device, two_wires), temperature=0)
+    }
 
 
 def _target(device, two_wires):

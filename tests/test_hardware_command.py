@@ -77,11 +77,13 @@ def test_the_drop_is_of_pairs_and_machines_name_their_dates(runs, capsys):
     assert "quito: calibrated 2021-03-15, qiskit-ibm-runtime 0.20.0" in capsys.readouterr().out
 
 
-def test_noise_of_the_encoding_is_a_switch_of_its_own(runs):
-    flags = ("--max_images", 40, "--noise", "depolarizing:1e-2")
-    quiet, noisy = (
-        evaluated(runs / "angle", *flags, *more)["rows"][0] for more in ((), ("--encoding_noise", "device:quito"))
-    )
+@pytest.mark.parametrize("name", ("implicit", "angle"))
+def test_noise_of_the_encoding_is_a_switch_of_its_own(runs, name):
+    flags = ("--max_images", 20, "--noise", "depolarizing:1e-2")
+    quiet = evaluated(runs / name, *flags)
+    noisy = evaluated(runs / name, *flags, "--encoding_noise", "device:quito")
+    assert quiet["encoding_noise"] is None and noisy["encoding_noise"]["devices"][0]["device"] == "quito"
+    quiet, noisy = quiet["rows"][0], noisy["rows"][0]
     assert noisy["noisy_gates"] > quiet["noisy_gates"]
     assert abs(noisy["loss"] - quiet["loss"]) > 1e-3
 
@@ -112,7 +114,7 @@ def test_devices_are_listed(capsys):
     ("--noise damping:10,30", 2, "T2 is at most 2 T1"),
     ("--noise depolarizing:2", 2, "probabilities, from 0 to 1, got 2"),
     ("--noise depolarizing:0", 1, "no gate of the ansatz carries noise"),
-    ("--noise none --encoding_noise device:quito", 1, "--encoding_noise is for angles"),
+    ("--noise none --encoding_noise depolarizing:0", 1, "no gate of the encoding carries noise"),
     ("--noise none --max_images 0", 2, "from 1"),
     ("", 2, "the following arguments are required: --noise"),
     ("--noise none --f_tol -1", 2, "--f_tol"),

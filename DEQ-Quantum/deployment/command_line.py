@@ -72,7 +72,7 @@ def _add_evaluate(commands) -> None:
     command.add_argument("--noise", type=noise, nargs="+", required=True, metavar="TEXT",
                          help="of the ansatz, one or more")  # fmt: skip
     command.add_argument("--encoding_noise", type=noise, metavar="TEXT",
-                         help="of the encoding's gates, in each of them (default: none)")  # fmt: skip
+                         help="of the encoding's gates, in each of them (default: none); slow for amplitudes")  # fmt: skip
     command.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (default: test)")
     command.add_argument("--max_images", type=integer(1), metavar="N", help="only the first so many (default: all)")
     for f in fields(Settings):

@@ -14,8 +14,9 @@ from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
 from hardware import transfer
 from hardware.native import native_gates
 from hardware.noise import Noise
-from hardware.observables import NoisyReadouts, first_entries
+from hardware.observables import NoisyReadouts, first_entries, on_last_wires
 from hardware.template import Template, refuse_idle_noise
+from hardware.tree import Tree
 
 NO_NOISE = Noise()
 
@@ -31,8 +32,7 @@ class NoisyEngine(Engine):
         encoding_noise: of the encoding's native gates, which depends on the data.
 
     Raises:
-        UnsupportedCircuit: a gate on two wires in the encoding, noise in the encoding of amplitudes, or noise that no
-            gate carries.
+        UnsupportedCircuit: a gate on two wires in the encoding, or noise that no gate carries.
         hardware.noise.NoiseError: a machine without numbers for some wire.
     """
 
@@ -40,10 +40,14 @@ class NoisyEngine(Engine):
         super().__init__(circuit)
         self.readouts = NoisyReadouts(circuit, noise)
         refuse_idle_noise(noise, self.readouts.templates, "the ansatz")
-        self.encoding = None
+        self.encoding = self.tree = None
         if isinstance(circuit.encoding, AmplitudeEncoding):
-            if encoding_noise.channels:
-                raise UnsupportedCircuit("--encoding_noise is for angles; amplitudes are encoded without noise")
+            if not encoding_noise.channels:
+                return
+            self.tree = Tree(circuit.n_wires, circuit.n_inputs)
+            gates = self.tree.gates(noise.two_wires)
+            self.encoding = Template(encoding_noise.timed(gates, circuit.n_wires), circuit.n_wires, encoding_noise)
+            refuse_idle_noise(encoding_noise, [self.encoding], "the encoding")
             return
         for operation in circuit.encoding.operations:
             if len(operation.wires) > 1:
@@ -61,7 +65,7 @@ class NoisyEngine(Engine):
 
     @property
     def n_gates(self) -> int:
-        """Native gates of ansatz (the first setting's) and of an encoding of angles."""
+        """Native gates of ansatz (the first setting's) and of the encoding, that of amplitudes only where it is noisy."""
         return self.readouts.templates[0].n_gates + (self.encoding.n_gates if self.encoding else 0)
 
     def compile(self, theta: Tensor) -> CompiledCircuit:
@@ -69,6 +73,8 @@ class NoisyEngine(Engine):
         vectors = self.readouts(theta)
         if self.encoding is None:
             return CompiledAmplitude(first_entries(vectors, self.circuit.n_wires, self.circuit.n_inputs))
+        if self.tree is not None:
+            return CompiledNoisyTree(vectors, self.encoding, self.tree)
         return CompiledNoisyAngle(vectors, self.encoding)
 
 
@@ -92,6 +98,27 @@ class CompiledNoisyAngle(CompiledCircuit):
         first, second = (_product(states[:, part]) for part in (slice(self.half), slice(self.half, None)))
         rows = (first @ self.vectors.transpose(0, 1).flatten(1)).view(len(v), len(self.vectors), -1)
         return (rows @ second.unsqueeze(-1)).squeeze(-1)
+
+
+class CompiledNoisyTree(CompiledCircuit):
+    """r_k = sum_P o_kP s_P, s the Pauli vector of the encoding register after its noisy gates: its density matrix, exact.
+
+    Args:
+        vectors: of the observables, (K, 4^n_wires).
+        encoding: the tree's gates.
+        tree: its angles.
+    """
+
+    def __init__(self, vectors: Tensor, encoding: Template, tree: Tree):
+        self.encoding, self.tree = encoding, tree
+        self.vectors = on_last_wires(vectors, encoding.n_wires, len(tree.wires))
+
+    def readouts(self, v: Tensor) -> Tensor:
+        """(B, n_inputs) to (B, K) expectation values; a zero vector, which no machine encodes, reads 0."""
+        has_direction = v.square().sum(1, keepdim=True) > torch.finfo(v.dtype).tiny
+        states = self.encoding.evolve(self.tree.angles(v), self.tree.wires)
+        readouts = states @ self.vectors.T
+        return torch.where(has_direction | v.isnan().any(1, keepdim=True), readouts, 0.0 * readouts)
 
 
 def _product(states: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from circuits.paulis import measurement_settings
 from hardware import transfer
 from hardware.native import NativeGate, native_gates
 from hardware.noise import Noise
-from hardware.template import Template
+from hardware.template import Template, ending_with
 
 TOGETHER = 4**6  # entries of an observable up to which all strings are pulled back at once, on all wires
 
@@ -75,24 +75,27 @@ class NoisyReadouts:
                 if wire not in wires:
                     vectors = (vectors.unsqueeze(2) * identity).flatten(1)
                     wires = [*wires, wire]
-            vectors, wires = _ending_with(vectors, wires, joint.wires)
+            vectors, wires = ending_with(vectors, wires, joint.wires)
             vectors = (vectors.reshape(-1, 16) @ block).view(len(group), -1)
         for wire in range(self.n_wires):
             if wire not in wires:
                 vectors = (vectors.unsqueeze(2) * identity).flatten(1)
                 wires = [*wires, wire]
-        return _ending_with(vectors, wires, tuple(range(self.n_wires)))[0]
+        return ending_with(vectors, wires, tuple(range(self.n_wires)))[0]
+
+
+def on_last_wires(vectors: Tensor, n_wires: int, n_used: int) -> Tensor:
+    """Observables where the wires before the last n_used are |0>, which reads I and Z as 1: (K, 4^n_used)."""
+    ground = torch.as_tensor(transfer.GROUND).to(vectors)
+    for _ in range(n_wires - n_used):
+        vectors = (ground @ vectors.view(len(vectors), 4, -1)).flatten(1)
+    return vectors
 
 
 def first_entries(vectors: Tensor, n_wires: int, n_inputs: int) -> Tensor:
-    """Real parts of the first n_inputs rows and columns of observables, (K, 4^n_wires) to (K, n_inputs, n_inputs).
-
-    Only the last wires carry those basis states; on the others the state is |0>, which reads I and Z as 1.
-    """
+    """Real parts of the first n_inputs rows and columns of observables, (K, 4^n_wires) to (K, n_inputs, n_inputs)."""
     n_needed = (n_inputs - 1).bit_length()
-    ground = torch.as_tensor(transfer.GROUND).to(vectors)
-    for _ in range(n_wires - n_needed):
-        vectors = (ground @ vectors.view(len(vectors), 4, -1)).flatten(1)
+    vectors = on_last_wires(vectors, n_wires, n_needed)
     complex_dtype = torch.complex128 if vectors.dtype == torch.float64 else torch.complex64
     entries = torch.as_tensor(transfer.PAULIS).to(vectors.device, complex_dtype).flatten(1)  # (4, row and column)
     matrices = vectors.to(complex_dtype).view(-1, 1)
@@ -113,12 +116,3 @@ def _turns(basis: str, two_wires: str) -> list[NativeGate]:
         if letter in "XY":
             turns += native_gates([Operation("h", (wire,))], two_wires)
     return turns
-
-
-def _ending_with(vectors: Tensor, wires: list[int], last: tuple[int, ...]) -> tuple[Tensor, list[int]]:
-    """(K, 4^m) vectors with axes of `wires`, permuted so that these wires come last in this order."""
-    order = [*(wire for wire in wires if wire not in last), *last]
-    if order == wires:
-        return vectors, wires
-    axes = [1 + wires.index(wire) for wire in order]
-    return vectors.view(len(vectors), *(4,) * len(wires)).permute(0, *axes).reshape(len(vectors), -1), order

@@ -99,11 +99,44 @@ class Template:
             product = segments[..., places, :, :] @ product
         return product
 
+    def evolve(self, angles: Tensor, wires: Sequence[int]) -> Tensor:
+        """Pauli vectors (B, 4^m) of the m wires, first slowest, from |0...0>, at angles (B, n_parameters).
+
+        Wires that are left out have no gate on two wires and stay |0>.
+        """
+        chains = self.chains(angles)
+        ground = torch.as_tensor(transfer.GROUND).to(angles)
+        states, order = angles.new_ones(len(angles), 1), []
+        for joint, fixed in zip(self.joints, self._fixed.to(angles)):
+            for wire in joint.wires:
+                if wire not in order:
+                    states, order = (states.unsqueeze(2) * ground).flatten(1), [*order, wire]
+            states, order = ending_with(states, order, joint.wires)
+            first, second = (chains[:, number] for number in joint.chains)
+            both = torch.einsum("bac,bde->badce", first, second).reshape(-1, 16, 16)
+            states = (states.view(len(states), -1, 16) @ (fixed @ both).transpose(1, 2)).flatten(1)
+        for wire in wires:
+            if wire not in order:
+                states, order = (states.unsqueeze(2) * ground).flatten(1), [*order, wire]
+            states, order = ending_with(states, order, (wire,))
+            states = states.view(len(states), -1, 4) @ chains[:, self.last_chains[wire]].transpose(1, 2)
+            states = states.flatten(1)
+        return ending_with(states, order, tuple(wires))[0]
+
     def blocks(self, chains: Tensor) -> Tensor:
         """Of chains (n_chains, 4, 4), the joints with the chains before them: (n_joints, 16, 16)."""
         first, second = (chains[[joint.chains[i] for joint in self.joints]] for i in (0, 1))
         both = torch.einsum("jab,jcd->jacbd", first, second).reshape(-1, 16, 16)
         return self._fixed.to(chains) @ both
+
+
+def ending_with(vectors: Tensor, wires: list[int], last: tuple[int, ...]) -> tuple[Tensor, list[int]]:
+    """(B, 4^m) vectors with axes of `wires`, permuted so that these wires come last in this order."""
+    order = [*(wire for wire in wires if wire not in last), *last]
+    if order == wires:
+        return vectors, wires
+    axes = [1 + wires.index(wire) for wire in order]
+    return vectors.view(len(vectors), *(4,) * len(wires)).permute(0, *axes).reshape(len(vectors), -1), order
 
 
 def refuse_idle_noise(noise: Noise, templates: Sequence[Template], circuit_name: str) -> None:
