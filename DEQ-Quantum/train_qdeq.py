@@ -11,7 +11,7 @@ if __name__ == "__main__":
     start_command()
 
 from runs.command_line import CommandLine
-from training.command_line import parse_command_line
+from training.command_line import TrainingCommand, parse_command_line
 
 if __name__ == "__main__":
     COMMAND = parse_command_line()  # before the heavy imports: --help and a wrong flag do not wait for them
@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -36,6 +36,7 @@ from training.memory import refuse_what_cannot_fit
 from training.metrics import COLUMNS
 from training.results import NOT_IN_SUMMARY, measure
 from training.settings import Settings
+from training.together import Life, OneOfSeveral, train_together
 
 log = logging.getLogger("qdeq")
 
@@ -51,12 +52,24 @@ def debugging(settings: Settings) -> Iterator[None]:
         yield
 
 
-def train(command: CommandLine) -> None:
-    """Train and test the run that a command starts or resumes. Errors end the program with one line."""
-    kept = not command.settings.debug
+def errors() -> AbstractContextManager:
+    """Errors that are the user's to mend end the program with one line."""
     smaller = "--batch_size, --n_wires, --f_thres, --b_thres or --n_layer, or raise --batch_chunk"
-    errors = one_line_errors(DataError, ImportError, UnsupportedCircuit, smaller=smaller)
-    with errors, debugging(command.settings), joined_ranks() as ranks:
+    return one_line_errors(DataError, ImportError, UnsupportedCircuit, smaller=smaller)
+
+
+def train(command: TrainingCommand) -> None:
+    """Train and test the run, or the runs, that a command starts or resumes. Errors end the program with one line."""
+    if command.several:
+        train_several(command)
+    else:
+        train_one(command)
+
+
+def train_one(command: CommandLine) -> None:
+    """Train and test a run."""
+    kept = not command.settings.debug
+    with errors(), debugging(command.settings), joined_ranks() as ranks:
         folder = ranks.from_first(lambda: find_run(command))
         kind = ranks.from_first(lambda: choose_device(folder.settings))
         with ranks.together():
@@ -70,22 +83,51 @@ def train(command: CommandLine) -> None:
         with open_run(training.state, COLUMNS, warnings, kept):
             with StopRequest() as stop:
                 training.run(stop)
-            results = measure(training)
-            if not ranks.is_first:
-                return
-            from figures import draw_run  # here: matplotlib takes seconds, and a run that is stopped needs none
+            finish(training, kept)
 
-            circuit = getattr(training.model.layer, "circuit", None)
-            figures = draw_run(training.state.folder.path, results, training.splits.classes, circuit)
-            training.state.finish(results, figures, NOT_IN_SUMMARY)
-            refuse_failure(results)
-            log.info(
-                "test accuracy %.2f %%  loss %.4f  residual %.1e  (%.1f s of training, %.1f ms a step)",
-                100 * results["test_acc"], results["test_loss"], results["test_res_rel"],
-                results["train_seconds"], 1e3 * results["seconds_per_step"],
-            )  # fmt: skip
-            if kept:
-                log.info("results, curves and confusion matrix in %s", folder.path)
+
+def finish(training: Training, kept: bool) -> None:
+    """Test a run that has taken its steps, and write what comes of it."""
+    results = measure(training)
+    if not training.ranks.is_first:
+        return
+    from figures import draw_run  # here: matplotlib takes seconds, and a run that is stopped needs none
+
+    folder = training.state.folder.path
+    circuit = getattr(training.model.layer, "circuit", None)
+    figures = draw_run(folder, results, training.splits.classes, circuit)
+    training.state.finish(results, figures, NOT_IN_SUMMARY)
+    refuse_failure(results)
+    log.info(
+        "test accuracy %.2f %%  loss %.4f  residual %.1e  (%.1f s of training, %.1f ms a step)",
+        100 * results["test_acc"], results["test_loss"], results["test_res_rel"],
+        results["train_seconds"], 1e3 * results["seconds_per_step"],
+    )  # fmt: skip
+    if kept:
+        log.info("results, curves and confusion matrix in %s", folder)
+
+
+def train_several(command: TrainingCommand) -> None:
+    """Train and test runs side by side."""
+    with errors():
+        lives = [life(one, len(command.several)) for one in command.several]
+        train_together([OneOfSeveral(f"seed {seed}", own, errors) for seed, own in zip(command.seeds, lives)])
+
+
+def life(command: CommandLine, n_runs: int) -> Life:
+    """What `train_one` does, as one run of several lives through it."""
+    folder = find_run(command)
+    device = choose_device(folder.settings)
+    refuse_what_cannot_fit(folder.settings, device, n_runs=n_runs)
+    splits = load_splits(folder.settings, device)
+    training = Training(folder, splits, device)
+    if is_finished(training.state):
+        return
+    with open_run(training.state, COLUMNS, [*command.warnings, *size_warnings(folder.settings, splits)]):
+        stop = yield training
+        yield from training.steps(stop)
+        yield None
+        finish(training, kept=True)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ class Flag:
     def landed(self, value: str, joined: bool = False) -> object:
         """What a value that is accepted becomes."""
         options = self.parse(value, joined)
-        found = getattr(getattr(options, "settings", options), self.action.dest)
+        settings = getattr(options, "settings", options)
+        found = getattr(settings if hasattr(settings, self.action.dest) else options, self.action.dest)
         return found[0] if isinstance(found, list) else found
 
 

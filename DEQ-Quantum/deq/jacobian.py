@@ -166,7 +166,12 @@ def batch_jacobian(f: Layer, z: State) -> Tensor:
 
 
 def hutchinson_jacobian_loss(
-    f: Layer, z: State, n_vectors: int = 1, generator: torch.Generator | None = None, vectors: Tensor | None = None
+    f: Layer,
+    z: State,
+    n_vectors: int = 1,
+    generator: torch.Generator | None = None,
+    vectors: Tensor | None = None,
+    groups: int | None = None,
 ) -> Tensor:
     """Estimate of ||J_f(z)||_F^2 / (number of entries of z): the mean of ||v^T J||^2 over normal vectors v.
 
@@ -179,9 +184,10 @@ def hutchinson_jacobian_loss(
         n_vectors: number of random vectors, each one further vector-Jacobian product.
         generator: source of the vectors, on z's device; torch's default one if None.
         vectors: (n_vectors, B, ...), those to use in place of drawn ones.
+        groups: the batch is so many equally long runs of samples, each with a loss of its own.
 
     Returns:
-        scalar loss.
+        scalar loss; with groups one for each, (groups,).
 
     Raises:
         ValueError: n_vectors < 1.
@@ -193,14 +199,15 @@ def hutchinson_jacobian_loss(
         raise ValueError(f"n_vectors must be >= 1, not {n_vectors}")
     f, z, _ = as_one(f, z)
     product = _differentiable_vjp(f, z)
-    total = z.new_zeros(())
+    total = z.new_zeros(() if groups is None else (groups,))
     for number in range(n_vectors):
         if vectors is None:
             v = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
         else:
             v = vectors[number]
-        total = total + product(v).square().sum()
-    return total / (n_vectors * z.numel())
+        squares = product(v).square()
+        total = total + (squares.sum() if groups is None else squares.reshape(groups, -1).sum(1))
+    return total / (n_vectors * z.numel() // (groups or 1))
 
 
 def _differentiable_vjp(f: Layer, z: Tensor) -> Callable[[Tensor], Tensor]:

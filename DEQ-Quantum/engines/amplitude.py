@@ -19,6 +19,7 @@ from torch.nn.functional import threshold
 from circuits.circuit import Circuit
 from engines.propagation import BasisPropagation
 from engines.protocol import CompiledCircuit, Lift, ReadoutMap
+from engines.side_by_side import add_times_own, times_own
 
 
 def z_signs(n_bits: int) -> Tensor:
@@ -136,7 +137,7 @@ class CompiledAmplitude(CompiledCircuit):
     """r_k(v) = v^T M_k v / v^T v.
 
     Args:
-        observables: M_k, (K, D, D), symmetric.
+        observables: M_k, (K, D, D), symmetric; or (S, K, D, D), for batches of S runs of samples (`side_by_side`).
     """
 
     def __init__(self, observables: Tensor):
@@ -144,7 +145,7 @@ class CompiledAmplitude(CompiledCircuit):
 
     def _times_observables(self, v: Tensor) -> Tensor:
         """M_k v for every k, in one product: (B, D) to (B, K, D)."""
-        return (v @ self.observables.flatten(0, 1).T).unflatten(-1, (-1, v.shape[1]))
+        return times_own(v, self.observables.flatten(-3, -2).mT).unflatten(-1, (-1, v.shape[1]))
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) vectors to (B, K) expectation values; a zero vector reads 0."""
@@ -179,7 +180,7 @@ class ReducedReadout(ReadoutMap):
     of terms of size |x|^2).
 
     Args:
-        observables: M_k, (K, D, D).
+        observables: M_k, (K, D, D) or (S, K, D, D).
         rows: M_k x, (B, K, D).
         x: (B, D).
         lift: E.
@@ -187,19 +188,20 @@ class ReducedReadout(ReadoutMap):
 
     def __init__(self, observables: Tensor, rows: Tensor, x: Tensor, lift: Lift):
         self.x, self.rows, self.lift = x, rows, lift
-        n = self.n_readouts = len(observables)
+        n = self.n_readouts = observables.shape[-3]
         self._shape = len(x), n + 1, n
-        self.lifted_columns = lift.transpose(observables, 1)  # E^T M_k: (K, K, D), second index the readout that went in
+        self.lifted_columns = lift.transpose(observables, -2)  # E^T M_k: (..., K, K, D), the readout that went in second
         gram = lift.gram(torch.eye(n, dtype=x.dtype, device=x.device))
-        forms = torch.cat([lift.transpose(self.lifted_columns), gram.unsqueeze(0)])  # C_k: (K + 1, K, K)
-        self._forms = forms.flatten(0, 1).T  # r @ this has all C_k r
+        gram = gram.expand(*observables.shape[:-3], 1, n, n)
+        forms = torch.cat([lift.transpose(self.lifted_columns), gram], dim=-3)  # C_k: (..., K + 1, K, K)
+        self._forms = forms.flatten(-3, -2).mT  # r @ this has all C_k r
         # a_k, (B, K + 1, 1), and 2 b_k, (B, (K + 1) K)
         self._constant = torch.cat([torch.bmm(rows, x.unsqueeze(2)), x.square().sum(1).view(-1, 1, 1)], dim=1)
         self._slope_at_0 = 2 * torch.cat([lift.transpose(rows), lift.transpose(x).unsqueeze(1)], dim=1).flatten(1)
 
     def _value(self, r: Tensor) -> tuple[Tensor, Tensor]:
         """h(r), (B, K), and the squared norm to divide by, (B, 1)."""
-        slope = torch.addmm(self._slope_at_0, r, self._forms).view(self._shape)
+        slope = add_times_own(self._slope_at_0, r, self._forms).view(self._shape)
         quadratics = torch.baddbmm(self._constant, slope, r.unsqueeze(2)).squeeze(2)
         numerator, squared_norm = quadratics.split([self.n_readouts, 1], dim=1)
         squared_norm = _nonzero(squared_norm)
@@ -212,7 +214,7 @@ class ReducedReadout(ReadoutMap):
     def jacobian(self, r: Tensor) -> Tensor:
         """dh_k/dr_j, exact, (B, K, K)."""
         value, squared_norm = self._value(r)
-        slope = torch.addmm(self._slope_at_0, r, self._forms, alpha=2).view(self._shape)
+        slope = add_times_own(self._slope_at_0, r, self._forms, alpha=2).view(self._shape)
         of_numerator, of_norm = slope.split([self.n_readouts, 1], dim=1)
         return torch.addcmul(of_numerator, value.unsqueeze(2), of_norm, value=-1) / squared_norm.unsqueeze(2)
 
@@ -224,5 +226,5 @@ class ReducedReadout(ReadoutMap):
         value, squared_norm = self._value(r)
         weighted_rows = torch.bmm(weights.unsqueeze(1), self.rows).squeeze(1)
         pairs = (weights.unsqueeze(2) * r.unsqueeze(1)).flatten(1)
-        weighted_rows = torch.addmm(weighted_rows, pairs, self.lifted_columns.flatten(0, 1))
+        weighted_rows = add_times_own(weighted_rows, pairs, self.lifted_columns.flatten(-3, -2))
         return _slope(weighted_rows, weights, value, self.x + self.lift(r), squared_norm)

@@ -5,12 +5,15 @@ encoding the states are product states, which `angle.py` sends through the fused
 derivatives equal those of the other engines (tested); dtype follows theta.
 """
 
-from torch import Tensor
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
 
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.paulis import is_diagonal
-from engines.amplitude import ObservableBuilder
+from engines.amplitude import CompiledAmplitude, ObservableBuilder, string_signs
 from engines.angle import KNOWN_GATES, ProductStates
 from engines.fusion import FusedBlocks
 from engines.protocol import COLUMNS_REMEDY, CompiledCircuit, Engine, Team, UnsupportedCircuit
@@ -35,10 +38,22 @@ class CompiledEngine(Engine):
         self.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires)
         kind = ObservableBuilder if isinstance(circuit.encoding, AmplitudeEncoding) else ProductStates
         self.states = kind(circuit, self.blocks.wires)
+        self._of_several: dict[tuple, SeveralObservables] = {}  # by how many there are, their dtype and device
 
     def compile(self, theta: Tensor) -> CompiledCircuit:
         """The circuit at the parameters theta (n_parameters,), under autograd."""
         return self.states.compile(self.blocks(theta))
+
+    @property
+    def compile_several(self) -> Callable[[Tensor], CompiledCircuit] | None:
+        """The observables of S circuits at once; None for angle encoding."""
+        return self._several if isinstance(self.states, ObservableBuilder) else None
+
+    def _several(self, thetas: Tensor) -> CompiledAmplitude:
+        key = len(thetas), thetas.dtype, thetas.device
+        if key not in self._of_several:
+            self._of_several[key] = SeveralObservables(self.circuit, self.states, len(thetas)).to(thetas.device, thetas.dtype)
+        return self._of_several[key](thetas)
 
     def share_columns(self, team: Team) -> None:
         """From now on compile the circuit together with the other processes of a team, at most one a column."""
@@ -47,6 +62,39 @@ class CompiledEngine(Engine):
         if team.size > self.circuit.n_inputs:
             raise UnsupportedCircuit(f"--shard columns: {team.size} processes for {self.circuit.n_inputs} columns")
         self.states = SharedObservables(self.states, team)
+
+
+class SeveralObservables(nn.Module):
+    """The observables of one circuit at S parameters, with all blocks built at once.
+
+    Where one block is the whole circuit, as on four wires, products cost less than finding their zeros: the signs of all
+    rows, then all Gram matrices. Wider circuits are sent through their blocks one after another.
+
+    Args:
+        circuit: with amplitude encoding and a readout of strings of Z.
+        builder: of the circuit.
+        n: S.
+    """
+
+    def __init__(self, circuit: Circuit, builder: ObservableBuilder, n: int):
+        super().__init__()
+        self.circuit, self.builder, self.n = circuit, builder, n
+        self.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires, circuit.n_parameters, n)
+        signs = None
+        if self.blocks.wires == [tuple(range(circuit.n_wires))]:
+            # of real and imaginary rows: (K, 1, 2^(n_wires + 1))
+            signs = string_signs(circuit.readout.supports(), range(circuit.n_wires)).repeat(1, 2).unsqueeze(1)
+        self.register_buffer("signs", signs, persistent=False)
+
+    def forward(self, thetas: Tensor) -> CompiledAmplitude:
+        """(S, n_parameters), under autograd."""
+        matrices = self.blocks(thetas.flatten())
+        if self.signs is None:
+            own = matrices.unflatten(0, (self.n, -1)).unbind()
+            return CompiledAmplitude(torch.stack([self.builder.compile(blocks).observables for blocks in own]))
+        rows = matrices[:, :, : self.circuit.n_inputs]  # what the basis states of the inputs become
+        signed = rows.mT.unsqueeze(1) * self.signs
+        return CompiledAmplitude(torch.bmm(signed.flatten(1, 2), rows).view(*signed.shape[:3], -1))
 
 
 def _refuse(circuit: Circuit) -> None:

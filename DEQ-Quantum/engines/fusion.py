@@ -11,7 +11,7 @@ Knows the gate list, not what the states mean.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -118,26 +118,42 @@ class FusedBlocks(nn.Module):
     Args:
         operations: the gates, in order of application.
         n_wires: number of qubits.
+        n_parameters: of theta; needed where there are copies.
+        copies: so many thetas side by side, (copies * n_parameters,), each with blocks of its own.
 
     Attributes:
         width: wires of every block.
         wires: those wires, in the order of the bits of its matrix (first the most significant), block by block.
     """
 
-    def __init__(self, operations: Sequence[Operation], n_wires: int):
+    def __init__(self, operations: Sequence[Operation], n_wires: int, n_parameters: int = 0, copies: int = 1):
         super().__init__()
         self.width = min(BLOCK_WIRES, n_wires)
         blocks = partition(operations, self.width, range(n_wires))
         self.wires = [block.wires for block in blocks]
+        operations, blocks = _copied(operations, blocks, n_parameters, copies)
+        group = GROUP * copies
         self.groups = nn.ModuleList(
-            _Group(operations, blocks[start : start + GROUP]) for start in range(0, len(blocks), GROUP)
+            _Group(operations, blocks[start : start + group]) for start in range(0, len(blocks), group)
         )
 
     def forward(self, theta: Tensor) -> Tensor:
-        """The blocks as real matrices [[Re, -Im], [Im, Re]], shape (n_blocks, 2 * 2^width, 2 * 2^width)."""
+        """The blocks as real matrices [[Re, -Im], [Im, Re]], shape (copies * n_blocks, 2 * 2^width, 2 * 2^width)."""
         if len(self.groups) == 1:
             return self.groups[0](theta)
         return torch.cat([checkpoint(group, theta, use_reentrant=False) for group in self.groups])
+
+
+def _copied(
+    operations: Sequence[Operation], blocks: list[Block], n_parameters: int, copies: int
+) -> tuple[list[Operation], list[Block]]:
+    """Gates and their blocks so many times, each time with the next n_parameters parameters."""
+    all_operations, all_blocks = [], []
+    for copy in range(copies):
+        first, shift = len(all_operations), copy * n_parameters
+        all_operations += [o if o.parameter is None else replace(o, parameter=o.parameter + shift) for o in operations]
+        all_blocks += [Block(block.wires, [first + member for member in block.members]) for block in blocks]
+    return all_operations, all_blocks
 
 
 def _atoms(operations: Sequence[Operation], block: Block) -> list[Block]:

@@ -95,7 +95,13 @@ class Engine(nn.Module, ABC):
 
     Raises:
         UnsupportedCircuit: a part that this engine cannot do.
+
+    Attributes:
+        compile_several: (S, n_parameters) -> the circuit at S parameters side by side, under autograd: a batch is S equally
+            long runs of samples. None where one after another costs no more.
     """
+
+    compile_several: Callable[[Tensor], CompiledCircuit] | None = None
 
     def __init__(self, circuit: Circuit):
         super().__init__()

@@ -5,10 +5,13 @@ that a linear classifier goes through the same loop. Their values do not repeat 
 state their Jacobians in closed form: bound to a batch, one object is f and h alike.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from engines.protocol import ReadoutMap
+from engines.side_by_side import add_times_own, times_own
 from models.layer import Layer, check_batch
 from models.lift import Repeat
 
@@ -61,25 +64,47 @@ class TanhLayer(_DenseLayer):
         self.check(x)
         return BoundTanh(self.w, x @ self.u.T)
 
+    def compile_several(self, layers: Sequence["TanhLayer"]) -> "SeveralTanh":
+        """S layers of this size."""
+        return SeveralTanh(layers)
+
+
+class SeveralTanh:
+    """Layers side by side.
+
+    Args:
+        layers: of one size.
+    """
+
+    def __init__(self, layers: Sequence[TanhLayer]):
+        self.w, self.u = (torch.stack([getattr(layer, name) for layer in layers]) for name in ("w", "u"))
+
+    def bind(self, x: Tensor) -> "BoundTanh":
+        """f(z) for S runs of samples, (S B, n_inputs)."""
+        return BoundTanh(self.w, times_own(x, self.u.mT))
+
 
 class BoundTanh(_BoundDense):
-    """z -> tanh(W z + injection) for a batch: (B, n_units) to itself."""
+    """z -> tanh(W z + injection) for a batch: (B, n_units) to itself; W is one of all, or one of each run of samples."""
 
     def __init__(self, w: Tensor, injection: Tensor):
         self.w = w
         self.injection = injection
 
     def __call__(self, z: Tensor) -> Tensor:
-        check_batch("z", z, len(self.w), self.injection, len(self.injection))
-        return torch.tanh(torch.addmm(self.injection, z, self.w.T))
+        check_batch("z", z, self.w.shape[-1], self.injection, len(self.injection))
+        return torch.tanh(add_times_own(self.injection, z, self.w.mT))
 
     def jacobian(self, z: Tensor) -> Tensor:
         """diag(1 - f(z)^2) W per sample: (B, n_units, n_units)."""
-        return (1 - self(z).square()).unsqueeze(-1) * self.w
+        slope = (1 - self(z).square()).unsqueeze(-1)
+        if self.w.dim() == 2:
+            return slope * self.w
+        return (slope.unflatten(0, (len(self.w), -1)) * self.w.unsqueeze(1)).flatten(0, 1)
 
     def vjp(self, z: Tensor, v: Tensor) -> Tensor:
         """v^T df/dz, differentiable in W and U: (B, n_units)."""
-        return (v * (1 - self(z).square())) @ self.w
+        return times_own(v * (1 - self(z).square()), self.w)
 
 
 class FeatureLayer(_DenseLayer):
@@ -87,6 +112,10 @@ class FeatureLayer(_DenseLayer):
 
     def __init__(self, n_inputs: int):
         super().__init__(n_inputs, n_inputs)
+
+    def compile_several(self, layers: Sequence["FeatureLayer"]) -> "FeatureLayer":
+        """One is as good as several."""
+        return self
 
     def bind(self, x: Tensor) -> "BoundFeatures":
         """f(z) for one batch x of shape (B, n_inputs).

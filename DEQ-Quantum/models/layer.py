@@ -6,7 +6,7 @@ h = f.reduced(). Layers without a circuit (`classical_layers.py`) have the same 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -53,7 +53,13 @@ class Layer(nn.Module, ABC):
     Args:
         n_inputs: features of x.
         lift: E, from readouts to the state.
+
+    Attributes:
+        compile_several: S layers of this kind -> them side by side: a batch is S equally long runs of samples, each for its
+            own layer. None where one after another costs no more.
     """
+
+    compile_several: Callable[[Sequence["Layer"]], Compiled] | None = None
 
     def __init__(self, n_inputs: int, lift: Repeat):
         super().__init__()

@@ -40,6 +40,11 @@ class Whole:
         shape = (self.size, *like.shape[1:])
         return distribution(shape, generator=generator, dtype=dtype, device=like.device)[self.rows]
 
+    def jac_loss(self, f: Bound, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The estimate of ||J_f||_F^2 / numel(z) at z (B, width), from one random vector."""
+        vectors = self.draw(torch.randn, z, generator, z.dtype).unsqueeze(0)
+        return hutchinson_jacobian_loss(f, z, vectors=vectors)
+
 
 @dataclass
 class Prediction:
@@ -118,8 +123,7 @@ class EquilibriumClassifier(nn.Module):
         jac_loss = x.new_zeros(())
         if with_jac_loss:
             at_r = f if h.vjp is None else AtReadouts(f, h, lift, r)
-            vectors = whole.draw(torch.randn, z, generator, z.dtype).unsqueeze(0)
-            jac_loss = hutchinson_jacobian_loss(at_r, z.detach(), vectors=vectors)
+            jac_loss = whole.jac_loss(at_r, z.detach(), generator)
         logits = self.classify(z, generator, whole)
         told = [_replaced(values, failed, math.nan) for values in (logits, z, *residual_measures(r, found.h_r))]
         return Prediction(*told, jac_loss, found.solver, failed)

@@ -4,6 +4,7 @@ One tensor theta of trained parameters with one name per entry. Section 3.2 of S
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,14 @@ class QuantumLayer(Layer):
     def compile(self) -> "CompiledLayer":
         """The circuit compiled at the present parameters, to bind to any number of batches."""
         return CompiledLayer(self, self.engine.compile(self.full_theta()))
+
+    @property
+    def compile_several(self) -> Callable[[Sequence["QuantumLayer"]], "CompiledLayer"] | None:
+        return None if self.engine.compile_several is None else self._several
+
+    def _several(self, layers: Sequence["QuantumLayer"]) -> "CompiledLayer":
+        """Layers of this circuit and engine, each at its present parameters."""
+        return CompiledLayer(self, self.engine.compile_several(torch.stack([layer.full_theta() for layer in layers])))
 
 
 def _repeated(circuit: Circuit) -> Repeat:

@@ -23,7 +23,7 @@ from utils.command_line import boolean
 
 FIELDS = {spelling: f.name for f in fields(Settings) for spelling in (f.name, flag_of(f)[2:])}
 # what reproduce.py says of every run
-OWN = {"seed": "--seeds", "name": "--name", "work_dir": "--work_dir", "device": "--device", "data_dir": "--data_dir",
+OWN = {"seed": "--seeds", "seeds": "--seeds", "names": "--seeds", "name": "--name", "work_dir": "--work_dir", "device": "--device", "data_dir": "--data_dir",
        "wandb": "--wandb", "wandb_project": "--wandb_project"}  # fmt: skip
 NOT_SWEPT = ("restart", "restart_dir", "debug", "tensorboard", "wandb_group", "wandb_job_type", "cuda")
 LONGEST = 100  # letters of a folder's name

@@ -4,6 +4,7 @@ A checkpoint is the zip archive that `torch.save` writes, and as its comment the
 `torch.load` reads it as it is. One without a comment is older than the checksum; the archive's own CRCs are then checked.
 """
 
+import copy
 import hashlib
 import io
 import math
@@ -43,7 +44,7 @@ def save(path: Path, content: dict, previous: Path | None = None) -> None:
         CheckpointError: it cannot be written; the one that was there before still is.
     """
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
+    torch.save(_compact({"format": FORMAT, **content}), buffer)
     try:
         with atomic_write(path) as temporary:
             temporary.write_bytes(_sealed(buffer.getvalue()))
@@ -53,6 +54,19 @@ def save(path: Path, content: dict, previous: Path | None = None) -> None:
     except OSError as error:
         raise CheckpointError(f"cannot write {path} ({error.strerror}); once that is mended, --restart resumes from the "
                               "checkpoint before it") from error  # fmt: skip
+
+
+def _compact(content: object) -> object:
+    """The same with tensors that share no memory with others: torch saves all the memory that one is a part of."""
+    if isinstance(content, Tensor):
+        return content.clone() if content.untyped_storage().nbytes() > content.nbytes else content
+    if isinstance(content, dict):
+        made = copy.copy(content)
+        made.update((name, _compact(value)) for name, value in content.items())
+        return made
+    if isinstance(content, (list, tuple)):
+        return type(content)(_compact(value) for value in content)
+    return content
 
 
 def _sealed(archive: bytes) -> bytes:

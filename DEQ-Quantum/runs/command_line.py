@@ -99,8 +99,14 @@ def parse_settings(
         kind: the dataclass to fill.
         idle: flags that the parser accepts and that do nothing.
     """
-    given = vars(parser.parse_args(arguments))
-    warnings = []
+    return command_line_of(vars(parser.parse_args(arguments)), parser, kind, idle)
+
+
+def command_line_of(
+    given: dict, parser: argparse.ArgumentParser, kind: type[BaseSettings], idle: Sequence[str] = ()
+) -> CommandLine:
+    """The same from what the parser has read, by name."""
+    given, warnings = dict(given), []
     for flag in idle:
         if given.pop(flag[2:], None) is not None:
             warnings.append(f"{flag} does nothing, here as in the released code")

@@ -15,6 +15,33 @@ from utils.launch import rank_here
 UNKNOWN = {"ncols": 79, "nrows": 23}  # as tqdm, without the last column and line
 
 log = logging.getLogger("qdeq")
+_prefix = ""  # of lines on the screen and of the progress bar, where several runs share them
+
+
+class OwnLog:
+    """The log of one of several runs in a process. Within its blocks the log is this run's, with its own file.
+
+    Args:
+        name: stands before its lines on the screen.
+    """
+
+    def __init__(self, name: str):
+        self._before, self._here = (log.handlers, _prefix), ([], f"{name}: ")
+        with self:
+            start_log(None)
+
+    def __enter__(self) -> None:
+        self._before = self._switch(self._here)
+
+    def __exit__(self, *error) -> None:
+        self._here = self._switch(self._before)
+
+    @staticmethod
+    def _switch(to: tuple[list[logging.Handler], str]) -> tuple[list[logging.Handler], str]:
+        global _prefix
+        before = log.handlers, _prefix
+        log.handlers, _prefix = to
+        return before
 
 
 def start_log(path: Path | None) -> None:
@@ -30,7 +57,7 @@ def start_log(path: Path | None) -> None:
         with suppress(OSError):  # its file may be gone already
             handler.close()
     screen = logging.StreamHandler(sys.stdout)
-    screen.setFormatter(logging.Formatter("%(message)s"))
+    screen.setFormatter(logging.Formatter(f"{_prefix}%(message)s"))
     log.addHandler(screen if rank_here() == 0 else logging.NullHandler())
     if path is not None:
         # names that are not UTF-8 come out as they came in
@@ -42,7 +69,7 @@ def start_log(path: Path | None) -> None:
 @contextmanager
 def progress_bar(done: int, total: int) -> Iterator[tqdm]:
     """A bar over a run's steps, `done` of which were taken before; log lines in the block do not tear it."""
-    with tqdm(total=total, initial=done, unit="step", disable=None, **bar_size()) as bar:
+    with tqdm(total=total, initial=done, desc=_prefix[:-2], unit="step", disable=None, **bar_size()) as bar:
         with logging_redirect_tqdm(loggers=[log]):
             yield bar
 

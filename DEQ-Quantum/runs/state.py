@@ -130,12 +130,16 @@ class TrainingState:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count the block as the time of one training step; with it the results of fewer steps are gone."""
+        """Count the block as the time of one training step."""
         began = time.perf_counter()
         yield
+        self.count(time.perf_counter() - began)
+
+    def count(self, seconds: float) -> None:
+        """Count the time of one training step; with it the results of fewer steps are gone."""
         if self.ranks.is_first:
             self.folder.results_path.unlink(missing_ok=True)
-        self.seconds += time.perf_counter() - began
+        self.seconds += seconds
         self.steps_timed += 1
 
     # checkpoints

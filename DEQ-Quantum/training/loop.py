@@ -9,15 +9,14 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Generator, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dataset import Split, Splits
-from models.depth import Equilibrium
 from models.qdeq_model import Whole
 from models.table import build_model
 from runs import checkpoint
@@ -31,6 +30,7 @@ from runs.state import TrainingState
 from training import metrics
 from training.evaluation import Evaluation, depth_of, evaluate, measure, measure_backward
 from training.settings import ModelSettings, Settings
+from training.sums import Sums
 from utils import seeds
 
 JAC_INCREMENT, JAC_WEIGHT_LIMIT = 0.1, 2.0
@@ -57,41 +57,6 @@ def another_circuit(theirs: dict, ours: Settings) -> str:
     return "; ".join(different)
 
 
-@dataclass
-class Step:
-    """What one step measures of its batch.
-
-    Attributes:
-        sums: (name, sum over images, their number), in the order in which they came up.
-        failed: images without a finite state.
-        jac_loss: the Jacobian loss.
-    """
-
-    sums: list[tuple[str, Tensor | float, int]] = field(default_factory=list)
-    failed: Tensor | int = 0
-    jac_loss: Tensor | float = 0.0
-
-    def add(self, measured: dict[str, Tensor], failed: Tensor | None, count: int) -> None:
-        """Take in what was measured of some images, all at once.
-
-        Args:
-            measured: (n,) values by name.
-            failed: (n,) images that have no loss and no residual; None: none.
-            count: of them the first so many count.
-        """
-        values = torch.stack([of_image.detach() for of_image in measured.values()])[:, :count].double()
-        counts = [count] * len(measured)
-        on_cpu = values.device.type == "cpu"
-        # on a GPU a failed image shows as NaN in the entry: to leave it out the host would have to wait
-        if failed is not None and on_cpu and count:
-            missing = [of_image.is_floating_point() for of_image in measured.values()]
-            values = values.masked_fill(failed & torch.tensor(missing).unsqueeze(1), 0.0)
-            n_failed = int(failed.sum())
-            counts = [count - n_failed * is_missing for is_missing in missing]
-        totals = values.sum(1)
-        self.sums += zip(measured, totals.tolist() if on_cpu else totals.unbind(), counts)
-
-
 class Training:
     """One run: its model and data, its state, and the loop that moves it.
 
@@ -110,6 +75,7 @@ class Training:
         self.state = state
         # images without a finite state so far, as often as they came up; on the device, so that a GPU is not waited for
         self.failed: Tensor | int = 0
+        self.n_together = 1  # runs that take their steps as one, this one among them
         if folder.last is not None:
             checkpoint.check(folder.last, IN_CHECKPOINT, folder.last_path)
             self.failed = folder.last.get("failed", 0)
@@ -158,19 +124,24 @@ class Training:
         raised = s.jac_loss_weight + JAC_INCREMENT * ((step - 1) // s.jac_incremental)
         return max(s.jac_loss_weight, min(raised, JAC_WEIGHT_LIMIT))
 
-    def train_step(self, x: Tensor, y: Tensor) -> None:
-        """Take the next step on one batch: x (B, D), y (B,), the same on all ranks."""
-        s, state, step = self.settings, self.state, self.state.step + 1
+    def draws(self, step: int) -> tuple[int, float]:
+        """What the step-th step draws: steps off the forward solver's cap, and the weight of its Jacobian loss, or 0."""
+        s = self.settings
         draws = seeds.generator(s.seed, "draws", step)
         fewer_steps = int(torch.randint(s.rand_f_thres_delta + 1, (), generator=draws))
         with_jac_loss = float(torch.rand((), generator=draws)) < s.jac_loss_freq
+        return fewer_steps, self.jac_weight(step) if with_jac_loss and self.mode(step) else 0.0
+
+    def train_step(self, x: Tensor, y: Tensor) -> None:
+        """Take the next step on one batch: x (B, D), y (B,), the same on all ranks."""
+        s, state, step = self.settings, self.state, self.state.step + 1
+        fewer_steps, jac_weight = self.draws(step)
         depth = depth_of(s, self.warming_up(step), fewer_steps)
-        jac_weight = self.jac_weight(step) if with_jac_loss and isinstance(depth, Equilibrium) else 0.0
         generator = seeds.generator(s.seed, "step", step, self.device)
 
         state.learning_rate.apply(step)
         state.optimizer.zero_grad()
-        taken = Step()
+        taken = Sums()
         for x_part, y_part in zip(x.chunk(s.batch_chunk), y.chunk(s.batch_chunk)):
             own = self.ranks.share(len(y_part))
             whole = Whole(len(y_part), own.rows)
@@ -198,10 +169,10 @@ class Training:
         if math.isfinite(norm) and taken.failed < len(y):
             state.optimizer.step()
         else:
-            self._skip(step)
+            self.skip(step)
         state.step = step
 
-    def _add_up(self, taken: "Step") -> None:
+    def _add_up(self, taken: Sums) -> None:
         """Make the gradient, and what was measured, those of the whole batch, on every rank."""
         if self.ranks.alone:
             return
@@ -214,7 +185,12 @@ class Training:
         taken.sums = [(name, total, int(count)) for (name, *_), total, count in
                       zip(taken.sums, sums, sums[len(totals):])]  # fmt: skip
 
-    def _skip(self, step: int) -> None:
+    def skip(self, step: int) -> None:
+        """Count a step that could not be taken.
+
+        Raises:
+            TrainingError: there are too many.
+        """
         self.state.skipped += 1
         log.warning("step %d: no finite gradient, the step is skipped", step)
         if self.state.skipped >= MOST_SKIPPED_STEPS:
@@ -230,6 +206,20 @@ class Training:
         Raises:
             Stopped: a signal came; the run is saved.
         """
+        for x, y in self.steps(stop):
+            with self.state.timed():
+                self.train_step(x, y)
+
+    def steps(self, stop: StopRequest) -> Generator[tuple[Tensor, Tensor], bool | None, None]:
+        """The batches of the steps to come: whoever iterates takes each step before it asks for the next batch.
+
+        Between the steps the run is logged, validated and saved. A step that could not be taken, and has not been counted
+        as skipped, is told of by sending False.
+
+        Raises:
+            Stopped: a signal came; the run is saved.
+            TrainingError: too many steps could not be taken.
+        """
         s, state, self.stop = self.settings, self.state, stop
         batches = self.batches()
         with state.progress_bar(metrics.LABELS) as advance_bar:
@@ -238,8 +228,8 @@ class Training:
                     # the warm-up's best is of another model
                     state.best = {}
                     state.learning_rate.best_loss = float("inf")
-                with state.timed():
-                    self.train_step(*next(batches))
+                if (yield next(batches)) is False:
+                    self.skip(state.step)
                 advance_bar()
                 if state.due(s.log_interval):
                     self._log_training()

@@ -10,9 +10,10 @@ from training.evaluation import BATCH
 from training.settings import Settings
 
 
-def refuse_what_cannot_fit(s: Settings, device: torch.device, n_ranks: int = 1) -> None:
-    """Refuse a run whose state vectors alone do not fit, as its engine counts them: in a training step, or in a validation, which takes
-    `evaluation.BATCH` images at a time.
+def refuse_what_cannot_fit(s: Settings, device: torch.device, n_ranks: int = 1, n_runs: int = 1) -> None:
+    """Refuse a run, or so many side by side, whose state vectors alone do not fit.
+
+    As its engine counts them: in a training step, or in a validation, which takes `evaluation.BATCH` images at a time.
 
     Raises:
         SettingsError: they take more memory than is free.
@@ -23,10 +24,11 @@ def refuse_what_cannot_fit(s: Settings, device: torch.device, n_ranks: int = 1) 
     circuit, free = describe(s), free_bytes(device)
     step = bytes_needed(s.engine, circuit, s.batch_size // s.batch_chunk)
     validation = bytes_needed(s.engine, circuit, BATCH, with_gradient=False)
-    needed = max(step, validation) / (n_ranks if s.shard == "columns" else 1)
+    needed = max(step * n_runs, validation) / (n_ranks if s.shard == "columns" else 1)
     if needed > free:
         smaller_batch_helps = validation <= free and bytes_needed(s.engine, circuit, 1) < step
+        fewer = "--seeds or wires" if n_runs > 1 else "wires"
         raise SettingsError(
             f"--n_wires {s.n_wires}: state vectors alone take {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free; "
-            "use fewer wires" + (" or a smaller --batch_size" if smaller_batch_helps else "")
+            f"use fewer {fewer}" + (" or a smaller --batch_size" if smaller_batch_helps else "")
         )

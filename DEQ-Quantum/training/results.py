@@ -52,5 +52,7 @@ def measure(training: Training) -> dict:
         **environment(state.device),
         "world_size": training.ranks.size,
         "backend": training.ranks.backend,
+        # with their number, train_seconds is this run's equal share of the steps that they took as one
+        "runs_together": training.n_together,
         "settings": s.without_paths(),
     }
