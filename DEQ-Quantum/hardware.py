@@ -1,6 +1,7 @@
 """Trained models on the terms of quantum hardware.
 
     python DEQ-Quantum/hardware.py evaluate --run runs/NAME --noise TEXT...    under exact noise, beside without
+    python DEQ-Quantum/hardware.py export --run runs/NAME --format qasm3       its circuit and head for other programs
     python DEQ-Quantum/hardware.py devices                                     the machines that noise can name
 
 `--help` after any of them teaches its flags. What they do lies in `deployment/`, what they build on in `hardware/`.

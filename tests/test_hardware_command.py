@@ -115,6 +115,8 @@ def test_devices_are_listed(capsys):
     ("--noise depolarizing:2", 2, "probabilities, from 0 to 1, got 2"),
     ("--noise depolarizing:0", 1, "no gate of the ansatz carries noise"),
     ("--noise none --encoding_noise depolarizing:0", 1, "no gate of the encoding carries noise"),
+    ("--noise none --encoding_noise readout:0.1", 1, "no gate of the encoding carries noise"),
+    ("--noise device:aachen --encoding_noise device:quito", 1, "machines with different gates on two wires"),
     ("--noise none --max_images 0", 2, "from 1"),
     ("", 2, "the following arguments are required: --noise"),
     ("--noise none --f_tol -1", 2, "--f_tol"),

@@ -8,6 +8,7 @@ from runs.settings import SettingsError
 from training.settings import Settings
 from utils.command_line import OneLineParser, integer, path, shown
 
+FORMATS = ("qasm3", "qiskit", "json")
 OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol")
 NOISE_HELP = """noise, joined by commas:
   depolarizing:TWO[,ONE]     rho -> (1 - p) rho + p I/d after gates on two wires and on one (default: a tenth)
@@ -24,6 +25,8 @@ EXAMPLES = """examples:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-3 depolarizing:1e-2 device:manila
   its equilibrium to round-off, where the prediction of first order can be seen:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
+  its circuit for other programs, in OpenQASM 3:
+    python hardware.py export --run ../runs/NAME
   what machines are known, and one made anew from the installed snapshots:
     python hardware.py devices
     python hardware.py devices --make manila
@@ -51,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_evaluate(commands)
+    _add_export(commands)
     _add_devices(commands)
     return parser
 
@@ -72,7 +76,7 @@ def _add_evaluate(commands) -> None:
     command.add_argument("--noise", type=noise, nargs="+", required=True, metavar="TEXT",
                          help="of the ansatz, one or more")  # fmt: skip
     command.add_argument("--encoding_noise", type=noise, metavar="TEXT",
-                         help="of the encoding's gates, in each of them (default: none); slow for amplitudes")  # fmt: skip
+                         help="of the encoding's gates, in each (default: none); slow for amplitudes")  # fmt: skip
     command.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (default: test)")
     command.add_argument("--max_images", type=integer(1), metavar="N", help="only the first so many (default: all)")
     for f in fields(Settings):
@@ -81,6 +85,15 @@ def _add_evaluate(commands) -> None:
     command.set_defaults(device="auto")
     command.add_argument("--json", type=path, metavar="FILE",
                          help="(default: hardware_evaluation.json in the run folder)")  # fmt: skip
+
+
+def _add_export(commands) -> None:
+    about = "a trained circuit with its numbers, free angles for the encoding, and the head, as files"
+    command = commands.add_parser("export", help=about, description=about.capitalize() + ".", parents=[of_run()])
+    command.add_argument("--format", choices=FORMATS, default="qasm3",
+                         help="circuit.qasm (OpenQASM 3), circuit.qpy (Qiskit's own), or none of them beside model.json, "
+                         "which has all (default: qasm3)")  # fmt: skip
+    command.add_argument("--out", type=path, metavar="DIR", help="(default: export in the run folder)")
 
 
 def _add_devices(commands) -> None:

@@ -13,7 +13,7 @@ from engines.amplitude import CompiledAmplitude
 from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
 from hardware import transfer
 from hardware.native import native_gates
-from hardware.noise import Noise
+from hardware.noise import Noise, common_gate
 from hardware.observables import NoisyReadouts, first_entries, on_last_wires
 from hardware.template import Template, refuse_idle_noise
 from hardware.tree import Tree
@@ -33,30 +33,31 @@ class NoisyEngine(Engine):
 
     Raises:
         UnsupportedCircuit: a gate on two wires in the encoding, or noise that no gate carries.
-        hardware.noise.NoiseError: a machine without numbers for some wire.
+        hardware.noise.NoiseError: a machine without numbers for some wire, or two with different gates on two wires.
     """
 
     def __init__(self, circuit: Circuit, noise: Noise, encoding_noise: Noise = NO_NOISE):
         super().__init__(circuit)
-        self.readouts = NoisyReadouts(circuit, noise)
+        two_wires = common_gate(noise, encoding_noise)
+        self.readouts = NoisyReadouts(circuit, noise, two_wires)
         refuse_idle_noise(noise, self.readouts.templates, "the ansatz")
         self.encoding = self.tree = None
         if isinstance(circuit.encoding, AmplitudeEncoding):
             if not encoding_noise.channels:
                 return
             self.tree = Tree(circuit.n_wires, circuit.n_inputs)
-            gates = self.tree.gates(noise.two_wires)
+            gates = self.tree.gates(two_wires)
             self.encoding = Template(encoding_noise.timed(gates, circuit.n_wires), circuit.n_wires, encoding_noise)
-            refuse_idle_noise(encoding_noise, [self.encoding], "the encoding")
+            refuse_idle_noise(encoding_noise, [self.encoding], "the encoding", has_bits=False)
             return
         for operation in circuit.encoding.operations:
             if len(operation.wires) > 1:
                 raise UnsupportedCircuit(
                     f"the noisy engine encodes wire by wire, and {operation} in the encoding joins two"
                 )
-        gates = encoding_noise.timed(native_gates(circuit.encoding.operations, noise.two_wires), circuit.n_wires)
+        gates = encoding_noise.timed(native_gates(circuit.encoding.operations, two_wires), circuit.n_wires)
         self.encoding = Template(gates, circuit.n_wires, encoding_noise)
-        refuse_idle_noise(encoding_noise, [self.encoding], "the encoding")
+        refuse_idle_noise(encoding_noise, [self.encoding], "the encoding", has_bits=False)
 
     @property
     def n_noisy(self) -> int:
@@ -65,7 +66,7 @@ class NoisyEngine(Engine):
 
     @property
     def n_gates(self) -> int:
-        """Native gates of ansatz (the first setting's) and of the encoding, that of amplitudes only where it is noisy."""
+        """Native gates of ansatz (the first setting's) and encoding; of one of amplitudes only where it is noisy."""
         return self.readouts.templates[0].n_gates + (self.encoding.n_gates if self.encoding else 0)
 
     def compile(self, theta: Tensor) -> CompiledCircuit:
@@ -101,7 +102,7 @@ class CompiledNoisyAngle(CompiledCircuit):
 
 
 class CompiledNoisyTree(CompiledCircuit):
-    """r_k = sum_P o_kP s_P, s the Pauli vector of the encoding register after its noisy gates: its density matrix, exact.
+    """r_k = sum_P o_kP s_P, s the Pauli vector of the encoding register after its noisy gates: a density matrix, exact.
 
     Args:
         vectors: of the observables, (K, 4^n_wires).

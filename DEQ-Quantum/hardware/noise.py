@@ -41,8 +41,7 @@ class Noise:
     text: str = field(default="none", compare=False)
 
     def __post_init__(self):
-        if len({device.two_wires for device in self.devices}) > 1:
-            raise NoiseError(f"--noise {self.text}: machines with different gates on two wires; name one of them")
+        common_gate(self)
         if self.idle and not any(channel.time("sx") is not None for channel in self.channels):
             raise NoiseError(f"--noise {self.text}: idle needs T1, T2 and times; add damping:T1,T2 or a device")
 
@@ -53,7 +52,7 @@ class Noise:
     @property
     def two_wires(self) -> str:
         """The native gate on two wires: the machine's, else "cx"."""
-        return self.devices[0].two_wires if self.devices else "cx"
+        return common_gate(self)
 
     def time(self, name: str) -> float:
         """Of a native gate, in ns, of the first channel that knows it."""
@@ -90,6 +89,19 @@ class Noise:
     def describe(self) -> dict:
         """For results: the text, and of machines their dates and sources."""
         return {"noise": self.text, "devices": [device.describe() for device in self.devices]}
+
+
+def common_gate(*noises: Noise) -> str:
+    """The native gate on two wires of a machine with all this noise; "cx" where none names a machine.
+
+    Raises:
+        NoiseError: machines with different ones.
+    """
+    found = {device.two_wires: None for noise in noises for device in noise.devices}
+    if len(found) > 1:
+        texts = " and ".join(noise.text for noise in noises if noise.devices)
+        raise NoiseError(f"--noise {texts}: machines with different gates on two wires; name one of them")
+    return next(iter(found), "cx")
 
 
 def parse_noise(text: str) -> Noise:

@@ -1,8 +1,8 @@
 """Readouts pulled back through a noisy circuit, gate by gate: what a machine measures, as observables of what went in.
 
 Heisenberg's picture in the Pauli basis: an observable is a real vector with a factor of 4 for each wire that it has
-reached, and a channel with transfer matrix R takes the vector o of what is read after it to R^T o. Wires that no gate has
-joined to a readout yet carry the identity, which every channel leaves alone. Wrong bits come first: a misread Z is
+reached, and a channel with transfer matrix R takes the vector o of what is read after it to R^T o. Wires that no gate
+has joined to a readout yet carry the identity, which every channel leaves alone. Wrong bits come first: a misread Z is
 slope Z + offset, so a string of them is a product of such factors; X and Y are read as Z after native gates that turn
 them.
 """
@@ -27,18 +27,19 @@ class NoisyReadouts:
     Args:
         circuit: its ansatz and readout.
         noise: of gates and bits.
+        two_wires: the machine's gate on two wires.
 
     Attributes:
         templates: of the ansatz with the turns before each measurement setting, and the positions of its strings.
     """
 
-    def __init__(self, circuit: Circuit, noise: Noise):
+    def __init__(self, circuit: Circuit, noise: Noise, two_wires: str):
         n = self.n_wires = circuit.n_wires
         self.n_readouts = circuit.n_readouts
-        ansatz = native_gates(circuit.ansatz.operations, noise.two_wires)
+        ansatz = native_gates(circuit.ansatz.operations, two_wires)
         settings = measurement_settings(circuit.readout.strings)
         self.templates = [
-            Template(noise.timed([*ansatz, *_turns(basis, noise.two_wires)], n), n, noise) for basis in settings
+            Template(noise.timed([*ansatz, *_turns(basis, two_wires)], n), n, noise) for basis in settings
         ]
         self.members = list(settings.values())
         self.supports = circuit.readout.supports()

@@ -1,7 +1,7 @@
 """A noisy circuit as products of transfer matrices, for all parameters at once: what torch multiplies.
 
 Between two gates on two wires lie chains of gates on single wires. Each rotation makes a segment of its chain, whose
-matrix is A + B cos(angle) + C sin(angle) with everything fixed around it, noise too, inside A, B and C; so a compilation
+matrix is A + B cos(angle) + C sin(angle) with everything fixed around it, noise too, inside A, B and C. A compilation
 is a handful of batched products, differentiable in the angles, which may differ from sample to sample.
 """
 
@@ -139,13 +139,19 @@ def ending_with(vectors: Tensor, wires: list[int], last: tuple[int, ...]) -> tup
     return vectors.view(len(vectors), *(4,) * len(wires)).permute(0, *axes).reshape(len(vectors), -1), order
 
 
-def refuse_idle_noise(noise: Noise, templates: Sequence[Template], circuit_name: str) -> None:
+def refuse_idle_noise(noise: Noise, templates: Sequence[Template], circuit_name: str, has_bits: bool = True) -> None:
     """Refuse noise that changes nothing, which a user would take for resilience.
+
+    Args:
+        noise: that was asked for.
+        templates: of the circuit, each with a measurement setting.
+        circuit_name: for the message.
+        has_bits: whether it ends in bits that are read.
 
     Raises:
         UnsupportedCircuit: there are channels, and none follows a gate or misreads a bit.
     """
-    reads = any(noise.readout(wire) != (1.0, 0.0) for wire in range(templates[0].n_wires))
+    reads = has_bits and any(noise.readout(wire) != (1.0, 0.0) for wire in range(templates[0].n_wires))
     if noise.channels and not reads and not any(template.n_noisy for template in templates):
         raise UnsupportedCircuit(
             f"--noise {noise.text}: no gate of {circuit_name} carries noise; channels of a strength above 0 follow "

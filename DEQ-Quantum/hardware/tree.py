@@ -2,8 +2,8 @@
 
 Level l splits the weight of each of 2^l parts of the vector between its halves, on one wire, controlled by the l wires
 before it; the last level has the signs. A multiplexed RY is 2^l rotations between 2^l CX in the order of the Gray code,
-2^m - 2 CX for 2^m amplitudes in all. Signs cost nothing, since an RY makes them. Angles alone depend on the vector, so a
-circuit is transpiled once and bound per vector. Only the last wires hold numbers: those before stay |0>.
+2^m - 2 CX for 2^m amplitudes in all. Signs cost nothing, since an RY makes them. Angles alone depend on the vector, so
+a circuit is transpiled once and bound per vector. Only the last wires hold numbers: those before stay |0>.
 """
 
 import torch
