@@ -1,7 +1,9 @@
-"""The operations that carry parameters: any list of them, and the paper's.
+"""The operations that carry parameters: any list of them, the paper's, and two that the field compares with.
 
 Section 3.2, Figs 2 and 3 of Schleich et al. (arXiv 2410.23940): 50 random operations, then four-qubit blocks in a
-staircase. Departs from the released code in that every gate's parameter has a name and can be trained.
+staircase. Departs from the released code in that every gate's parameter has a name and can be trained. The others:
+strongly entangling layers (Schuld et al., arXiv 1804.00633), as West et al. (arXiv 2309.09424) use them but for their
+open chain, and sequential two-qubit gates (Dilip et al., arXiv 2204.11170; Kiwit et al., arXiv 2505.03399).
 """
 
 from collections.abc import Sequence
@@ -76,24 +78,77 @@ def from_gates(n_wires: int, gates: Sequence[tuple], part: str = "") -> Ansatz:
     return Ansatz(n_wires, tuple(operations), tuple(names))
 
 
-def paper_ansatz(n_wires: int, n_random_operations: int = N_RANDOM_OPERATIONS, seed: int = RANDOM_SEED) -> Ansatz:
+def paper_ansatz(
+    n_wires: int, n_random_operations: int = N_RANDOM_OPERATIONS, seed: int = RANDOM_SEED, n_blocks: int = 1
+) -> Ansatz:
     """Random operations, then the staircase of four-qubit blocks.
 
     Args:
         n_wires: qubits, even, from 4.
         n_random_operations: 50 in the paper.
         seed: of the random part's structure (1111 in the released code), not of its parameters.
+        n_blocks: how often the staircase follows, with parameters of its own each time; once in the paper.
 
     Raises:
-        ValueError: odd or too few wires.
+        ValueError: odd or too few wires, or n_blocks below 1.
     """
     if n_wires < 4 or n_wires % 2:
         raise ValueError(f"n_wires must be an even number from 4, got {n_wires}")
+    _check_blocks(n_blocks)
     random = [
         (gate, wires, RANDOM, f"{position:02d}")
         for position, (gate, wires) in enumerate(random_operations(n_wires, n_random_operations, seed))
     ]
-    return from_gates(n_wires, random + _staircase(n_wires))
+    return from_gates(n_wires, random + [gate for block in range(n_blocks) for gate in _staircase(n_wires, block)])
+
+
+def strongly_entangling(n_wires: int, n_blocks: int = 1) -> Ansatz:
+    """Layers of a general rotation RZ RY RZ of every wire and a ring of CNOTs.
+
+    The ring of layer l joins wire w with wire w + 1 + l mod (n_wires - 1): neighbours first, then further ones.
+
+    Args:
+        n_wires: qubits, from 2.
+        n_blocks: layers, of 3 n_wires parameters each.
+
+    Raises:
+        ValueError: too few wires, or n_blocks below 1.
+    """
+    _check_blocks(n_blocks, n_wires)
+    gates = []
+    for layer in range(n_blocks):
+        reach = 1 + layer % (n_wires - 1)
+        gates += [(axis, (wire,)) for wire in range(n_wires) for axis in ("rz", "ry", "rz")]
+        gates += [("cnot", (wire, (wire + reach) % n_wires)) for wire in range(n_wires)]
+    return from_gates(n_wires, gates, "strongly_entangling")
+
+
+def su4(n_wires: int, n_blocks: int = 1) -> Ansatz:
+    """Sweeps of general two-qubit gates over the pairs (0, 1), (1, 2), ..., (n_wires - 2, n_wires - 1).
+
+    Each gate has 15 parameters, as SU(4) has dimensions: general rotations of both wires, the three-CNOT circuit of
+    Vatan and Williams (arXiv quant-ph/0308006), and general rotations again.
+
+    Args:
+        n_wires: qubits, from 2.
+        n_blocks: sweeps, of 15 (n_wires - 1) parameters each.
+
+    Raises:
+        ValueError: too few wires, or n_blocks below 1.
+    """
+    _check_blocks(n_blocks, n_wires)
+    gates = []
+    for _ in range(n_blocks):
+        for a, b in zip(range(n_wires - 1), range(1, n_wires)):
+            turns = [(axis, (wire,)) for wire in (a, b) for axis in ("rz", "ry", "rz")]
+            core = [("cnot", (b, a)), ("rz", (a,)), ("ry", (b,)), ("cnot", (a, b)), ("ry", (b,)), ("cnot", (b, a))]
+            gates += [*turns, *core, *turns]
+    return from_gates(n_wires, gates, "su4")
+
+
+def _check_blocks(n_blocks: int, n_wires: int = 2) -> None:
+    if n_blocks < 1 or n_wires < 2:
+        raise ValueError(f"an ansatz has one block or more on two wires or more, got {n_blocks} on {n_wires}")
 
 
 def random_operations(n_wires: int, n_operations: int, seed: int) -> list[tuple[str, tuple[int, ...]]]:
@@ -113,18 +168,19 @@ def random_operations(n_wires: int, n_operations: int, seed: int) -> list[tuple[
     return operations
 
 
-def _staircase(n_wires: int) -> list[tuple[str, tuple[int, ...], str, str]]:
-    """Blocks on wires 2i..2i+3: first every group with parameters, then every fixed one."""
+def _staircase(n_wires: int, repetition: int) -> list[tuple[str, tuple[int, ...], str, str]]:
+    """Blocks on wires 2i..2i+3: first every group with parameters, then every fixed one; numbered on from repetition to
+    repetition."""
     starts = range(0, n_wires - 3, 2)
     with_angles = [("rx", (0,)), ("ry", (1,)), ("rz", (3,)), ("crx", (0, 2))]
     fixed = [("h", (3,)), ("sx", (2,)), ("cnot", (3, 0))]
     return [
         (gate, tuple(start + w for w in wires), BLOCK, str(number))
         for group in (with_angles, fixed)
-        for number, start in enumerate(starts)
+        for number, start in enumerate(starts, repetition * len(starts))
         for gate, wires in group
     ]
 
 
-# the choices of `build_circuit`: called with n_wires, and with what `build_circuit` is given for the ansatz
-ANSATZE = {"paper": paper_ansatz}
+# the choices of `build_circuit`: called with n_wires, n_blocks and what else `build_circuit` is given for the ansatz
+ANSATZE = {"paper": paper_ansatz, "strongly_entangling": strongly_entangling, "su4": su4}

@@ -86,11 +86,11 @@ def build_circuit(
     Args:
         n_wires: number of qubits Q.
         encoding: "amplitude" or "angle", of Q^2 inputs, or "components", of Q.
-        ansatz: "paper".
+        ansatz: "paper", "strongly_entangling" or "su4".
         readout: "z", on every wire.
         trainable_gates: "all", or "released" to freeze the four-qubit blocks' gates as the released code does by
             accident.
-        of_ansatz: what the ansatz takes besides, as `n_random_operations` and `seed` of `paper_ansatz`.
+        of_ansatz: what the ansatz takes besides, as `n_blocks`, or `n_random_operations` and `seed` of `paper_ansatz`.
 
     Raises:
         ValueError: odd or too few wires, a name that is not known, or "released" for an ansatz without blocks.

@@ -58,7 +58,11 @@ def build_model(settings):
 def _circuit(s):
     from circuits.circuit import build_circuit
 
-    return build_circuit(s.n_wires, MODELS[s.model].encoding(s), trainable_gates=s.trainable_gates)
+    of_ansatz = {"n_blocks": s.n_blocks}
+    if s.ansatz == "paper":
+        of_ansatz["n_random_operations"] = s.n_random_operations
+    encoding = MODELS[s.model].encoding(s)
+    return build_circuit(s.n_wires, encoding, s.ansatz, trainable_gates=s.trainable_gates, **of_ansatz)
 
 
 def _quantum_layer(s):

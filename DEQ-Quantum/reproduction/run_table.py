@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.table import MODELS
 from runs.settings import SettingsError
+from training.settings import CIRCUIT_SETTINGS
 from utils.files import read_json
 from utils.markdown import markdown_table
 from utils.statistics import mean_and_spread
@@ -60,8 +61,8 @@ def table_of_files(paths: Sequence[Path]) -> str:
 def run_table(results: list[dict]) -> str:
     """The rows, in the order in which their first runs come."""
     rows: dict[tuple, list[dict]] = {}
-    for result in ({"model": "qdeq"} | result for result in results):
-        rows.setdefault(tuple(result[name] for name in SAME), []).append(result)
+    for result in ({"model": "qdeq"} | CIRCUIT_SETTINGS | result for result in results):
+        rows.setdefault(tuple(result[name] for name in (*SAME, *CIRCUIT_SETTINGS)), []).append(result)
     return markdown_table(HEADER, map(_row, rows.values()))
 
 
@@ -71,8 +72,10 @@ def _row(runs: list[dict]) -> list[str]:
     def cell(name: str, form: str, scale: float = 1.0) -> str:
         return mean_and_spread([run[name] for run in runs]).text(form, scale)
 
+    others = [f"{name} {first[name]}" for name, paper in CIRCUIT_SETTINGS.items() if first[name] != paper]
+    others += ["block gates frozen"] * (first["trainable_gates"] == "released")
     return [
-        model_name(first) + (" (block gates frozen)" if first["trainable_gates"] == "released" else ""),
+        model_name(first) + (f" ({', '.join(others)})" if others else ""),
         first["encoding"],
         f"{first['epochs']:g}",
         cell("test_acc", ".2f", 100),

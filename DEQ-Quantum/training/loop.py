@@ -50,9 +50,9 @@ log = logging.getLogger("qdeq")
 def another_circuit(theirs: dict, ours: Settings) -> str:
     """How settings that were saved with parameters differ from those of the model they are loaded into; "" if not."""
     different = [
-        f"{flag_of(f)} {theirs[f.name]}, here {getattr(ours, f.name)}"
+        f"{flag_of(f)} {theirs.get(f.name, f.default)}, here {getattr(ours, f.name)}"  # older than a setting: its default
         for f in fields(ModelSettings)
-        if f.name in theirs.keys() - SAME_CIRCUIT and theirs[f.name] != getattr(ours, f.name)
+        if f.name not in SAME_CIRCUIT and theirs.get(f.name, f.default) != getattr(ours, f.name)
     ]
     return "; ".join(different)
 
@@ -91,7 +91,7 @@ class Training:
 
     def _load_parameters(self, path: Path) -> None:
         path = path / "checkpoint_best.pt" if os.path.isdir(path) else path
-        remedy = "use the --model, --n_wires, --num_classes and --trainable_gates it was trained with"
+        remedy = "use the --model, --n_wires, --num_classes, --ansatz and --trainable_gates it was trained with"
         try:
             content = self.ranks.from_first(lambda: checkpoint.load(path, needs=IN_LOADED))
         except checkpoint.CheckpointError as error:

@@ -6,6 +6,7 @@ from runs.machine import environment, peak_memory_mb
 from training.evaluation import confusion_matrix
 from training.loop import Training
 from training.metrics import BACKWARD_METRICS
+from training.settings import CIRCUIT_SETTINGS
 
 # large, or shown already as wandb's config or history
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
@@ -32,6 +33,7 @@ def measure(training: Training) -> dict:
         "n_layer": s.n_layer,
         "engine": s.engine,
         "trainable_gates": s.trainable_gates,
+        **{name: getattr(s, name) for name in CIRCUIT_SETTINGS},
         "seed": s.seed,
         "epochs": round(state.epoch, 3),
         "steps": state.step,

@@ -6,6 +6,7 @@ spelling of the paper's released code. Torch-free; what depends on the model's n
 
 from dataclasses import dataclass, fields
 
+from circuits.ansatz import ANSATZE, N_RANDOM_OPERATIONS
 from circuits.circuit import TRAINABLE_GATES
 from data_settings import SIDE, ImageSettings
 from deq.settings import FORWARD_SOLVERS
@@ -42,11 +43,27 @@ class ModelSettings(BaseSettings):
                           tuple(ENGINES))
     trainable_gates: str = setting("all", "model", "released: freeze the four-qubit blocks' gates, as the released "
                                    "code does", TRAINABLE_GATES)
+    ansatz: str = setting("paper", "model", "parametrised circuit: the paper's; strongly_entangling: rotations of every "
+                          "wire and a ring of CNOTs; su4: general two-qubit gates in sequence", tuple(ANSATZE))
+    n_random_operations: int = setting(N_RANDOM_OPERATIONS, "model", "of --ansatz paper, before its four-qubit blocks",
+                                       at_least=0, at_most=100_000)
+    n_blocks: int = setting(1, "model", "repetitions of the ansatz: staircases of four-qubit blocks (paper), layers "
+                            "(strongly_entangling), sweeps (su4)", at_least=1, at_most=10_000)
 
     @property
     def encoding(self) -> str:
         """How features enter the circuit: amplitude, angle, components (as angles), or none without a circuit."""
         return MODELS[self.model].encoding(self)
+
+    @property
+    def circuit_choices(self) -> list[str]:
+        """How the circuit departs from the paper's, in words that a folder's name may hold."""
+        if MODELS[self.model].circuit is None:
+            return []
+        ansatz = self.ansatz if self.ansatz != "paper" else ""
+        random = f"random{self.n_random_operations}" if self.n_random_operations != N_RANDOM_OPERATIONS else ""
+        blocks = f"blocks{self.n_blocks}" if self.n_blocks > 1 else ""
+        return [*filter(None, (ansatz, "" if ansatz else random, blocks))]
 
     @property
     def reduction(self) -> str:
@@ -59,9 +76,17 @@ class ModelSettings(BaseSettings):
             raise SettingsError(f"--n_wires must be an even number from 4 to {SIDE}, got {self.n_wires}")
         if self.dropout == 1:
             raise SettingsError(f"--dropout is a probability below 1, got {self.dropout}")
+        if self.trainable_gates == "released" and self.ansatz != "paper":
+            raise SettingsError(f"--trainable_gates released is of --ansatz paper, and --ansatz is {self.ansatz}")
         if self.mode == "direct" and self.n_layer < 1:
             raise SettingsError("--mode direct needs --n_layer, the number of layers (1 or more)")
         return warnings
+
+
+# what else the circuit is made of, and the paper's choice, which results that do not name it have
+CIRCUIT_SETTINGS = {
+    f.name: f.default for f in fields(ModelSettings) if f.name in ("ansatz", "n_random_operations", "n_blocks")
+}
 
 
 @dataclass
@@ -145,8 +170,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
         encoding = self.encoding if len(model.encodings) > 1 else ""
         kind = kind if model.has_depth else ""
         model = model.name if model.label else ""
-        parts = (self.dataset_name, f"{self.num_classes}c", f"{self.n_wires}q", encoding, model, kind, f"seed{self.seed}")
-        return self.name or "_".join(filter(None, parts))
+        parts = (self.dataset_name, f"{self.num_classes}c", f"{self.n_wires}q", encoding, *self.circuit_choices, model, kind)
+        return self.name or "_".join(filter(None, (*parts, f"seed{self.seed}")))
 
     @property
     def tags(self) -> list[str]:
@@ -185,6 +210,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
 
     def _without_effect(self) -> list[str]:
         warnings = [f"--{name} has no effect with --model {self.model}" for name in self._idle_with_model()]
+        if self.ansatz != "paper" and self.n_random_operations != N_RANDOM_OPERATIONS:
+            warnings.append("--n_random_operations has no effect without --ansatz paper")
         if self.mode == "implicit" and self.n_layer and not self.pretrain_steps:
             warnings.append("--n_layer has no effect: --mode implicit uses it for a warm-up of --pretrain_steps")
         if self.jac_loss_weight and self.jac_loss_freq and self.mode == "direct":
@@ -196,7 +223,7 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
         model = MODELS[self.model]
         idle = []
         if model.circuit is None:
-            idle += ["engine", "trainable_gates"]
+            idle += ["engine", "trainable_gates", *CIRCUIT_SETTINGS]
         if len(model.encodings) < 2:
             idle += ["amplitude_encoder"]
         if not model.has_dropout:
