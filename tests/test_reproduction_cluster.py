@@ -117,7 +117,7 @@ def test_a_node_killed_in_mid_table_loses_nothing(cluster, nodes, tmp_path):
         return works(doomed) and sum((job.folder / "checkpoint_last.pt").exists() for job in jobs) >= 2
 
     killer = when(both_have_begun, lambda: kill(cluster, doomed))
-    assert run_all(jobs, pool, stop, Overview(jobs, 2, stream)) is None
+    assert run_all([(job,) for job in jobs], pool, stop, Overview(jobs, 2, stream)) is None
     killer.join()
     assert all(job.results() for job in jobs) and "failed" not in stream.getvalue()
     # each step was taken by one process, once, in order; and one run at least was taken up again
@@ -133,7 +133,7 @@ def test_without_a_shared_folder_a_storage_is_enough(cluster, nodes, tmp_path):
     pool = FetchingPool(RayPool(stop, 1, None, cluster.address, False, storage), storage)
     doomed = nodes[0]
     killer = when(lambda: works(doomed) and _n_pushed(storage) >= 2, lambda: kill(cluster, doomed))
-    assert run_all(jobs, pool, stop, Overview(jobs, 2, stream)) is None
+    assert run_all([(job,) for job in jobs], pool, stop, Overview(jobs, 2, stream)) is None
     killer.join()
     assert all(job.results() for job in jobs), stream.getvalue()
     logs = [(job.folder / "log.txt").read_text() for job in jobs]
@@ -152,7 +152,7 @@ def test_a_stop_request_reaches_other_nodes_through_the_storage(cluster, nodes, 
     stop = new_stop_flag(tmp_path / "asked", storage)
     pool = FetchingPool(RayPool(stop, 1, None, cluster.address, False, storage), storage)
     ctrl_c = when(lambda: _n_pushed(storage) >= 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert run_all(jobs, pool, stop, Overview(jobs, 2, StringIO())) == signal.SIGTERM
+    assert run_all([(job,) for job in jobs], pool, stop, Overview(jobs, 2, StringIO())) == signal.SIGTERM
     ctrl_c.join()
     begun = [job for job in jobs if (job.folder / "checkpoint_last.pt").exists()]
     assert len(begun) == 2 and not any(job.results() for job in jobs)

@@ -203,7 +203,7 @@ def test_process_whose_worker_is_killed_saves(job, tmp_path):
 
 def schedule(all_jobs, tmp_path):
     stream, stop_path = StringIO(), tmp_path / "stop"
-    number = run_all(all_jobs, SerialPool(stop_path, 1), stop_path, Overview(all_jobs, 1, stream))
+    number = run_all([(job,) for job in all_jobs], SerialPool(stop_path, 1), stop_path, Overview(all_jobs, 1, stream))
     assert not stop_path.exists()
     return number, stream.getvalue()
 

@@ -319,7 +319,7 @@ def test_a_command_runs_what_the_storage_lacks_and_fetches_it(storage, tmp_path)
     assert done.results() and not begun.results() and not new.results()
     stop = storage.flag(".stop")
     pool = FetchingPool(SerialPool(stop, 1, storage), storage)
-    assert run_all([begun, new], pool, stop, Overview([begun, new], 1)) is None
+    assert run_all([(begun,), (new,)], pool, stop, Overview([begun, new], 1)) is None
     assert begun.results() and new.results()
     assert (begun.folder / "log.txt").read_text() == "from 0\nfrom 7\n"
     assert not [path for path in objects(storage) if ".stop" in path]

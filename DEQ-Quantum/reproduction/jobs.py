@@ -1,4 +1,4 @@
-"""One job: one row of a table with one seed, run as a train_qdeq.py process of its own.
+"""One job: one row of a table with one seed, run as a train_qdeq.py process of its own, or with other seeds' in one.
 
 A job is named by its settings: a run folder with the same settings is that job's run, finished or to be resumed, and
 a run with any other settings is left alone, also one that another command begins meanwhile. Nothing here imports torch,
@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Protocol
@@ -186,26 +187,46 @@ def _folder(path: Path, wanted: Settings) -> Path:
 
 
 def run_job(job: Job, stop: StopFlag, threads: int, watch: Callable[[], None] = lambda: None) -> Outcome:
-    """Train a job to its end, resuming its last checkpoint if it has one; a process that is killed is started again.
+    """`run_jobs` of one."""
+    (outcome,) = run_jobs((job,), stop, threads, watch)
+    return outcome
+
+
+def run_jobs(
+    jobs: Sequence[Job], stop: StopFlag, threads: int, watch: Callable[[], None] = lambda: None
+) -> list[Outcome]:
+    """Train jobs to their ends in one process, resuming their last checkpoints; one that is killed is started again.
 
     Two workers never write one run: a lock beside its folder is held for as long as its process lives, even where
     the worker that started it is gone. While one waits for it, the folder may turn out to be that of a run with other
     settings: then it looks for another.
 
     Args:
-        job: what to run.
-        stop: once it exists, the run is asked to save and stop.
+        jobs: what to run: one, or several that differ in their seed alone.
+        stop: once it exists, the runs are asked to save and stop.
         threads: of the process.
         watch: called often while the process runs; what it raises stops the process and comes back.
     """
-    job.path.parent.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        job.path.parent.mkdir(parents=True, exist_ok=True)
     while not stop.exists():
+        with ExitStack() as files:
+            if (locks := _locks(jobs, files)) is not None:
+                return _run(jobs, stop, threads, watch, locks)
+        time.sleep(POLL)  # another command is at one of these runs, or what a lost worker has left
+    return [Outcome("stopped") for _ in jobs]
+
+
+def _locks(jobs: Sequence[Job], files: ExitStack) -> list[int] | None:
+    """The locks of all jobs' folders, held until the files are closed; None where one is not to be had."""
+    locks = []
+    for job in jobs:
         folder = job.folder
-        with lock_path(folder).open("w") as lock:
-            if acquire(lock) and job.folder == folder:
-                return _run(job, stop, threads, watch, lock.fileno())
-        time.sleep(POLL)  # another command is at this run, or what a lost worker has left
-    return Outcome("stopped")
+        lock = files.enter_context(lock_path(folder).open("w"))
+        if not (acquire(lock) and job.folder == folder):
+            return None
+        locks.append(lock.fileno())
+    return locks
 
 
 def lock_path(folder: Path) -> Path:
@@ -222,34 +243,58 @@ def acquire(lock: IO) -> bool:
     return True
 
 
-def _run(job: Job, stop: StopFlag, threads: int, watch: Callable[[], None], lock: int) -> Outcome:
-    """`run_job`, once the lock is held."""
+def _run(
+    jobs: Sequence[Job], stop: StopFlag, threads: int, watch: Callable[[], None], locks: Sequence[int]
+) -> list[Outcome]:
+    """`run_jobs`, once the locks are held."""
+    why, lines = f"killed {ATTEMPTS} times (out of memory?)", []
     for _ in range(ATTEMPTS):
-        if job.results() is not None:
-            return Outcome("finished")
-        if stop.exists():
-            return Outcome("stopped")
-        status, message = _train(job, stop, threads, watch, lock)
-        if job.results() is not None:
-            return Outcome("finished")
-        if stop.exists():
-            return Outcome("stopped")
+        left = [job for job in jobs if job.results() is None]
+        if not left or stop.exists():
+            break
+        status, said = _train(left, stop, threads, watch, locks)
         if status >= 0 and status not in STOPPED_BY:
-            return Outcome("failed", message or f"exit status {status}")
-    return Outcome("failed", f"killed {ATTEMPTS} times (out of memory?)")
+            why, lines = f"exit status {status}", said
+            break
+    return [_outcome(job, stop, [line for line in lines if len(jobs) == 1 or f"seed {job.seed}: " in line] or [why])
+            for job in jobs]  # fmt: skip
 
 
-def _train(job: Job, stop: StopFlag, threads: int, watch: Callable[[], None], lock: int) -> tuple[int, str]:
-    """One process, from start to end; its exit status (negative: the signal that killed it) and last error line."""
+def _outcome(job: Job, stop: StopFlag, lines: list[str]) -> Outcome:
+    """How a job ended of which its process has said these lines."""
+    if job.results() is not None:
+        return Outcome("finished")
+    return Outcome("stopped") if stop.exists() else Outcome("failed", lines[-1])
+
+
+def command_of(jobs: Sequence[Job]) -> list[str]:
+    """Starts the runs of jobs in one process, or resumes those that have begun."""
+    if len(jobs) == 1:
+        return jobs[0].command
+    seeds, names = [str(job.seed) for job in jobs], [job.folder.name for job in jobs]
+    where = ["--restart", "--work_dir", str(jobs[0].folder.parent)]
+    return [sys.executable, str(TRAIN), *without_seed(jobs[0].flags), *where, "--seeds", *seeds, "--names", *names]
+
+
+def without_seed(flags: Sequence[str]) -> tuple[str, ...]:
+    """A job's flags but for --seed and its value."""
+    at = flags.index("--seed")
+    return (*flags[:at], *flags[at + 2 :])
+
+
+def _train(
+    jobs: Sequence[Job], stop: StopFlag, threads: int, watch: Callable[[], None], locks: Sequence[int]
+) -> tuple[int, list[str]]:
+    """One process, from start to end; its exit status (negative: the signal that killed it) and lines of errors."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            job.command,
+            command_of(jobs),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env=environment,
-            pass_fds=(lock,),
+            pass_fds=locks,
             start_new_session=True,  # the terminal's Ctrl-C reaches us, and we ask the process once
             preexec_fn=_end_with_parent,
         )
@@ -260,8 +305,7 @@ def _train(job: Job, stop: StopFlag, threads: int, watch: Callable[[], None], lo
             process.wait()
             raise
         errors.seek(0)
-        lines = errors.read().strip().splitlines()
-    return status, lines[-1] if lines else ""
+        return status, errors.read().strip().splitlines()
 
 
 def _wait(process: subprocess.Popen, stop: StopFlag, watch: Callable[[], None]) -> int:

@@ -40,7 +40,8 @@ class Overview:
         self._live = self._stream.isatty()
         self._began = self._said = clock()
         self._drawn = 0
-        self._starts: dict[Job, tuple[float, float]] = {}  # running jobs: when, and at which epoch
+        # running jobs: when, at which epoch, and with how many in one process, whose time they share
+        self._starts: dict[Job, tuple[float, float, int]] = {}
         self._first_seen: dict[Job, tuple[float, float]] = {}  # the same at the first validation, imports done
         self._ends: dict[Job, Outcome] = {}
         self._accuracy: dict[Job, float] = {}
@@ -51,13 +52,15 @@ class Overview:
         self._ends[job] = Outcome("finished")
         self._accuracy[job] = job.results()["test_acc"]
 
-    def started(self, job: Job) -> None:
-        progress = job.progress()
-        self._starts[job] = self._clock(), progress.epoch if progress else 0.0
-        self._say(f"{job.table}: {job.name} starts" + (f" at epoch {progress.epoch:g}" if progress else ""))
+    def started(self, *jobs: Job) -> None:
+        """Jobs that run in one process."""
+        for job in jobs:
+            progress = job.progress()
+            self._starts[job] = self._clock(), progress.epoch if progress else 0.0, len(jobs)
+            self._say(f"{job.table}: {job.name} starts" + (f" at epoch {progress.epoch:g}" if progress else ""))
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        began, first_epoch = self._starts.pop(job)
+        began, first_epoch, n_together = self._starts.pop(job)
         seconds = self._clock() - began
         self._ends[job] = outcome
         results = job.results() if outcome.status == "finished" else None
@@ -67,7 +70,7 @@ class Overview:
         self._accuracy[job] = results["test_acc"]
         epochs = job.epochs - first_epoch
         if epochs > 0:
-            self._seconds_per_epoch.setdefault((job.table, job.row), []).append(seconds / epochs)
+            self._seconds_per_epoch.setdefault((job.table, job.row), []).append(seconds / epochs / n_together)
         self._say(
             f"{job.table}: {job.name} finished in {duration(seconds)}: test accuracy "
             f"{100 * results['test_acc']:.2f} %   [{self.status()}]"
@@ -141,14 +144,15 @@ class Overview:
         epochs_left = {
             job: float(job.epochs) for job in self._jobs if job not in self._ends and job not in self._starts
         }
-        for job, (_, first_epoch) in self._starts.items():
+        for job, (_, first_epoch, n_together) in self._starts.items():
             progress = job.progress()
             epoch = progress.epoch if progress else first_epoch
             epochs_left[job] = job.epochs - epoch
             if epoch > first_epoch:
                 seen_at, seen_epoch = self._first_seen.setdefault(job, (self._clock(), epoch))
                 if epoch > seen_epoch:
-                    pace.setdefault((job.table, job.row), (self._clock() - seen_at) / (epoch - seen_epoch))
+                    per_epoch = (self._clock() - seen_at) / (epoch - seen_epoch)
+                    pace.setdefault((job.table, job.row), per_epoch / n_together)
         if not pace:
             return None
         usual = mean(pace.values())

@@ -12,6 +12,7 @@ from reproduction.schedule import new_stop_flag, open_pool, run_all
 from reproduction.storage import Storage, open_storage
 from reproduction.stored_jobs import fetch_runs
 from reproduction.tables import markdown
+from reproduction.together import side_by_side
 from training.settings import Settings
 from utils.command_line import fail
 from utils.files import REPOSITORY, write_text
@@ -96,7 +97,9 @@ def _run(jobs: list[Job], left: list[Job], options: argparse.Namespace, storage:
     for job in jobs:
         if job not in left:
             overview.already(job)
-    stopped_by = run_all(left, pool, stop, overview)
+    # machines that share a storage are many, and each run has a copy of its own there
+    groups = side_by_side(left, pool.slots) if storage is None else [(job,) for job in left]
+    stopped_by = run_all(groups, pool, stop, overview)
     failed = [job for job in left if job.results() is None]
     if failed and stopped_by is not None:
         print("stopped; the same command resumes")

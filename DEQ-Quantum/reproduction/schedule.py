@@ -1,7 +1,7 @@
 """Many jobs: side by side on Ray, on this machine or a cluster, or one after another where Ray is not installed.
 
-Every job is a process of one thread unless asked otherwise: on a small circuit several such processes use the cores
-better than one that shares them, and a run's numbers do not depend on how many there were. `cluster` imports Ray.
+Every job, or group of jobs (`together`), is a process of one thread unless asked otherwise: on a small circuit several such
+processes use the cores better than one that shares them, and a run's numbers do not depend on how many there were. `cluster` imports Ray.
 """
 
 import time
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from reproduction.cluster import connect
-from reproduction.jobs import Job, Outcome, StopFlag, run_job
+from reproduction.jobs import Job, Outcome, StopFlag, run_jobs
 from reproduction.overview import Overview
 from reproduction.storage import Storage, StorageError
-from reproduction.stored_jobs import fetch_run, put_run, run_stored_job
+from reproduction.stored_jobs import fetch_run, put_run, run_stored_jobs
 from runs.settings import SettingsError
 from runs.signals import StopRequest
 
@@ -26,15 +26,18 @@ SEEN_WITHIN = 60.0  # seconds in which a network file system shows what another 
 FETCH_EVERY = 30.0  # seconds between looks at what running jobs have put into a storage
 
 
+Group = tuple[Job, ...]
+
+
 class Pool(Protocol):
-    """Runs jobs; `slots` of them at once."""
+    """Runs groups of jobs, each in a process of its own; `slots` of them at once."""
 
     slots: int
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, jobs: Group) -> None: ...
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Jobs that have ended, after at most so long."""
+    def wait(self, seconds: float) -> list[tuple[Group, list[Outcome]]]:
+        """Groups that have ended, and how each of their jobs did, after at most so long."""
 
     def close(self) -> None: ...
 
@@ -48,24 +51,24 @@ class StopRequestFlag(StopFlag, Protocol):
 
 
 def _work(threads: int, stop: StopFlag, storage: Storage | None) -> tuple:
-    """What a worker does with a job, and with which arguments besides."""
-    return (run_job, stop, threads) if storage is None else (run_stored_job, stop, threads, storage)
+    """What a worker does with a group of jobs, and with which arguments besides."""
+    return (run_jobs, stop, threads) if storage is None else (run_stored_jobs, stop, threads, storage)
 
 
 class SerialPool:
-    """One job after another, in this process' own child."""
+    """One group after another, in this process' own child."""
 
     slots = 1
 
     def __init__(self, stop: StopFlag, threads: int, storage: Storage | None = None):
         self._run, *self._arguments = _work(threads, stop, storage)
         self._executor = ThreadPoolExecutor(max_workers=1)
-        self._running: dict[Future, Job] = {}
+        self._running: dict[Future, Group] = {}
 
-    def submit(self, job: Job) -> None:
-        self._running[self._executor.submit(self._run, job, *self._arguments)] = job
+    def submit(self, jobs: Group) -> None:
+        self._running[self._executor.submit(self._run, jobs, *self._arguments)] = jobs
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Group, list[Outcome]]]:
         done, _ = wait(self._running, seconds, FIRST_COMPLETED)
         return [(self._running.pop(future), future.result()) for future in done]
 
@@ -74,7 +77,7 @@ class SerialPool:
 
 
 class RayPool:
-    """Jobs as Ray tasks; a task whose worker is lost starts again elsewhere and finds its checkpoint.
+    """Groups of jobs as Ray tasks; a task whose worker is lost starts again elsewhere and finds its checkpoint.
 
     Ray gives a job to one worker at a time, and to another once it knows that the first is lost. On a file system that
     all share, the lock that `run_job` holds excludes two writers besides, whoever started them; a storage knows no
@@ -82,8 +85,8 @@ class RayPool:
 
     Args:
         stop: see `run_job`; seen by all machines, as the run folders or the storage are.
-        threads: cores that a job takes.
-        slots: jobs at once; None: as many as there are cores, those of machines that join later too.
+        threads: cores that a group takes.
+        slots: groups at once; None: as many as there are cores, those of machines that join later too.
         address: of a running cluster; None starts Ray on this machine.
         gpu: whether jobs need GPUs, which they share if there are more of them.
         storage: where runs lie; None: in the folder that all machines share.
@@ -114,7 +117,7 @@ class RayPool:
         self._ray, self._slots, self._threads, self._gpu, self._storage = ray, slots, threads, gpu, storage
         share = min(1.0, ray.cluster_resources().get("GPU", 0.0) / self.slots) if gpu else 0.0
         self._task = ray.remote(num_cpus=threads, num_gpus=share, max_retries=LOST_WORKERS)(run)
-        self._running: dict[object, Job] = {}
+        self._running: dict[object, Group] = {}
 
     @property
     def slots(self) -> int:
@@ -122,18 +125,21 @@ class RayPool:
         here = resources.get("GPU", 0.0) if self._gpu else resources.get("CPU", 0.0) // self._threads
         return self._slots or max(1, int(here))
 
-    def submit(self, job: Job) -> None:
-        self._running[self._task.remote(job, *self._arguments)] = job
+    def submit(self, jobs: Group) -> None:
+        self._running[self._task.remote(jobs, *self._arguments)] = jobs
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Group, list[Outcome]]]:
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [(job := self._running.pop(reference), self._outcome(job, reference)) for reference in done]
+        return [(jobs := self._running.pop(reference), self._outcomes(jobs, reference)) for reference in done]
 
-    def _outcome(self, job: Job, reference) -> Outcome:
+    def _outcomes(self, jobs: Group, reference) -> list[Outcome]:
         try:
-            outcome = self._ray.get(reference)
+            outcomes = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            return Outcome("failed", str(error).strip().splitlines()[-1])
+            return [Outcome("failed", str(error).strip().splitlines()[-1])] * len(jobs)
+        return [self._seen(job, outcome) for job, outcome in zip(jobs, outcomes)]
+
+    def _seen(self, job: Job, outcome: Outcome) -> Outcome:
         if outcome.status == "finished" and self._storage is None and not _is_seen(job):
             return Outcome("failed", "another machine has finished it in a folder that is not this one: have all "
                            "machines share --work_dir, or give --storage")  # fmt: skip
@@ -169,14 +175,17 @@ class FetchingPool:
     def slots(self) -> int:
         return self._pool.slots
 
-    def submit(self, job: Job) -> None:
-        put_run(job, self._storage)
-        self._pool.submit(job)
-        self._running.append(job)
+    def submit(self, jobs: Group) -> None:
+        for job in jobs:
+            put_run(job, self._storage)
+        self._pool.submit(jobs)
+        self._running += jobs
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
-        ended = [(job, self._fetch(job, outcome)) for job, outcome in self._pool.wait(seconds)]
-        self._running = [job for job in self._running if job not in dict(ended)]
+    def wait(self, seconds: float) -> list[tuple[Group, list[Outcome]]]:
+        ended = [(jobs, [self._fetch(job, outcome) for job, outcome in zip(jobs, outcomes)])
+                 for jobs, outcomes in self._pool.wait(seconds)]  # fmt: skip
+        over = {job for jobs, _ in ended for job in jobs}
+        self._running = [job for job in self._running if job not in over]
         if time.monotonic() - self._fetched > FETCH_EVERY:
             for job in self._running:
                 self._fetch(job, Outcome("running"))
@@ -212,23 +221,24 @@ def open_pool(
     return pool if storage is None else FetchingPool(pool, storage)
 
 
-def run_all(jobs: Sequence[Job], pool: Pool, stop_flag: StopRequestFlag, overview: Overview) -> int | None:
-    """Run jobs to their ends, or until Ctrl-C or SIGTERM, which let the running ones save first.
+def run_all(groups: Sequence[Group], pool: Pool, stop_flag: StopRequestFlag, overview: Overview) -> int | None:
+    """Run jobs, those of a group in one process, to their ends, or until Ctrl-C or SIGTERM, which let the running ones save first.
 
     Returns:
         The number of the signal that came, None without one.
     """
-    waiting, n_running = deque(jobs), 0
+    waiting, n_running = deque(groups), 0
     with StopRequest("stopping: the runs save and end; once more to stop at once") as stop:
         try:
             while n_running or (waiting and stop.signal is None):
                 while waiting and n_running < pool.slots and stop.signal is None:
-                    job = waiting.popleft()
-                    pool.submit(job)
-                    overview.started(job)
+                    jobs = waiting.popleft()
+                    pool.submit(jobs)
+                    overview.started(*jobs)
                     n_running += 1
-                for job, outcome in pool.wait(REFRESH) if n_running else ():
-                    overview.ended(job, outcome)
+                for jobs, outcomes in pool.wait(REFRESH) if n_running else ():
+                    for job, outcome in zip(jobs, outcomes):
+                        overview.ended(job, outcome)
                     n_running -= 1
                 overview.refresh()
                 if stop.signal is not None:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
@@ -107,8 +107,13 @@ class StoredRun:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
+def run_stored_jobs(jobs: Sequence[Job], stop: StopFlag, threads: int, storage: Storage) -> list[Outcome]:
+    """Run jobs one after another on a machine that shares no folder with others."""
+    return [run_stored_job(job, stop, threads, storage) for job in jobs]
+
+
 def run_stored_job(job: Job, stop: StopFlag, threads: int, storage: Storage) -> Outcome:
-    """`run_job` on a machine that shares no folder with others."""
+    """`run_job` on such a machine."""
     try:
         run = StoredRun(job, storage)
         try:
