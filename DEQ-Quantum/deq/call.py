@@ -38,6 +38,8 @@ class FlatCall:
         self.flat = z0.dim() == 2 and z0.dtype == self.working_dtype  # (B, d) is what f sees
         self.copied = not host_may_look(z0)
         self.copies = True
+        # whether writes into a tensor are counted
+        self.counted = not traced() and not torch.is_inference_mode_enabled()
         self.autocast = _autocast_of(z0.device.type)
 
     def start(self, z0: Tensor) -> Tensor:
@@ -54,23 +56,23 @@ class FlatCall:
         """z as f can see it, in the solver's dtype."""
         return z if self.dtype == self.working_dtype else z.to(self.dtype).to(self.working_dtype)
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, copied_later: bool = False) -> Tensor:
+        """f(z), (B, d) to itself, in memory of its own unless the caller says that it copies it."""
         state = z if self.flat else z.to(self.dtype).reshape(self.shape)
-        counted = not traced() and not state.is_inference()
-        if self.copies or not counted:
+        if self.copies or not self.counted:
             state = state.clone()
-        before = state._version if counted else 0
+        before = state._version if self.counted else 0
         with self.autocast():
             f_z = check_value(self.f(state), self.shape)
-        wrote = counted and state._version != before
+        wrote = self.counted and state._version != before
         if wrote and not self.copies:
             raise ValueError("f writes into z in place at some calls only: give it z.clone()")
         self.copies = wrote
-        made = f_z.detach()
+        made = f_z.detach() if f_z.requires_grad else f_z
         if not self.flat or made.dtype != self.working_dtype:
             made = made.to(self.working_dtype).reshape(self.flat_shape)
         # a result that is kept must not change when f is called again; where the host may not look, the loop copies
-        return made if self.copied or made.data_ptr() != f_z.data_ptr() else made.clone()
+        return made if self.copied or copied_later or made.data_ptr() != f_z.data_ptr() else made.clone()
 
     def back(self, z: Tensor) -> Tensor:
         """(B, d) as a state."""

@@ -133,7 +133,11 @@ def _solve_and_attach(
         attached = [attach_by_newton(layer, z, order) for z in (*found.states, found.z)]
         answered = _per_sample(had_finite, found.z)
         return [unpack(torch.where(answered, z, math.nan)) for z in attached], result
-    failed = _any(torch.stack([found.status == s for s in without_gradient]).any(dim=0)) if without_gradient else None
+    failed = None
+    for status in without_gradient:
+        samples = found.status == status
+        failed = samples if failed is None else failed | samples
+    failed = None if failed is None else _any(failed)
     no_answer = _any(~had_finite)
     attached = []
     for z in (*found.states, found.z):

@@ -28,8 +28,16 @@ def offered_jacobian(f: Layer, z: Tensor) -> Tensor | None:
     method = getattr(f, "jacobian", None)
     if method is None:
         return None
+    return check_jacobian(method(z), z)
+
+
+def check_jacobian(jacobian: Tensor, z: Tensor) -> Tensor:
+    """The Jacobian that f offers at z.
+
+    Raises:
+        ValueError: it does not have the shape (B, d, d).
+    """
     d = z.shape[1:].numel()
-    jacobian = method(z)
     if jacobian.shape != (len(z), d, d):
         raise ValueError(f"f.jacobian(z) must have shape {(len(z), d, d)}, not {tuple(jacobian.shape)}")
     return jacobian

@@ -9,27 +9,39 @@ batch mates. Throughout, g(z) = f(z) - z is the function whose root is sought.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from deq.host import host_may_look
-from deq.jacobian import batch_jacobian, offered_jacobian
+from deq.jacobian import batch_jacobian, check_jacobian, offered_jacobian
 from deq.result import sample_norm
-from deq.rows import WIDE, add_combination, dot, history_dots, norm, rounding, rounding_of, zero_unless
+from deq.rows import (
+    WIDE,
+    add_combination,
+    dot,
+    history_dots,
+    norm,
+    rounding,
+    rounding_of,
+    squared_rounding_of,
+    zero_unless,
+)
 from deq.settings import SOLVERS, SolverSettings
 from deq.state import Layer
 
 RIDGE_RETRIES = (1.0, 1e3, 1e6)
-# entries of a state up to which Broyden keeps its matrix whole: there an operation costs more than what it computes
-DENSE_WIDTH = 8
+# entries of a state up to which Broyden's matrix may be kept whole
+WHOLE_WIDTH = 8
 
 
 class Proposal(Protocol):
     """A step: (z, f_z) to the next iterate, all (B, d), in the dtype that the solver computes in.
 
-    It may keep what it is given, and must not write into it. If it has a `n_jacobians`, that is reported.
+    It may keep what it is given, and must not write into it. If it has a `n_jacobians`, that is reported; if it has an
+    `evaluate`, that is called for f.
     """
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor: ...
@@ -77,68 +89,61 @@ class Broyden:
 
     H starts at -I, so the first step is Picard's. After a step dz that changed g by dg, H <- H + u v^T with
     u = (dz - H dg) / (dz^T H dg) and v = H^T dz make H dg = dz hold. A sample whose denominator is lost in rounding
-    skips its update. H is kept as its pairs (u, v), or whole where that is smaller.
+    skips its update. H is kept as its pairs (u, v), or whole where the state is narrow.
     Source: C. G. Broyden, Math. Comp. 19 (1965).
     """
 
     def __init__(self, f: Layer, shape: torch.Size, max_steps: int, memory: int, damping: float) -> None:
-        self.memory = max(1, min(memory, max_steps))
+        # whatever max_steps is: fewer steps are the first ones of more, bit by bit
+        whole = math.prod(shape[1:]) <= min(memory, WHOLE_WIDTH)
+        self.inverse = (_WholeInverse if whole else _PairedInverse)(max(1, min(memory, max_steps)))
         self.damping = damping
-        self.kind = _DenseInverse if math.prod(shape[1:]) <= min(self.memory, DENSE_WIDTH) else _LowRankInverse
-        self.z: Tensor | None = None
-        self.h_g: Tensor
-        self.inverse: _DenseInverse | _LowRankInverse
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
-        g = f_z - z
+        h_g = self.inverse.times(f_z - z, z)
+        return z - h_g if self.damping == 1 else z - self.damping * h_g
+
+
+class _PairedInverse:
+    """Broyden's H as -I + sum_k u_k v_k^T."""
+
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
+        self.rank = 0
+        self.z: Tensor | None = None
+        self.h_g: Tensor
+
+    def times(self, g: Tensor, z: Tensor) -> Tensor:
+        """H g, g at z, with the H that the step to z has made, all (B, d)."""
         if self.z is None:
-            self.inverse = self.kind(z, self.memory)
+            # history first: a step's pair is one contiguous block, and a sum over history stays per sample
+            self.u = z.new_empty(self.memory, *z.shape)
+            self.v = torch.empty_like(self.u)
             h_g = -g
-        elif self.inverse.rank == self.memory:
-            self.inverse.restart()
+        elif self.rank == self.memory:
+            self.rank = 0
             h_g = -g
         else:
             h_g = self._update(z, z - self.z, g)
         self.z, self.h_g = z, h_g
-        return z - h_g if self.damping == 1 else z - self.damping * h_g
+        return h_g
 
     def _update(self, z: Tensor, dz: Tensor, g: Tensor) -> Tensor:
         """Add the pair of the step dz that led to z with g, all (B, d); returns H g with the new H."""
-        h_g = self.inverse.times(g)
+        k = self.rank
+        h_g = self._low_rank(self.u[:k], self.v[:k], g)
         h_dg = h_g - self.h_g
-        v = self.inverse.transposed_times(dz)
+        v = self._low_rank(self.v[:k], self.u[:k], dz)
         denominator = dot(dz, h_dg)
         usable = denominator.abs() > norm(dz) * rounding(z, h_g, self.h_g)
         u = zero_unless(usable, (dz - h_dg) / denominator)
-        self.inverse.add(u, v)
+        self.u[k], self.v[k] = u, v
+        self.rank = k + 1
         return h_g + u * dot(v, g)
 
-
-class _LowRankInverse:
-    """H = -I + sum_k u_k v_k^T, of which the pairs are kept; vectors are (B, d)."""
-
-    def __init__(self, z: Tensor, memory: int) -> None:
-        # history first: a step's pair is one contiguous block, and a sum over history stays per sample
-        self.u = z.new_empty(memory, *z.shape)
-        self.v = torch.empty_like(self.u)
-        self.rank = 0
-
-    def restart(self) -> None:
-        self.rank = 0
-
-    def times(self, vector: Tensor) -> Tensor:
-        return self._times(self.u[: self.rank], self.v[: self.rank], vector)
-
-    def transposed_times(self, vector: Tensor) -> Tensor:
-        return self._times(self.v[: self.rank], self.u[: self.rank], vector)
-
-    def add(self, u: Tensor, v: Tensor) -> None:
-        self.u[self.rank], self.v[self.rank] = u, v
-        self.rank += 1
-
     @staticmethod
-    def _times(left: Tensor, right: Tensor, vector: Tensor) -> Tensor:
-        """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d)."""
+    def _low_rank(left: Tensor, right: Tensor, vector: Tensor) -> Tensor:
+        """(-I + sum_k left_k right_k^T) vector, for left and right (k, B, d) and vector (B, d)."""
         if len(left) == 0:
             return -vector
         if vector.shape[1] < WIDE:
@@ -148,25 +153,41 @@ class _LowRankInverse:
         return add_combination(-vector, left, weights)
 
 
-class _DenseInverse:
-    """The same H as (B, d, d)."""
+class _WholeInverse:
+    """Broyden's H as a matrix: fewer operations, each of which runs along the samples, which come last here."""
 
-    def __init__(self, z: Tensor, memory: int) -> None:
-        self.start = -torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(len(z), -1, -1)
-        self.restart()
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
+        self.rank = 0
+        self.z: Tensor | None = None
+        self.h: Tensor
+        self.h_g: Tensor
 
-    def restart(self) -> None:
-        self.h, self.rank = self.start, 0
+    def times(self, g: Tensor, z: Tensor) -> Tensor:
+        """H g, g at z, with the H that the step to z has made, all (B, d)."""
+        z, g = z.T.contiguous(), g.T.contiguous()
+        if self.z is None or self.rank == self.memory:
+            eye = torch.eye(len(z), dtype=z.dtype, device=z.device)
+            self.h, self.rank = -eye.unsqueeze(2).expand(*eye.shape, z.shape[1]), 0
+            h_g = -g
+        else:
+            h_g = self._update(z, z - self.z, g)
+        self.z, self.h_g = z, h_g
+        return h_g.T
 
-    def times(self, vector: Tensor) -> Tensor:
-        return torch.bmm(self.h, vector.unsqueeze(2)).squeeze(2)
-
-    def transposed_times(self, vector: Tensor) -> Tensor:
-        return torch.bmm(vector.unsqueeze(1), self.h).squeeze(1)
-
-    def add(self, u: Tensor, v: Tensor) -> None:
-        self.h = torch.addcmul(self.h, u.unsqueeze(2), v.unsqueeze(1))
+    def _update(self, z: Tensor, dz: Tensor, g: Tensor) -> Tensor:
+        """H <- H + u v^T for the step dz that led to z with g, all (d, B); returns H g with the new H."""
+        h_g = (self.h * g).sum(1)
+        v = (self.h * dz.unsqueeze(1)).sum(0)
+        vectors = torch.stack([z, h_g, self.h_g, dz])
+        _, along_h_g, along_before, along_dz = (vectors * dz).sum(1).unbind()
+        denominator = along_h_g - along_before
+        # the share of H dg along dz against the rounding of what it is made of, both squared
+        usable = denominator * (denominator / along_dz) > squared_rounding_of(vectors.square().sum((0, 1)))
+        u = torch.where(usable, (dz - h_g + self.h_g) / denominator, 0.0)
+        self.h = torch.addcmul(self.h, u.unsqueeze(1), v)
         self.rank += 1
+        return torch.addcmul(h_g, u, along_h_g)
 
 
 class Anderson:
@@ -250,23 +271,38 @@ class Anderson:
 class Newton:
     """z <- z + (I - J)^-1 (f(z) - z) with the exact Jacobian J of f, sample by sample.
 
-    J is f's own `jacobian(z)` (B, d, d) where f offers one, else autograd's (d vector-Jacobian products).
+    J is f's own `jacobian(z)` (B, d, d) where f offers one, else autograd's (d vector-Jacobian products). Where f offers
+    `value_and_jacobian(z)`, one pass serves both: then the loop has f's value from `evaluate`.
     A sample whose I - J is singular takes the Picard step instead.
     """
+
+    evaluate: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, f: Layer, shape: torch.Size, max_steps: int) -> None:
         self.f = f
         self.shape = shape
         self.n_jacobians = 0
+        self.jacobian: Tensor | None = None
+        self.eye: Tensor | None = None
+        if getattr(f, "value_and_jacobian", None) is not None:
+            self.evaluate = self._evaluate
+
+    def _evaluate(self, z: Tensor) -> Tensor:
+        value, jacobian = self.f.value_and_jacobian(z)
+        self.jacobian = check_jacobian(jacobian, z)
+        return value
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
-        state = z if z.shape == self.shape else z.reshape(self.shape)
-        jacobian = offered_jacobian(self.f, state)
+        jacobian = self.jacobian
         if jacobian is None:
-            jacobian = batch_jacobian(self.f, state)
+            state = z.reshape(self.shape)
+            jacobian = offered_jacobian(self.f, state)
+            if jacobian is None:
+                jacobian = batch_jacobian(self.f, state)
         self.n_jacobians += 1
-        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        step, info = torch.linalg.solve_ex(eye - jacobian, (f_z - z).unsqueeze(2))
+        if self.eye is None:
+            self.eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        step, info = torch.linalg.solve_ex(self.eye - jacobian, (f_z - z).unsqueeze(2))
         step = step.squeeze(2)
         # division by a pivot of zero has left an inf or a NaN
         if host_may_look(step) and math.isfinite(step.sum()):

@@ -145,4 +145,6 @@ def residuals(z: Tensor, f_z: Tensor, stop_mode: str) -> tuple[Tensor, Tensor, T
 
 def relative(abs_residual: Tensor, z: Tensor) -> Tensor:
     """||f(z) - z|| / ||z|| per sample from (B,) norms and z (B, d); 0/0 is 0 and x/0 is inf."""
-    return torch.where(abs_residual == 0, abs_residual, abs_residual / sample_norm(z))
+    # 0, or NaN where it is not finite; fmax passes over the NaN of 0/0
+    zero = abs_residual - abs_residual
+    return torch.fmax(abs_residual / sample_norm(z), zero)

@@ -78,3 +78,8 @@ def rounding(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def rounding_of(lengths: Tensor) -> Tensor:
     """`rounding` of vectors whose norms add up to `lengths`."""
     return 4 * torch.finfo(lengths.dtype).eps * lengths
+
+
+def squared_rounding_of(squared_lengths: Tensor) -> Tensor:
+    """The square of `rounding` of three vectors, or a little more, from the sum of their squared norms."""
+    return 3 * (4 * torch.finfo(squared_lengths.dtype).eps) ** 2 * squared_lengths

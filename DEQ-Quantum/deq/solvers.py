@@ -35,7 +35,7 @@ def solve(
 
     Args:
         f: map of (B, ...) to (B, ...), acting on every sample alone. `newton` calls its `jacobian(z)`
-            -> (B, d, d) where it offers one. It may write into z.
+            -> (B, d, d) where it offers one, or `value_and_jacobian(z)` in place of both. It may write into z.
         z0: (B, ...) starting points; dtype and device of the answer follow it. Or a tuple, list or dict of
             such tensors, which f maps to the like: a sample then has one residual over all of them. Half precision
             is what f sees; the solver computes in float32.
@@ -74,6 +74,7 @@ def iterate(
     """The loop. Returns the result, z0 standing for what had no finite iterate, and (B,) which samples had one."""
     call = FlatCall(f, z0)
     propose = proposal_of(settings, call.layer(), z0.shape)
+    call.f = getattr(propose, "evaluate", None) or f
     with without_autocast(z0.device.type):
         z = call.start(z0)
         f_z = call(z)
@@ -86,7 +87,7 @@ def iterate(
         while n_steps < settings.max_steps and watch.goes_on():
             active, all_active = watch.active, watch.none_frozen
             z = choose(active, call.rounded(propose(z, f_z)), watch.z, all_active)
-            f_z = choose(active, call(z), watch.f_z, all_active)
+            f_z = choose(active, call(z, copied_later=not all_active), watch.f_z, all_active)
             watch.see(z, f_z)
             n_steps += 1
             if n_steps in record:

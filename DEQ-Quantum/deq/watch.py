@@ -154,10 +154,12 @@ class Watch:
         the iterate of least ||f(z) - z|| where the one of least residual is much longer, and has gained less in the
         relative residual than it has lost in the absolute one.
         """
-        best_z, best_f_z = self.best()
         if self.settings.stop_mode == "abs" or self._all(self.converged):
-            return best_z, best_f_z
-        calm_z, calm_f_z = self.calmest()
+            return self.best()
+        return self._without_growth(self.best(), self.calmest())
+
+    def _without_growth(self, best: tuple[Tensor, Tensor], calmest: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        (best_z, best_f_z), (calm_z, calm_f_z) = best, calmest
         length, calm_length = sample_norm(best_z), torch.fmax(sample_norm(calm_z), sample_norm(calm_f_z))
         loss, calm_loss = sample_norm(best_f_z - best_z), self.least_abs
         grown = (length > GROWTH * calm_length) & (loss * (loss / length) > calm_loss * (calm_loss / calm_length))
@@ -173,7 +175,7 @@ class Watch:
         """(B,) values of `SolverStatus`."""
         if self._all(self.converged):
             return torch.zeros_like(self.steps)
-        diverged = self.diverged | (self.abs_trace[-1] > DIVERGENCE_FACTOR_AT_END * self.least_abs)
+        diverged = self.diverged | self._far_above_least()
         status = torch.full_like(self.steps, int(SolverStatus.MAX_STEPS))
         for samples, code in (
             (self.stagnated, SolverStatus.STAGNATED),
@@ -183,6 +185,10 @@ class Watch:
         ):
             status = torch.where(samples, int(code), status)
         return status
+
+    def _far_above_least(self) -> Tensor:
+        """(B,) samples that end with ||f(z) - z|| far above its least."""
+        return self.abs_trace[-1] > DIVERGENCE_FACTOR_AT_END * self.least_abs
 
 
 class HostWatch(Watch):
@@ -194,66 +200,54 @@ class HostWatch(Watch):
     def __init__(self, z: Tensor, f_z: Tensor, settings: SolverSettings) -> None:
         self.iterates: list[tuple[Tensor, Tensor]] = []
         self.active_trace: list[Tensor] = []
-        self.lowest_abs = math.inf
         self.n_active, self.none_frozen = len(z), True
-        # whether samples stop for nothing but a residual that meets the tolerance, as far as is known
+        # whether samples stop for nothing but a residual that meets the tolerance, as far as is known: then those that
+        # have stopped are those that have converged
         self.plain = settings.patience is None and not settings.wait_for_all
         super().__init__(z, f_z, settings)
 
     def see(self, z: Tensor, f_z: Tensor) -> None:
         self.z, self.f_z = z, f_z
         self.active_trace.append(self.active)
-        abs_residual = sample_norm(f_z - z)
-        least, most = (bound.item() for bound in abs_residual.aminmax())
-        residual = self._in_measure(abs_residual, z, least)
-        self.lowest_abs = min(self.lowest_abs, least)
-        # the limit from the batch's least value is below that of every sample; a NaN is below none
-        calm = most <= min(DIVERGENCE_FACTOR * self.lowest_abs, torch.finfo(residual.dtype).max)
-        calm = calm or self._none_lost(abs_residual, _least([*self.abs_trace, abs_residual]))
-        if not (self.plain and calm and self._only_converge(residual, abs_residual)):
+        abs_residual, residual = self._measure(z, f_z)
+        self.least_abs = torch.fmin(self.least_abs, abs_residual)
+        if not (self.plain and self._only_converge(residual, abs_residual)):
             self._stop_some(residual, abs_residual)
         self.none_frozen = self.n_active == len(z)
         self.iterates.append((z, f_z))
         self.trace.append(residual)
         self.abs_trace.append(abs_residual)
 
-    def _in_measure(self, abs_residual: Tensor, z: Tensor, least: float) -> Tensor:
-        """(B,) residuals in the measure of the stop mode; 0/0 cannot come up where the least is above 0."""
-        if not self.relatively:
-            return abs_residual
-        return abs_residual / sample_norm(z) if least > 0 else relative(abs_residual, z)
-
     def _only_converge(self, residual: Tensor, abs_residual: Tensor) -> bool:
-        """Stop the samples whose residual meets the tolerance; False if one is not to be believed at first sight."""
-        met = residual <= self.settings.tol
-        if not self.none_frozen:
-            met = met & self.active
-        n_met = int(met.sum())
-        if n_met == 0:
-            return True
-        if self.relatively and self.abs_trace:
+        """Stop the samples whose residual meets the tolerance; False where one stops or may stop for another reason."""
+        # a residual that is not finite makes a NaN of this
+        if not torch.sub(abs_residual, self.least_abs, alpha=DIVERGENCE_FACTOR).max().item() <= 0:
+            return False
+        active = self.active & (residual > self.settings.tol)
+        n_active = int(active.count_nonzero())
+        if n_active < self.n_active and self.relatively and self.abs_trace:
             # below the start's is below the largest
-            met = met & (abs_residual < FALLEN * self.abs_trace[0])
-            if int(met.sum()) < n_met:
+            doubtful = abs_residual >= FALLEN * self.abs_trace[0]
+            if (self.active & doubtful & ~active).any():
                 return False
-        self.converged, self.active = self.converged | met, self.active ^ met
-        self.n_active -= n_met
+        self.active, self.n_active = active, n_active
         return True
 
     def _stop_some(self, residual: Tensor, abs_residual: Tensor) -> None:
         """Find the samples that stop at the current iterate, for whatever reason; the traces do not hold it yet."""
-        better = residual < _least([*self.trace, torch.full_like(residual, math.inf)])
+        if self.plain:
+            self.converged = ~self.active
+        better = residual < torch.stack([*self.trace, torch.full_like(residual, math.inf)]).nan_to_num(nan=math.inf).amin(0)
         met = better & self.active & (residual <= self.settings.tol)
         believed = met & self._has_fallen(abs_residual)
         self.plain = self.plain and torch.equal(met, believed)
         self.converged = self.converged | believed
-        self.least_abs = _least([*self.abs_trace, abs_residual])
         lost = self._lost(abs_residual, better)
         self.active = ~self._stopped(lost)
-        self.n_active = int(self.active.sum())
+        self.n_active = int(self.active.count_nonzero())
         if lost.any():
             self.plain = False
-            at = self._best_of([*self.trace, residual], [*self.iterates, (self.z, self.f_z)])
+            at = self._at(_first_least([*self.trace, residual]), [*self.iterates, (self.z, self.f_z)])
             self.z, self.f_z = (choose(lost, best, now) for best, now in zip(at, (self.z, self.f_z)))
 
     def goes_on(self) -> bool:
@@ -262,28 +256,42 @@ class HostWatch(Watch):
     def close(self) -> None:
         # before the first iterate nothing has been a step
         self.steps = torch.stack(self.active_trace).sum(dim=0) - 1
-        self.least_abs = _least(self.abs_trace)
+        if self.plain:
+            self.converged = ~self.active
 
     def best(self) -> tuple[Tensor, Tensor]:
         if not (self.n_active or self.settings.wait_for_all):
             return self.z, self.f_z
-        return self._best_of(self.trace, self.iterates)
+        return self._at(_first_least(self.trace), self.iterates)
 
     def calmest(self) -> tuple[Tensor, Tensor]:
-        return self._best_of(self.abs_trace, self.iterates)
+        return self._at(_first_least(self.abs_trace), self.iterates)
+
+    def answer(self) -> tuple[Tensor, Tensor]:
+        if self.settings.stop_mode == "abs" or self._all(self.converged):
+            return self.best()
+        best, calmest = _first_least(self.trace), _first_least(self.abs_trace)
+        at_best = self._at(best, self.iterates)
+        if self._all((best == calmest) | self.converged):
+            return at_best
+        return self._without_growth(at_best, self._at(calmest, self.iterates))
+
+    def status(self) -> Tensor:
+        if self.plain and not (self.active & self._far_above_least()).any():
+            return torch.where(self.converged, int(SolverStatus.CONVERGED), int(SolverStatus.MAX_STEPS))
+        return super().status()
 
     @staticmethod
-    def _best_of(measures: list[Tensor], iterates: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """The first iterate of least measure of every sample and f there, (B, d) each."""
-        least = torch.stack(measures).nan_to_num(nan=math.inf, posinf=math.inf).argmin(dim=0)
-        at = least.view(1, -1, 1).expand(1, -1, iterates[0][0].shape[1])
+    def _at(steps: Tensor, iterates: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Every sample's iterate after so many steps (B,) and f there, (B, d) each."""
+        at = steps.view(1, -1, 1).expand(1, -1, iterates[0][0].shape[1])
         z, f_z = (torch.stack(states).gather(0, at).squeeze(0) for states in zip(*iterates))
         return z, f_z
 
 
-def _least(measures: list[Tensor]) -> Tensor:
-    """(B,) least values; a NaN is passed over."""
-    return torch.stack(measures).nan_to_num(nan=math.inf, posinf=math.inf).amin(dim=0)
+def _first_least(measures: list[Tensor]) -> Tensor:
+    """(B,) where the least values come first; a NaN is passed over."""
+    return torch.stack(measures).nan_to_num(nan=math.inf, posinf=math.inf).argmin(dim=0)
 
 
 def watch_of(z: Tensor, f_z: Tensor, settings: SolverSettings) -> Watch:

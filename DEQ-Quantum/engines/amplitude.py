@@ -213,10 +213,15 @@ class ReducedReadout(ReadoutMap):
 
     def jacobian(self, r: Tensor) -> Tensor:
         """dh_k/dr_j, exact, (B, K, K)."""
+        return self.value_and_jacobian(r)[1]
+
+    def value_and_jacobian(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        """h(r), (B, K), and dh_k/dr_j, (B, K, K)."""
         value, squared_norm = self._value(r)
         slope = add_times_own(self._slope_at_0, r, self._forms, alpha=2).view(self._shape)
         of_numerator, of_norm = slope.split([self.n_readouts, 1], dim=1)
-        return torch.addcmul(of_numerator, value.unsqueeze(2), of_norm, value=-1) / squared_norm.unsqueeze(2)
+        slope = torch.addcmul(of_numerator, value.unsqueeze(2), of_norm, value=-1)
+        return value, slope / squared_norm.unsqueeze(2)
 
     def vjp(self, r: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v = x + E r, in R^D: (B, K) twice to (B, D).

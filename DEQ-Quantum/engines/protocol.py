@@ -58,11 +58,13 @@ class ReadoutMap(ABC):
 
     Attributes:
         jacobian: r -> dh_k/dr_j (B, K, K), exact; None where it is not offered.
+        value_and_jacobian: r -> h(r) and that, where one pass has both cheaper; else None.
         vjp: (r, w) -> w^T (readouts' slope in v) at v = x + E r, (B, K) twice to (B, D), differentiable in all that h
             closes over; None where it is not offered.
     """
 
     jacobian: Callable[[Tensor], Tensor] | None = None
+    value_and_jacobian: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     vjp: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @abstractmethod

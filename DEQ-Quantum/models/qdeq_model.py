@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deq import SolverResult, hutchinson_jacobian_loss, spectral_radius
 from deq.host import host_may_look
+from deq.result import relative, sample_norm
 from models.depth import Depth
 from models.layer import AtReadouts, Bound, Compiled, Layer, check_batch
 
@@ -151,7 +152,7 @@ class EquilibriumClassifier(nn.Module):
         if not self.training or self.dropout == 0:
             return z
         kept = (whole or Whole(len(z))).draw(torch.rand, z, generator) >= self.dropout
-        return z * kept / (1 - self.dropout)
+        return z * kept.to(z.dtype).div_(1 - self.dropout)
 
 
 class QDEQModel(EquilibriumClassifier):
@@ -169,8 +170,12 @@ class QDEQModel(EquilibriumClassifier):
 
 def _not_finite(values: Tensor) -> Tensor | None:
     """(B,) samples with an inf or a NaN among their (B, n) values; None where the host sees that there are none."""
-    samples = ~values.detach().isfinite().all(-1)
-    return samples if not host_may_look(samples) or samples.any() else None
+    values = values.detach()
+    looks = host_may_look(values)
+    if looks and math.isfinite(values.sum()):  # then all of them are
+        return None
+    samples = ~values.isfinite().all(-1)
+    return samples if not looks or samples.any() else None
 
 
 def _replaced(values: Tensor, samples: Tensor | None, by: float) -> Tensor:
@@ -194,6 +199,5 @@ def residual_measures(r: Tensor, h_r: Tensor) -> tuple[Tensor, Tensor]:
         (B,) mean of |h(r) - r| / |r|, and (B,) ||h(r) - r|| / ||r||.
     """
     difference = h_r - r
-    elementwise = difference.abs() / r.abs().clamp_min(1e-9)
-    norm = difference.norm(dim=-1)
-    return elementwise.mean(-1), torch.where(norm == 0, 0.0, norm / r.norm(dim=-1))
+    elementwise = (difference / r.abs().clamp_min(1e-9)).abs()
+    return elementwise.mean(-1), relative(sample_norm(difference), r)

@@ -13,16 +13,24 @@ from runs.settings import OptimisationSettings
 
 @functools.cache
 def eager(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """The same optimiser without what torch wraps around its methods for `torch.compile`, which is not used here.
+    """The same optimiser without what torch wraps around its methods for `torch.compile`, hooks and the profiler.
 
-    Those wrappers import torch._dynamo, which takes longer than torch itself; without them the steps are the same.
+    None of these is used here; the first imports torch._dynamo, which takes longer than torch itself, and the last costs
+    as much as a small model's step. Without them the steps are the same.
     """
     plain = {
-        name: inspect.unwrap(getattr(kind, name))
-        for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
+        name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "state_dict", "load_state_dict", "step")
     }
     plain["step"] = torch.no_grad()(plain["step"])
+    plain["step"].hooked = True  # so that torch does not wrap it
+    plain["zero_grad"] = _forget_gradients
     return type(kind.__name__, (kind,), plain)
+
+
+def _forget_gradients(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def make_optimizer(
