@@ -4,6 +4,7 @@ Held to float64 numpy matrices that share nothing with the engines but the list 
 """
 
 import math
+from unittest import mock
 
 import hypothesis.strategies as st
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+import engines.compiled
 import reference
 from circuits import AmplitudeEncoding, AngleEncoding, Circuit, Operation, PauliReadout, build_circuit, from_gates
 from circuits.operations import GATES
 from engines import ENGINES, bytes_needed, make_engine
+from engines.angle import ProductStates
 from engines.protocol import UnsupportedCircuit
 from engines.statevector import StatevectorEngine
 
@@ -119,23 +122,31 @@ def test_statevectors_are_those_of_dense_matrices(circuit, seed):
     np.testing.assert_allclose(slope.item(), reference.slope(along, 1e-4), rtol=1e-6, atol=1e-7 * bend)
 
 
+def compiled_engine(circuit: Circuit, by_states: bool):
+    """The compiled engine; angle encoding by product states, as for circuits of too many strings, or by strings."""
+    with mock.patch.object(engines.compiled, "PREFERRED", 0 if by_states else 1000):
+        engine = make_engine("compiled", circuit)
+    assert isinstance(circuit.encoding, AmplitudeEncoding) or isinstance(engine.states, ProductStates) == by_states
+    return engine.double()
+
+
 @settings(max_examples=150, deadline=None)
-@given(circuits(), st.integers(0, 2**32))
-def test_the_compiled_engine_reads_the_whole_circuit(circuit, seed):
+@given(circuits(), st.integers(0, 2**32), st.booleans())
+def test_the_compiled_engine_reads_the_whole_circuit(circuit, seed, by_states):
     """Any one-wire encoding or amplitudes, any ansatz, any strings of Z: as gate by gate, to 1e-10."""
     v, theta, weights = numbers(circuit, seed)
-    compiled = with_gradients(make_engine("compiled", circuit).double(), v, theta, weights)
+    compiled = with_gradients(compiled_engine(circuit, by_states), v, theta, weights)
     expected = with_gradients(StatevectorEngine(circuit), v, theta, weights)
     assert_near(compiled, expected, 1e-10)
 
 
-@settings(max_examples=40, deadline=None)
-@given(circuits(), st.integers(0, 2**32))
-def test_the_closed_forms_are_autograds(circuit, seed):
+@settings(max_examples=60, deadline=None)
+@given(circuits(), st.integers(0, 2**32), st.booleans())
+def test_the_closed_forms_are_autograds(circuit, seed, by_states):
     """`vjp` of the compiled circuit, and second derivatives through it."""
     v, theta, weights = numbers(circuit, seed)
     results = []
-    for engine, closed in ((make_engine("compiled", circuit).double(), True), (StatevectorEngine(circuit), False)):
+    for engine, closed in ((compiled_engine(circuit, by_states), True), (StatevectorEngine(circuit), False)):
         leaf_v, leaf_theta = v.clone().requires_grad_(), theta.clone().requires_grad_()
         compiled = engine.compile(leaf_theta)
         if closed:

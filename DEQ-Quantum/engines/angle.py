@@ -76,7 +76,7 @@ class CompiledAngle(CompiledCircuit):
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """At most one gate a wire, of one kind or several.
 
     Attributes:
@@ -88,8 +88,8 @@ class _Layer:
     gates: tuple[tuple[str, str | None], ...]
 
 
-class QubitEncoder(nn.Module):
-    """Amplitudes of every wire after its own gates.
+class EncodingLayers(nn.Module):
+    """An encoding's gates in layers.
 
     Args:
         encoding: of gates on single wires. The k-th gates of all wires make a layer, which is computed for all wires at
@@ -100,12 +100,12 @@ class QubitEncoder(nn.Module):
         super().__init__()
         self.n_wires = encoding.n_wires
         of_wire = [[o for o in encoding.operations if o.wires == (wire,)] for wire in range(self.n_wires)]
-        self.layers = [
+        self.layers: list[Layer] = [
             self._layer([own[depth] if depth < len(own) else None for own in of_wire], depth)
             for depth in range(max(map(len, of_wire)))
         ]
 
-    def _layer(self, operations: list[Operation | None], depth: int) -> _Layer:
+    def _layer(self, operations: list[Operation | None], depth: int) -> Layer:
         kinds = dict.fromkeys(o.gate for o in operations if o is not None)
         gates = []
         for gate in kinds:
@@ -115,7 +115,11 @@ class QubitEncoder(nn.Module):
                 name = f"mask_{depth}_{gate}"
                 self.register_buffer(name, mask, persistent=False)
             gates.append((gate, name))
-        return _Layer(tuple((o and o.parameter) or 0 for o in operations), tuple(gates))
+        return Layer(tuple((o and o.parameter) or 0 for o in operations), tuple(gates))
+
+
+class QubitEncoder(EncodingLayers):
+    """Amplitudes of every wire after its own gates."""
 
     def forward(self, v: Tensor) -> Tensor:
         """(B, n_inputs) angles to (2, n_wires, B), complex: the amplitudes of |0> and |1> of every wire."""
@@ -124,7 +128,7 @@ class QubitEncoder(nn.Module):
         zero = torch.zeros_like(halves[:1]).expand(self.n_wires, -1)
         real, imag = [torch.ones_like(zero), zero], [zero, zero]
         for layer in self.layers:
-            c, s = _rows(cosines, layer.inputs), _rows(sines, layer.inputs)
+            c, s = rows_at(cosines, layer.inputs), rows_at(sines, layer.inputs)
             before = real, imag
             for gate, mask in layer.gates:
                 after = _turned(gate, c, s, *before)
@@ -132,7 +136,7 @@ class QubitEncoder(nn.Module):
         return torch.complex(torch.stack(real), torch.stack(imag))
 
 
-def _rows(values: Tensor, positions: tuple[int, ...]) -> Tensor:
+def rows_at(values: Tensor, positions: tuple[int, ...]) -> Tensor:
     """Rows of (n, B) values, as a view where they follow each other."""
     first = positions[0]
     if positions == tuple(range(first, first + len(positions))):

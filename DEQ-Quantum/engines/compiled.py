@@ -15,9 +15,13 @@ from circuits.encodings import AmplitudeEncoding
 from circuits.paulis import is_diagonal
 from engines.amplitude import CompiledAmplitude, ObservableBuilder, string_signs
 from engines.angle import KNOWN_GATES, ProductStates
+from engines.bloch import BlochPolynomials
 from engines.fusion import FusedBlocks
 from engines.protocol import COLUMNS_REMEDY, CompiledCircuit, Engine, Team, UnsupportedCircuit
 from engines.sharing import SharedObservables
+from engines.strings import TooManyStrings
+
+PREFERRED = 4  # times as many multiplications for a value: polynomials have slopes in all directions for little more
 
 
 class CompiledEngine(Engine):
@@ -35,14 +39,20 @@ class CompiledEngine(Engine):
     def __init__(self, circuit: Circuit):
         super().__init__(circuit)
         _refuse(circuit)
-        self.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires)
-        kind = ObservableBuilder if isinstance(circuit.encoding, AmplitudeEncoding) else ProductStates
-        self.states = kind(circuit, self.blocks.wires)
         self._of_several: dict[tuple, SeveralObservables] = {}  # by how many there are, their dtype and device
+        self.blocks: FusedBlocks | None = FusedBlocks(circuit.ansatz.operations, circuit.n_wires)
+        if isinstance(circuit.encoding, AmplitudeEncoding):
+            self.states = ObservableBuilder(circuit, self.blocks.wires)
+            return
+        try:
+            self.states = BlochPolynomials(circuit, PREFERRED * self.blocks.multiplications)
+            self.blocks = None
+        except TooManyStrings:
+            self.states = ProductStates(circuit, self.blocks.wires)
 
     def compile(self, theta: Tensor) -> CompiledCircuit:
         """The circuit at the parameters theta (n_parameters,), under autograd."""
-        return self.states.compile(self.blocks(theta))
+        return self.states.compile(theta if self.blocks is None else self.blocks(theta))
 
     @property
     def compile_several(self) -> Callable[[Tensor], CompiledCircuit] | None:

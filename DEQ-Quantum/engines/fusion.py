@@ -124,6 +124,7 @@ class FusedBlocks(nn.Module):
     Attributes:
         width: wires of every block.
         wires: those wires, in the order of the bits of its matrix (first the most significant), block by block.
+        multiplications: of real numbers, to send one state through them.
     """
 
     def __init__(self, operations: Sequence[Operation], n_wires: int, n_parameters: int = 0, copies: int = 1):
@@ -131,6 +132,7 @@ class FusedBlocks(nn.Module):
         self.width = min(BLOCK_WIRES, n_wires)
         blocks = partition(operations, self.width, range(n_wires))
         self.wires = [block.wires for block in blocks]
+        self.multiplications = len(blocks) * 2 ** (n_wires + self.width + 2)
         operations, blocks = _copied(operations, blocks, n_parameters, copies)
         group = GROUP * copies
         self.groups = nn.ModuleList(
@@ -162,30 +164,16 @@ def _atoms(operations: Sequence[Operation], block: Block) -> list[Block]:
     return [Block(atom.wires, [block.members[m] for m in atom.members]) for atom in atoms]
 
 
-class _Group(nn.Module):
-    """Some blocks, built together."""
+class Atoms(nn.Module):
+    """The unitaries of groups of gates on two wires each, as a function of theta.
 
-    def __init__(self, operations: Sequence[Operation], blocks: list[Block]):
+    Args:
+        operations: the gates.
+        atoms: wires and positions in `operations` of each group; one without gates is the identity.
+    """
+
+    def __init__(self, operations: Sequence[Operation], atoms: Sequence[Block]):
         super().__init__()
-        atoms_of = [_atoms(operations, block) for block in blocks]
-        # behind the atoms comes one of no gate, whose matrix has the entries 1 and 0
-        self._add_gates(operations, [*(atom for atoms in atoms_of for atom in atoms), Block((), [])])
-
-        dim, length, size = 2 ** len(blocks[0].wires), max(map(len, atoms_of)), 4**ATOM_WIRES
-        one = sum(map(len, atoms_of)) * size
-        zero = one + 1
-        entries = np.tile(np.where(np.eye(dim, dtype=bool), one, zero), (len(blocks), length, 1, 1))
-        start = 0
-        for b, (block, atoms) in enumerate(zip(blocks, atoms_of)):
-            for position, atom in enumerate(atoms):
-                own = 1 + np.arange(size).reshape(2**ATOM_WIRES, -1)
-                spread = _embed(own, atom.wires, block.wires).astype(np.int64) - 1
-                entries[b, position] = np.where(spread < 0, zero, spread + start)
-                start += size
-        self.register_buffer("entries", torch.tensor(entries.reshape(-1), dtype=torch.int32), persistent=False)
-        self.shape = entries.shape
-
-    def _add_gates(self, operations: Sequence[Operation], atoms: list[Block]) -> None:
         dim, length = 2**ATOM_WIRES, max(len(atom.members) for atom in atoms)
         terms = np.zeros((len(atoms), length, 3, dim, dim), dtype=complex)
         terms[:, :, 0] = np.eye(dim)
@@ -201,13 +189,41 @@ class _Group(nn.Module):
         self.register_buffer("constant", torch.tensor(constant, dtype=torch.get_default_dtype()), persistent=False)
         self.register_buffer("factors", torch.tensor(np.stack(factors, 1), dtype=torch.get_default_dtype()), persistent=False)
         self.register_buffer("parameter", torch.tensor(parameter.reshape(-1)), persistent=False)
-        self.atoms_shape = (len(atoms), length, dim, dim)
+        self.shape = (len(atoms), length, dim, dim)
 
     def forward(self, theta: Tensor) -> Tensor:
+        """(n_parameters,) to (n_atoms, 4, 4), complex."""
         half = torch.cat([theta.new_full((1,), math.pi / 2), theta]).index_select(0, self.parameter) / 2
         weights = torch.stack([half.cos(), half.sin()], dim=-1)
-        gates = torch.baddbmm(self.constant.unsqueeze(1), weights.unsqueeze(1), self.factors).view(*self.atoms_shape, 2)
-        table = _product(torch.view_as_complex(gates)).flatten()
+        gates = torch.baddbmm(self.constant.unsqueeze(1), weights.unsqueeze(1), self.factors).view(*self.shape, 2)
+        return _product(torch.view_as_complex(gates))
+
+
+class _Group(nn.Module):
+    """Some blocks, built together."""
+
+    def __init__(self, operations: Sequence[Operation], blocks: list[Block]):
+        super().__init__()
+        atoms_of = [_atoms(operations, block) for block in blocks]
+        # behind the atoms comes one of no gate, whose matrix has the entries 1 and 0
+        self.atoms = Atoms(operations, [*(atom for atoms in atoms_of for atom in atoms), Block((), [])])
+
+        dim, length, size = 2 ** len(blocks[0].wires), max(map(len, atoms_of)), 4**ATOM_WIRES
+        one = sum(map(len, atoms_of)) * size
+        zero = one + 1
+        entries = np.tile(np.where(np.eye(dim, dtype=bool), one, zero), (len(blocks), length, 1, 1))
+        start = 0
+        for b, (block, atoms) in enumerate(zip(blocks, atoms_of)):
+            for position, atom in enumerate(atoms):
+                own = 1 + np.arange(size).reshape(2**ATOM_WIRES, -1)
+                spread = _embed(own, atom.wires, block.wires).astype(np.int64) - 1
+                entries[b, position] = np.where(spread < 0, zero, spread + start)
+                start += size
+        self.register_buffer("entries", torch.tensor(entries.reshape(-1), dtype=torch.int32), persistent=False)
+        self.shape = entries.shape
+
+    def forward(self, theta: Tensor) -> Tensor:
+        table = self.atoms(theta).flatten()
         unitary = _product(table.index_select(0, self.entries).view(self.shape))
         # the columns of U and those of i U, real parts above imaginary ones
         columns = torch.view_as_real(torch.stack([unitary, 1j * unitary], dim=2))
