@@ -1,8 +1,8 @@
 """Native circuits and noise in Qiskit Aer, put together from Aer's own constructors: what `hardware/` is held to.
 
 Wire w is qubit w. Qiskit counts qubit 0 as the least significant bit, we wire 0 as the most significant, so states go
-over with their axes reversed. Aer drops terms of a channel whose chance is below 1e-8: what it is to say to 1e-10 has none
-such.
+over with their axes reversed. Aer drops terms of a channel whose chance is below 1e-8: what it is to say to 1e-10 has
+none such.
 """
 
 from functools import cache

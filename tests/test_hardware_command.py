@@ -88,9 +88,22 @@ def test_noise_of_the_encoding_is_a_switch_of_its_own(runs, name):
     assert abs(noisy["loss"] - quiet["loss"]) > 1e-3
 
 
+def test_counting_tells_a_residual_of_fresh_shots_and_repeats_itself(runs, capsys):
+    flags = ("--max_images", 60, "--noise", "none", "--repeat", 2, "--shots")
+    found, again, more = (evaluated(runs / "implicit", *flags, n)["rows"][0]["counted"] for n in (256, 256, 4096))
+    assert found == again and found["seeds"] == [0, 1]
+    assert found["res_fresh"] > 0.9 * found["res_floor"]  # the least of noisy residuals would lie below
+    assert found["error"] == pytest.approx(4 * more["error"], rel=0.4)
+    assert not {"res", "res_rel", "converged"} & set(found)
+    assert found["drop"] == pytest.approx(
+        100 * (evaluated(runs / "implicit", *flags, 1)["ideal"]["acc"] - found["acc"])
+    )
+    assert "256 (2 draws)" in capsys.readouterr().out
+
+
 def test_the_own_engine_is_put_back(runs):
     from deployment.command_line import parse_command_line
-    from deployment.evaluation import evaluation
+    from deployment.evaluation import Condition, evaluation
     from deployment.trained import read_trained
     from hardware.engine import NoisyEngine
     from hardware.noise import parse_noise
@@ -99,7 +112,7 @@ def test_the_own_engine_is_put_back(runs):
     trained = read_trained(parse_command_line(["evaluate", "--run", str(runs / "implicit"), "--noise", "none"]))
     engine, split = trained.model.layer.engine, load_splits(trained.settings, torch.device("cpu")).val
     noise = parse_noise("depolarizing:1e-2")
-    evaluation(trained, split, [noise], [NoisyEngine(trained.model.layer.circuit, noise)])
+    evaluation(trained, split, [Condition(noise, NoisyEngine(trained.model.layer.circuit, noise))])
     assert trained.model.layer.engine is engine
 
 
@@ -118,6 +131,8 @@ def test_devices_are_listed(capsys):
     ("--noise none --encoding_noise readout:0.1", 1, "no gate of the encoding carries noise"),
     ("--noise device:aachen --encoding_noise device:quito", 1, "machines with different gates on two wires"),
     ("--noise none --max_images 0", 2, "from 1"),
+    ("--noise none --shots 0", 2, "argument --shots: expected an integer from 1"),
+    ("--noise none --shots 10 --f_solver newton", 1, "--shots give no exact Jacobian"),
     ("", 2, "the following arguments are required: --noise"),
     ("--noise none --f_tol -1", 2, "--f_tol"),
 ])  # fmt: skip

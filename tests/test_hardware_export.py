@@ -1,4 +1,4 @@
-"""Exported circuits, read back by readers that share nothing with the writer: from JSON, OpenQASM 3 and Qiskit's format."""
+"""Exported circuits, read back by readers that share nothing with the writer: JSON, OpenQASM 3 and Qiskit's format."""
 
 import json
 import re
@@ -119,7 +119,7 @@ def test_a_readout_of_x_is_refused():
 
 
 def test_qiskit_reads_it_back_and_aer_measures_our_readouts(runs):
-    """Without noise exactly, with noise and wrong bits within 5 sigma, under a layout that permutes; an asymmetric state."""
+    """Without noise exactly, with noise and wrong bits within 5 sigma; also under a layout that permutes."""
     qiskit = pytest.importorskip("qiskit", reason="Qiskit 0.46 needs Python < 3.13")
     from qiskit import qpy
     from qiskit.quantum_info import Statevector

@@ -6,7 +6,7 @@ from dataclasses import fields
 from runs.command_line import add_flag
 from runs.settings import SettingsError
 from training.settings import Settings
-from utils.command_line import OneLineParser, integer, path, shown
+from utils.command_line import LARGEST, LARGEST_SEED, OneLineParser, integer, path, shown
 
 FORMATS = ("qasm3", "qiskit", "json")
 OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol")
@@ -23,6 +23,8 @@ Gates are those of the circuit in native gates: RZ (without error), SX, X and on
 EXAMPLES = """examples:
   a trained model under noise, its equilibrium beside that without:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-3 depolarizing:1e-2 device:manila
+  the same by counting:
+    python hardware.py evaluate --run ../runs/NAME --noise none device:manila --shots 1024
   its equilibrium to round-off, where the prediction of first order can be seen:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
   its circuit for other programs, in OpenQASM 3:
@@ -77,6 +79,11 @@ def _add_evaluate(commands) -> None:
                          help="of the ansatz, one or more")  # fmt: skip
     command.add_argument("--encoding_noise", type=noise, metavar="TEXT",
                          help="of the encoding's gates, in each (default: none); slow for amplitudes")  # fmt: skip
+    command.add_argument("--shots", type=integer(1), metavar="N",
+                         help="of every circuit, besides exact expectation values (default: these alone)")  # fmt: skip
+    command.add_argument("--repeat", type=integer(1), default=3, metavar="N", help="draws of the shots (default: 3)")
+    command.add_argument("--seed", type=integer(0, LARGEST_SEED - LARGEST), default=0, metavar="N",
+                         help="of the first draw (default: 0)")  # fmt: skip
     command.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (default: test)")
     command.add_argument("--max_images", type=integer(1), metavar="N", help="only the first so many (default: all)")
     for f in fields(Settings):
@@ -91,8 +98,8 @@ def _add_export(commands) -> None:
     about = "a trained circuit with its numbers, free angles for the encoding, and the head, as files"
     command = commands.add_parser("export", help=about, description=about.capitalize() + ".", parents=[of_run()])
     command.add_argument("--format", choices=FORMATS, default="qasm3",
-                         help="circuit.qasm (OpenQASM 3), circuit.qpy (Qiskit's own), or none of them beside model.json, "
-                         "which has all (default: qasm3)")  # fmt: skip
+                         help="circuit.qasm (OpenQASM 3), circuit.qpy (Qiskit's own), or neither beside "
+                         "model.json, which has all (default: qasm3)")  # fmt: skip
     command.add_argument("--out", type=path, metavar="DIR", help="(default: export in the run folder)")
 
 

@@ -6,26 +6,29 @@ L layers by d_L, d_l = J(r_(l-1)) d_(l-1) + dh(r_(l-1)). Both are computed and s
 
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
 from dataset import Split
 from deployment.command_line import OF_SOLVER
+from deployment.differences import drop, finite_mean
+from deployment.sampled import sampled
 from deployment.trained import Trained, read_trained
-from engines.protocol import Engine, ReadoutMap
+from engines.protocol import ReadoutMap
 from hardware.engine import NO_NOISE, NoisyEngine
-from hardware.noise import Noise
-from models.depth import Stack
+from hardware.noise import Noise, NoiseError
+from hardware.shots import ShotEngine
+from models.depth import Depth, Stack
 from models.qdeq_model import EquilibriumClassifier
 from runs.machine import choose_device, environment
 from training.evaluation import BATCH, load_splits, measure
 from utils.files import write_json
 from utils.markdown import markdown_table
+from utils.statistics import Spread
 
-CERTAINTY = NormalDist().inv_cdf(0.975)  # of intervals: 95 %
 OF_JACOBIANS = BATCH  # images whose states and Jacobians are compared
 
 
@@ -45,16 +48,43 @@ class States:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Condition:
+    """Under what a model is evaluated.
+
+    Attributes:
+        noise: as results name it.
+        exact: the engine of infinitely many shots.
+        counting: engines of finitely many, one for each draw; none where none is asked for.
+    """
+
+    noise: Noise
+    exact: NoisyEngine
+    counting: tuple[ShotEngine, ...] = ()
+
+
 def run_evaluate(options: Namespace) -> None:
     """`hardware.py evaluate`: measures, writes its JSON, prints a table."""
     trained = read_trained(options, (*OF_SOLVER, "data_dir", "device"))
+    if options.shots and trained.settings.f_solver == "newton":
+        raise NoiseError("--shots give no exact Jacobian, which --f_solver newton takes: choose another")
     device = torch.device(choose_device(trained.settings))
     circuit = trained.model.layer.circuit
     of_encoding = options.encoding_noise or NO_NOISE
-    engines = [NoisyEngine(circuit, noise, of_encoding) for noise in options.noise]  # refuses before it computes
+    conditions = [  # refuse before anything is computed
+        Condition(
+            noise,
+            NoisyEngine(circuit, noise, of_encoding),
+            tuple(
+                ShotEngine(circuit, options.shots, noise, of_encoding, options.seed + k)
+                for k in range(options.repeat if options.shots else 0)
+            ),
+        )
+        for noise in options.noise
+    ]
     split = getattr(load_splits(trained.settings, torch.device("cpu")).to(device), options.split)
     split = Split(split.features[: options.max_images], split.labels[: options.max_images])
-    content = evaluation(trained, split, options.noise, engines) | {
+    content = evaluation(trained, split, conditions) | {
         "run": options.run.name,
         "checkpoint": options.checkpoint,
         "split": options.split,
@@ -65,47 +95,54 @@ def run_evaluate(options: Namespace) -> None:
     print(table(content))
 
 
-def evaluation(trained: Trained, split: Split, noises: list[Noise], engines: list[Engine]) -> dict:
-    """The model without noise, and with each; on the split's device.
+def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition]) -> dict:
+    """The model without noise, and under each condition; on the split's device.
 
     Args:
         trained: its model's engine is put back at the end.
         split: features and labels.
-        noises: as they are named in the results.
-        engines: one for each.
+        conditions: one row each.
     """
     model, depth, s = trained.model.to(split.features.device), trained.depth, trained.settings
     own = model.layer.engine
-    x = split.features[:OF_JACOBIANS]
     ideal = states(model, split, depth)
-    rows = []
+    compared = ideal.r[:OF_JACOBIANS].isfinite().all(1).nonzero().flatten()
+    x = split.features[compared]
+    quiet = model.layer.bind(x).reduced()
     try:
-        for noise, engine in zip(noises, engines):
-            model.layer.engine = own
-            quiet = model.layer.bind(x).reduced()
-            model.layer.engine = engine
-            noisy = states(model, split, depth)
-            rows.append({
-                **noise.describe(), "noisy_gates": engine.n_noisy, "gates": engine.n_gates,
-                **summary(noisy), **drop(ideal, noisy),
-                **shift(depth, quiet, model.layer.bind(x).reduced(), ideal.r[: len(x)], noisy.r[: len(x)]),
-            })  # fmt: skip
+        rows = [_row(model, split, depth, condition, ideal, quiet, compared) for condition in conditions]
     finally:
         model.layer.engine = own
-    h = model.layer.bind(x).reduced()
     return {
         "model": s.model, "encoding": s.encoding, "n_wires": s.n_wires, "step": trained.step,
         "n_layer": depth.n_layers if isinstance(depth, Stack) else 0,
         **{name: getattr(s, name) for name in OF_SOLVER},
         "images": len(split),
         "images_of_shift": len(x),
-        "ideal": summary(ideal) | {"spectral_radius": _mean(radius(jacobian(h, ideal.r[: len(x)])))},
+        "ideal": summary(ideal) | {"spectral_radius": finite_mean(radius(jacobian(quiet, ideal.r[compared])))},
         "rows": rows,
     }  # fmt: skip
 
 
+def _row(
+    model: EquilibriumClassifier, split: Split, depth: Depth, condition: Condition, ideal: States, quiet: ReadoutMap,
+    compared: Tensor,
+) -> dict:  # fmt: skip
+    engine = model.layer.engine = condition.exact
+    noisy = states(model, split, depth)
+    h = model.layer.bind(split.features[compared]).reduced()
+    row = {
+        **condition.noise.describe(), "noisy_gates": engine.n_noisy, "gates": engine.n_gates,
+        **summary(noisy), **drop(ideal.measured["acc"], noisy.measured["acc"]),
+        **shift(depth, quiet, h, ideal.r[compared], noisy.r[compared]),
+    }  # fmt: skip
+    if condition.counting:
+        row["counted"] = sampled(model, split, depth, condition.counting, noisy.r, ideal.measured["acc"])
+    return row
+
+
 @torch.no_grad()
-def states(model: EquilibriumClassifier, split: Split, depth) -> States:
+def states(model: EquilibriumClassifier, split: Split, depth: Depth) -> States:
     """Classify a split with the layer's present engine."""
     start = time.perf_counter()
     compiled = model.layer.compile()
@@ -121,19 +158,11 @@ def states(model: EquilibriumClassifier, split: Split, depth) -> States:
 
 def summary(found: States) -> dict[str, float]:
     """Means over the images, and seconds."""
-    means = {name: _mean(values) for name, values in found.measured.items()}
+    means = {name: finite_mean(values) for name, values in found.measured.items()}
     return means | {"seconds": found.seconds, "seconds_of_observables": found.compile_seconds}
 
 
-def drop(ideal: States, noisy: States) -> dict:
-    """Points of accuracy lost on the same images, with the interval of paired differences at 95 %."""
-    differences = 100 * (ideal.measured["acc"] - noisy.measured["acc"])
-    mean = _mean(differences)
-    half = CERTAINTY * float(differences.std(correction=1)) / len(differences) ** 0.5 if len(differences) > 1 else None
-    return {"drop": mean, "drop_interval": None if half is None else [mean - half, mean + half]}
-
-
-def shift(depth, quiet: ReadoutMap, noisy: ReadoutMap, r: Tensor, r_noisy: Tensor) -> dict[str, float]:
+def shift(depth: Depth, quiet: ReadoutMap, noisy: ReadoutMap, r: Tensor, r_noisy: Tensor) -> dict[str, float]:
     """How far noise moves the states, relative to their length: found, and to first order.
 
     Args:
@@ -153,10 +182,10 @@ def shift(depth, quiet: ReadoutMap, noisy: ReadoutMap, r: Tensor, r_noisy: Tenso
             first_order = torch.linalg.solve(torch.eye(r.shape[1]).to(j) - j, noisy(r) - quiet(r))
         found = r_noisy - r
         return {
-            "shift": _mean(found.norm(dim=1) / r.norm(dim=1)),
-            "shift_predicted": _mean(first_order.norm(dim=1) / r.norm(dim=1)),
-            "prediction_error": _mean((first_order - found).norm(dim=1) / found.norm(dim=1)),
-            "spectral_radius": _mean(radius(jacobian(noisy, r_noisy))),
+            "shift": finite_mean(found.norm(dim=1) / r.norm(dim=1)),
+            "shift_predicted": finite_mean(first_order.norm(dim=1) / r.norm(dim=1)),
+            "prediction_error": finite_mean((first_order - found).norm(dim=1) / found.norm(dim=1)),
+            "spectral_radius": finite_mean(radius(jacobian(noisy, r_noisy))),
         }
 
 
@@ -182,22 +211,39 @@ def table(content: dict) -> str:
               "predicted, %", "spectral radius"]  # fmt: skip
     rows = []
     for row in [{"noise": "none"} | content["ideal"], *content["rows"]]:
-        interval, steps = row.get("drop_interval"), row.get("solver_steps")
+        steps = row.get("solver_steps")
         rows.append([
             row["noise"],
             f"{row['noisy_gates']} of {row['gates']}" if "gates" in row else "",
             f"{100 * row['acc']:.2f}",
-            "" if interval is None else f"{row['drop']:.2f} ({interval[0]:.2f} to {interval[1]:.2f})",
+            _interval(row),
             f"{row['res_rel']:.1e}",
             "" if steps is None else f"{steps:.1f}",
             *(f"{100 * row[name]:.2f}" if name in row else "" for name in ("shift", "shift_predicted")),
             f"{row['spectral_radius']:.3f}",
         ])  # fmt: skip
+    counted = [_counted(row) for row in content["rows"] if "counted" in row]
+    header_of_counted = ["noise", "shots", "accuracy, %", "drop, points (95 %)", "residual, fresh shots", "its floor",
+                         "distance from the exact state, %"]  # fmt: skip
     machines = {(d["device"], d["calibrated"], d["source"]) for row in content["rows"] for d in row["devices"]}
     lines = [f"{name}: calibrated {day}, {source}" for name, day, source in sorted(machines)]
-    return "\n".join([markdown_table(header, rows), *(["", *lines] if lines else [])])
+    tables = [markdown_table(header, rows), *([markdown_table(header_of_counted, counted)] if counted else [])]
+    return "\n\n".join([*tables, *(["\n".join(lines)] if lines else [])])
 
 
-def _mean(values: Tensor) -> float:
-    """Over those that are finite, as images without a state are not."""
-    return float(values[values.isfinite()].double().mean())
+def _counted(row: dict) -> list[str]:
+    found = row["counted"]
+    return [
+        row["noise"],
+        f"{found['shots']} ({found['draws']} draws)",
+        Spread(found["acc"], found["acc_std"]).text(".2f", 100),
+        _interval(found),
+        f"{found['res_fresh']:.1e}",
+        f"{found['res_floor']:.1e}",
+        f"{100 * found['error']:.2f}",
+    ]
+
+
+def _interval(row: dict) -> str:
+    interval = row.get("drop_interval")
+    return "" if interval is None else f"{row['drop']:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"

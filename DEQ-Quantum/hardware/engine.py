@@ -71,12 +71,15 @@ class NoisyEngine(Engine):
 
     def compile(self, theta: Tensor) -> CompiledCircuit:
         """The circuit at the parameters theta (n_parameters,), under autograd."""
-        vectors = self.readouts(theta)
+        n = self.circuit.n_wires
         if self.encoding is None:
-            return CompiledAmplitude(first_entries(vectors, self.circuit.n_wires, self.circuit.n_inputs))
+            n_inputs = self.circuit.n_inputs
+            return CompiledAmplitude(self.readouts(theta, lambda vectors: first_entries(vectors, n, n_inputs)))
         if self.tree is not None:
+            n_used = len(self.tree.wires)
+            vectors = self.readouts(theta, lambda vectors: on_last_wires(vectors, n, n_used))
             return CompiledNoisyTree(vectors, self.encoding, self.tree)
-        return CompiledNoisyAngle(vectors, self.encoding)
+        return CompiledNoisyAngle(self.readouts(theta), self.encoding)
 
 
 class CompiledNoisyAngle(CompiledCircuit):
@@ -105,14 +108,13 @@ class CompiledNoisyTree(CompiledCircuit):
     """r_k = sum_P o_kP s_P, s the Pauli vector of the encoding register after its noisy gates: a density matrix, exact.
 
     Args:
-        vectors: of the observables, (K, 4^n_wires).
+        vectors: of the observables on the tree's wires, (K, 4^m).
         encoding: the tree's gates.
         tree: its angles.
     """
 
     def __init__(self, vectors: Tensor, encoding: Template, tree: Tree):
-        self.encoding, self.tree = encoding, tree
-        self.vectors = on_last_wires(vectors, encoding.n_wires, len(tree.wires))
+        self.vectors, self.encoding, self.tree = vectors, encoding, tree
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, n_inputs) to (B, K) expectation values; a zero vector, which no machine encodes, reads 0."""

@@ -1,8 +1,8 @@
-"""A circuit with numbers in it for other programs: OpenQASM 3 and plain data, written here, and a QuantumCircuit by Qiskit.
+"""A circuit with its numbers for other programs: OpenQASM 3 and plain data, written here, and Qiskit's QuantumCircuit.
 
 The ansatz has its parameters as numbers. The encoding has free angles: those of the tree of rotations (`tree.py`) for
-amplitudes, the inputs themselves for angles; a machine's compiler sees the circuit once, and values are bound after. Wire w
-is measured into classical bit w, whatever physical qubit a compiler gives it.
+amplitudes, the inputs themselves for angles; a machine's compiler sees the circuit once, and values are bound after.
+Wire w is measured into classical bit w, whatever physical qubit a compiler gives it.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from engines.protocol import UnsupportedCircuit
 from hardware.tree import Tree
 
 BIT_ORDER = (
-    "wire w is qubit q[w] and is measured into bit c[w]; wire 0 is the most significant bit of a basis state's number, so "
-    "amplitude j belongs to the bits c[0] c[1] ... of j from the left; Qiskit prints bit strings the other way round, c[0] last"
+    "wire w is qubit q[w] and is measured into bit c[w]; wire 0 is the most significant bit of a basis state's number, "
+    "so amplitude j belongs to the bits c[0] c[1] ... of j from the left; Qiskit prints bit strings with c[0] last"
 )
 OF_TREE = (
     "of RY number 2^l - 1 + i, i < 2^l, on level l of m: 2^-l sum_j (-1)^popcount(j & g_i) t_j, g_i = i xor i>>1, "
-    "t_j = 2 atan2(b, a) for the norms a and b of the halves of part j of 2^l of the vector, padded with zeros to 2^m; on the "
-    "last level for its two entries, with their signs; 0 where both are 0"
+    "t_j = 2 atan2(b, a) for the norms a and b of the halves of part j of 2^l of the vector, padded with zeros to 2^m; "
+    "on the last level for its two entries, with their signs; 0 where both are 0"
 )
 OF_INPUTS = "entry k of the vector, in radians"
 QASM_NAMES = {"cnot": "cx"}
@@ -71,9 +71,9 @@ def program_of(circuit: Circuit, theta: Sequence[float]) -> Program:
 def to_qasm3(program: Program) -> str:
     """OpenQASM 3 with stdgates; free angles are `input float[64]`."""
     n = program.circuit.n_wires
+    free = f"{program.parameters[0]} and so on: {program.rule}" if program.parameters else "no free angles"
     lines = [
-        "OPENQASM 3.0;", 'include "stdgates.inc";', f"// {BIT_ORDER}", f"// {program.parameters[0]} and so on: {program.rule}"
-        if program.parameters else "// no free angles",
+        "OPENQASM 3.0;", 'include "stdgates.inc";', f"// {BIT_ORDER}", f"// {free}",
         *(f"input float[64] {name};" for name in program.parameters), f"qubit[{n}] q;", f"bit[{n}] c;", "// encoding",
         *map(_qasm, program.encoding), "// ansatz", *map(_qasm, program.ansatz), "c = measure q;",
     ]  # fmt: skip

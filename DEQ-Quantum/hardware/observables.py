@@ -7,6 +7,8 @@ slope Z + offset, so a string of them is a product of such factors; X and Y are 
 them.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -48,15 +50,20 @@ class NoisyReadouts:
             bits[wire, 3], bits[wire, 0] = noise.readout(wire)
         self._bits = bits
 
-    def __call__(self, theta: Tensor) -> Tensor:
-        """Pauli vectors of all observables at theta (n_parameters,): (K, 4^n_wires), wire 0 slowest."""
+    def __call__(self, theta: Tensor, reduced: Callable[[Tensor], Tensor] = lambda vectors: vectors) -> Tensor:
+        """Pauli vectors of all observables at theta (n_parameters,): (K, 4^n_wires), wire 0 slowest.
+
+        Args:
+            theta: under autograd.
+            reduced: what is kept of (k, 4^n_wires) vectors, so that they are never there all at once.
+        """
         found: dict[int, Tensor] = {}
         for template, members in zip(self.templates, self.members):
             chains = template.chains(theta)
             blocks = template.blocks(chains)
             groups = [members] if 4**self.n_wires <= TOGETHER else [[k] for k in members]
             for group in groups:
-                found.update(zip(group, self._pulled_back(template, chains, blocks, group)))
+                found.update(zip(group, reduced(self._pulled_back(template, chains, blocks, group))))
         return torch.stack([found[k] for k in range(self.n_readouts)])
 
     def _pulled_back(self, template: Template, chains: Tensor, blocks: Tensor, group: list[int]) -> Tensor:

@@ -1,0 +1,72 @@
+"""A trained model whose circuits are read by counting: what a finite number of shots does to it, in several draws.
+
+Residuals that a solver sees are noisy, and the least of them is kept, so they say too little: the residual told here is
+measured with shots of its own at the state that was returned, beside the floor that shots alone make.
+"""
+
+import warnings
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+import torch
+from torch import Tensor
+
+from dataset import Split
+from deployment.differences import drop, finite_mean
+from deq import ConvergenceWarning
+from hardware.shots import ShotEngine, residual_floor
+from models.depth import Depth
+from models.qdeq_model import EquilibriumClassifier
+from training.evaluation import BATCH
+
+
+@torch.no_grad()
+def sampled(
+    model: EquilibriumClassifier,
+    split: Split,
+    depth: Depth,
+    engines: Sequence[ShotEngine],
+    exact: Tensor,
+    ideal: Tensor,
+) -> dict:
+    """Means over the draws, one for each engine; the layer's engine is left as the last of them.
+
+    Args:
+        model, split, depth: what is evaluated.
+        engines: of the same shots and noise, with different seeds.
+        exact: (N, K) readouts that the model comes to with as many shots as one likes.
+        ideal: (N,) 1 where the model without noise is right.
+    """
+    draws, right = [], []
+    for engine in engines:
+        model.layer.engine = engine
+        compiled = model.layer.compile()
+        parts: list[tuple[Tensor, ...]] = []
+        for x, y in zip(split.features.split(BATCH), split.labels.split(BATCH)):
+            with warnings.catch_warnings():  # no solve converges to less than the floor
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                found = model(x, depth, compiled)
+            r = model.layer.lift.readouts(found.z)
+            fresh = compiled.bind(x).reduced()(r)  # with shots that no solver has seen
+            steps = torch.full_like(y, 0) if found.solver is None else found.solver.steps
+            residual = (fresh - r).norm(dim=1) / r.norm(dim=1)
+            parts.append(((found.logits.argmax(-1) == y).double(), residual, residual_floor(r, engine.shots), r, steps))
+        correct, residual, floor, r, steps = (torch.cat(part) for part in zip(*parts))
+        right.append(correct)
+        draws.append({
+            "acc": finite_mean(correct),
+            "res_fresh": finite_mean(residual),
+            "res_floor": finite_mean(floor),
+            "error": finite_mean((r - exact).norm(dim=1) / exact.norm(dim=1)),
+            "solver_steps": finite_mean(steps),
+        })  # fmt: skip
+    means = {name: mean(draw[name] for draw in draws) for name in draws[0]}
+    accuracies = [draw["acc"] for draw in draws]
+    return {
+        "shots": engines[0].shots,
+        "draws": len(draws),
+        "seeds": [engine.seed for engine in engines],
+        **means,
+        "acc_std": stdev(accuracies) if len(draws) > 1 else None,
+        **drop(ideal, torch.stack(right).mean(0)),
+    }

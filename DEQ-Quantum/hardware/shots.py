@@ -1,0 +1,133 @@
+"""Readouts from a finite number of shots: bit strings drawn together from exact, noisy probabilities.
+
+A machine's shot gives the bits of all wires at once, so all strings of Z are read off the same shots and their errors
+are correlated. The probabilities of all 2^n bit strings are the Walsh-Hadamard transform of the expectation values of all
+2^n strings of Z, which the noisy engine gives exactly. Counts are drawn bit by bit, each a binomial of how many of the
+shots that agree so far go on with 0: that is multinomial, and its cost does not depend on the shots.
+"""
+
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from circuits.circuit import Circuit
+from circuits.encodings import AmplitudeEncoding
+from circuits.readout import PauliReadout
+from engines.amplitude import string_signs
+from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
+from hardware.engine import NO_NOISE, NoisyEngine
+from hardware.noise import Noise
+from utils import seeds
+
+MOST_BYTES = 2 * 2**30  # of the observables of all bit strings
+
+
+class ShotEngine(Engine):
+    """A circuit as a machine runs it: noisy, and read by counting.
+
+    What is random in a call is a function of (seed, step, call), so a run that is resumed draws the same numbers and no
+    two calls share theirs. Sampled readouts have no gradient.
+
+    Args:
+        circuit: as `NoisyEngine` takes it, with strings of Z.
+        shots: of each circuit.
+        noise, encoding_noise: see `NoisyEngine`.
+        seed: of all that is drawn.
+
+    Attributes:
+        step: of training, or whatever else numbers compilations; the caller's to set.
+
+    Raises:
+        UnsupportedCircuit: also for a readout of X or Y, or where the observables of all bit strings are too large.
+        ValueError: no shots.
+    """
+
+    def __init__(
+        self, circuit: Circuit, shots: int, noise: Noise = NO_NOISE, encoding_noise: Noise = NO_NOISE, seed: int = 0
+    ):
+        super().__init__(circuit)
+        if shots < 1:
+            raise ValueError(f"a circuit takes one shot or more, got {shots}")
+        if not circuit.readout.is_diagonal:
+            raise UnsupportedCircuit("shots are drawn of Z on every wire, and the readout has X or Y")
+        n = circuit.n_wires
+        amplitudes = isinstance(circuit.encoding, AmplitudeEncoding)
+        numbers = circuit.n_inputs**2 if amplitudes else 4**n
+        if amplitudes and encoding_noise.channels:
+            numbers = 4 ** (circuit.n_inputs - 1).bit_length()
+        if (needed := 2**n * numbers * 8) > MOST_BYTES:
+            raise UnsupportedCircuit(
+                f"shots of {n} wires need {needed / 2**30:.1f} GiB for the observables of all bit strings, more than "
+                f"{MOST_BYTES / 2**30:g}: take fewer wires, or amplitude encoding without --encoding_noise"
+            )
+        strings = ["".join(letters) for letters in product("IZ", repeat=n)]
+        self.exact = NoisyEngine(
+            Circuit(circuit.encoding, circuit.ansatz, PauliReadout(strings)), noise, encoding_noise
+        )
+        self.shots, self.seed, self.step = shots, seed, 0
+        signs = string_signs(circuit.readout.supports(), range(n))
+        self.register_buffer("signs", signs, persistent=False)
+
+    def compile(self, theta: Tensor) -> "CompiledShots":
+        """The circuit at the parameters theta (n_parameters,); the same draws for every compilation of a step."""
+        return CompiledShots(self, self.exact.compile(theta.detach()))
+
+
+class CompiledShots(CompiledCircuit):
+    """Readouts that are counted, anew at every call.
+
+    Args:
+        engine: shots, seed and step.
+        exact: expectation values of all 2^n strings of I and Z, in order.
+
+    Attributes:
+        calls: so far.
+    """
+
+    def __init__(self, engine: ShotEngine, exact: CompiledCircuit):
+        self.engine, self.exact, self.step, self.calls = engine, exact, engine.step, 0
+
+    def probabilities(self, v: Tensor) -> Tensor:
+        """Of all bit strings, wire 0 the most significant: (B, n_inputs) to (B, 2^n); of a zero vector 0."""
+        return walsh_hadamard(self.exact.readouts(v)).clamp_min(0) / 2**self.engine.circuit.n_wires
+
+    @torch.no_grad()
+    def readouts(self, v: Tensor) -> Tensor:
+        """(B, n_inputs) to (B, K) means over the shots; a zero vector reads 0."""
+        generator = seeds.generator(self.engine.seed, f"shots {self.calls}", self.step, v.device)
+        self.calls += 1
+        counts = draw_counts(self.probabilities(v), self.engine.shots, generator)
+        return (counts @ self.engine.signs.to(counts).T / self.engine.shots).to(v)
+
+
+def draw_counts(probabilities: Tensor, shots: int, generator: torch.Generator) -> Tensor:
+    """How often each bit string comes up: (B, 2^n) chances to (B, 2^n) counts in float64.
+
+    Chances are relative to their sum; where all are 0 nothing comes up.
+    """
+    total = probabilities.double()
+    masses = [total]
+    while masses[-1].shape[1] > 1:
+        masses.append(masses[-1].unflatten(1, (-1, 2)).sum(2))
+    counts = shots * (masses[-1] > 0).double()
+    for whole, parts in zip(masses[::-1], masses[-2::-1]):
+        zeros = parts.unflatten(1, (-1, 2))[..., 0]
+        chance = torch.where(whole > 0, zeros / whole, 0.0).clamp(0, 1)
+        zeros = torch.binomial(counts, chance, generator=generator)
+        counts = torch.stack([zeros, counts - zeros], 2).flatten(1)
+    return counts
+
+
+def walsh_hadamard(values: Tensor) -> Tensor:
+    """sum_s (-1)^(b . s) values_s for every b: (B, 2^n) to itself."""
+    n = values.shape[1].bit_length() - 1
+    for _ in range(n):  # the first bit goes to the end
+        even, odd = values.unflatten(1, (2, -1)).unbind(1)
+        values = torch.stack([even + odd, even - odd], 2).flatten(1)
+    return values
+
+
+def residual_floor(r: Tensor, shots: int) -> Tensor:
+    """sqrt(sum_k (1 - r_k^2) / S) / |r|, the relative residual that shots show at an exact equilibrium: (B, K) to (B,)."""
+    return ((1 - r.square()).sum(1).clamp_min(0) / shots).sqrt() / r.norm(dim=1)
