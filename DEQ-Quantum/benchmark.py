@@ -6,6 +6,7 @@
     python DEQ-Quantum/benchmark.py memory                 memory against operations
     python DEQ-Quantum/benchmark.py peers                  deq beside torchdeq, jaxopt, optimistix
     python DEQ-Quantum/benchmark.py ranks                  one training step by one process and by several
+    python DEQ-Quantum/benchmark.py seeds                  one training step of one run and of several side by side
 
 `--help` after any of them teaches its flags. Everything is measured in turn in one process; see benchmarks/timing.py.
 """

@@ -25,7 +25,7 @@ MAY_KNOW = {
     "qep": DATA | {"circuits", "runs", "utils"},
     "figures": CIRCUIT | {"utils"},
     "theory": TRAINING | {"figures"},
-    "benchmarks": CIRCUIT | {"features", "figures", "qep", "runs", "utils"},
+    "benchmarks": CIRCUIT | {"dataset", "features", "figures", "qep", "runs", "training", "utils"},
     "reproduction": TRAINING | {"benchmarks", "figures", "theory", "qep"},
 }
 COMMANDS = {"train_qdeq", "evaluate_qdeq", "train_qep", "reproduce", "benchmark"}

@@ -20,6 +20,8 @@ EXAMPLES = """examples:
     python benchmark.py peers --json peers.json
   throughput against processes:
     python benchmark.py ranks --ranks 2 --wires 4 10 14
+  three seeds side by side, as train_qdeq.py --seeds trains them:
+    python benchmark.py seeds --seeds 3 --wires 4 10 --models amplitude classical
 
 All contestants run in one process and take turns, round by round, so that whatever else the machine does hits all
 of them; medians over the rounds are compared. Ctrl-C ends a benchmark early: what was measured is shown and saved.
@@ -70,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="How fast, how large, and whether equal: the compiled engine against TorchQuantum.",
         epilog=EXAMPLES,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{step,solve,scaling,memory,peers,ranks}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{step,solve,scaling,memory,peers,ranks,seeds}")
 
     def command(name: str, about: str, description: str, repetitions: int) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=about, description=description, parents=[_common(repetitions)])
@@ -142,6 +144,17 @@ def build_parser() -> argparse.ArgumentParser:
     ranks.add_argument("--ranks", type=integer(2, 64), default=2, metavar="N", help="processes (default: 2)")
     ranks.add_argument("--wires", type=WIRES, nargs="+", default=[4, 10, 14], metavar="N",
                        help="qubits, even (default: 4 10 14)")  # fmt: skip
+    seeds = command(
+        "seeds",
+        "a training step of one run, of several in turn, and of several side by side",
+        "Time the training step of runs that differ in their seed alone: one, several in turn, and several side by side "
+        "(train_qdeq.py --seeds). Their gradients are compared; beyond the tolerance the exit status is 1.",
+        5,
+    )
+    seeds.add_argument("--seeds", type=integer(2, 64), default=3, metavar="N", help="runs (default: 3)")
+    seeds.add_argument("--wires", type=WIRES, nargs="+", default=[4, 10], metavar="N", help="qubits, even (default: 4 10)")
+    seeds.add_argument("--models", choices=("amplitude", "angle", "classical"), nargs="+", default=["amplitude"],
+                       help="the quantum model by its encoding, or the classical one (default: amplitude)")  # fmt: skip
     return parser
 
 

@@ -10,6 +10,7 @@ from benchmarks.pictures import draw_scaling
 from benchmarks.ranks import measure_ranks
 from benchmarks.record import Record
 from benchmarks.scaling import Sweep, flatness
+from benchmarks.seeds import measure_seeds
 from benchmarks.step import VARIANTS, Problem, Step, Variant
 from deq import SolverSettings, solve
 from figures import save_figure
@@ -129,4 +130,5 @@ MEASUREMENTS = {
     "memory": measure_memory,
     "peers": measure_peers,
     "ranks": measure_ranks,
+    "seeds": measure_seeds,
 }

@@ -129,5 +129,6 @@ SECTIONS: dict[str, Callable] = {
     "flatness": _flatness,
     "peers": lambda rows: table(*table_rows(rows)),
     "sequence": lambda rows: table(*sequence_rows(rows)),
+    "seeds": _times,
     "ranks": lambda rows: table(*ranks.table_rows(rows)),
 }
