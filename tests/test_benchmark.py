@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import benchmark
-from benchmarks import measurements, scaling, timing
+from benchmarks import measurements, scaling, seeds, timing
 from benchmarks.step import VARIANTS, Problem
 
 SMALL = ("--batch_size", 4, "--repetitions", 2, "--device", "cpu", "--threads", 1, "--seed", 1)
@@ -91,6 +91,20 @@ def test_ranks(run, capsys):
     first, *_, last = content["ranks"][:4]
     faster = first["times"]["median"] / last["times"]["median"]
     assert f"{faster:.2f} x" in capsys.readouterr().out
+
+
+def test_seeds(run, capsys, monkeypatch):
+    status, content = run("seeds", "--wires", 4, "--models", "amplitude", "classical", "--seeds", 2)
+    assert status == 0 and content["complete"]
+    cases = [f"{model}, 4 wires, {name}" for model in ("amplitude", "classical") for name in ("broyden", "newton+exact")]
+    ways = ("1 run", "2 in turn", "2 side by side")
+    assert list(content["seeds"]["times"]) == [f"{case}: {way}" for case in cases for way in ways]
+    check_times(content["seeds"])
+    assert [row["of"] for row in content["equality"]] == [f"{case}: side by side" for case in cases]
+    assert all(row["equal"] and 0 <= row["gradient"] <= 1e-3 for row in content["equality"])
+    assert "amplitude, 4 wires, broyden: 2 side by side" in capsys.readouterr().out
+    monkeypatch.setattr(seeds, "TOLERANCES", {"gradient": -1.0})
+    assert run("seeds", "--wires", 4, "--seeds", 2)[0] == 1
 
 
 def test_solve(run, capsys):

@@ -72,6 +72,15 @@ class _MapsInTurn(ReadoutMap):
     def vjp(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         return None if self.maps[0].vjp is None else partial(self._joined, "vjp")
 
+    @property
+    def value_and_jacobian(self) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+        return None if self.maps[0].value_and_jacobian is None else self._value_and_jacobian
+
+    def _value_and_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        found = [own.value_and_jacobian(of_own) for own, of_own in zip(self.maps, z.chunk(len(self.maps)))]
+        values, jacobians = (torch.cat(parts) for parts in zip(*found))
+        return values, jacobians
+
 
 class _BoundInTurn(_MapsInTurn):
     """f of each, for its run."""
@@ -155,12 +164,19 @@ class Capped:
 
     def start(self, f: Callable, shape: torch.Size, max_steps: int) -> Proposal:
         """A proposal with a fresh history."""
-        propose, taken = proposal_of(self.settings, f, shape), 0
+        return _CappedProposal(self, proposal_of(self.settings, f, shape))
 
-        def step(z: Tensor, f_z: Tensor) -> Tensor:
-            nonlocal taken
-            taken += 1
-            proposed = propose(z, f_z)
-            return proposed if taken <= self.least else torch.where(taken <= self.caps, proposed, z)
 
-        return step
+class _CappedProposal:
+    def __init__(self, solver: Capped, propose: Proposal):
+        self.solver, self.propose, self.taken = solver, propose, 0
+        self.evaluate = getattr(propose, "evaluate", None)
+
+    @property
+    def n_jacobians(self) -> int:
+        return getattr(self.propose, "n_jacobians", 0)
+
+    def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
+        self.taken += 1
+        proposed = self.propose(z, f_z)
+        return proposed if self.taken <= self.solver.least else torch.where(self.taken <= self.solver.caps, proposed, z)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from reproduction.jobs import Job, without_seed
 from training.settings import Settings
 
-WIDEST = 6  # wires up to which a step of amplitude-encoded images costs more in calls than in products
+# by how features enter the circuit, wires up to which a step costs more in calls than in products
+WIDEST = {"amplitude": 8, "angle": 4, "components": 4, "none": 6}
 
 
 def side_by_side(jobs: Sequence[Job], slots: int) -> list[tuple[Job, ...]]:
@@ -29,4 +30,4 @@ def side_by_side(jobs: Sequence[Job], slots: int) -> list[tuple[Job, ...]]:
 
 def pays(settings: Settings) -> bool:
     """Whether runs with these settings are faster side by side."""
-    return settings.engine == "compiled" and settings.encoding in ("amplitude", "none") and settings.n_wires <= WIDEST
+    return settings.engine == "compiled" and settings.n_wires <= WIDEST[settings.encoding]
