@@ -27,6 +27,8 @@ EXAMPLES = """examples:
     python hardware.py evaluate --run ../runs/NAME --noise none device:manila --shots 1024
   its equilibrium to round-off, where the prediction of first order can be seen:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
+  its 136 or 5050 numbers measured once, and then no quantum computer:
+    python hardware.py surrogate --run ../runs/NAME --noise device:manila --shots 4096
   its circuit for other programs, in OpenQASM 3:
     python hardware.py export --run ../runs/NAME
   what machines are known, and one made anew from the installed snapshots:
@@ -56,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_evaluate(commands)
+    _add_surrogate(commands)
     _add_export(commands)
     _add_devices(commands)
     return parser
@@ -81,6 +84,13 @@ def _add_evaluate(commands) -> None:
                          help="of the encoding's gates, in each (default: none); slow for amplitudes")  # fmt: skip
     command.add_argument("--shots", type=integer(1), metavar="N",
                          help="of every circuit, besides exact expectation values (default: these alone)")  # fmt: skip
+    _add_draws_and_images(command)
+    command.add_argument("--json", type=path, metavar="FILE",
+                         help="(default: hardware_evaluation.json in the run folder)")  # fmt: skip
+
+
+def _add_draws_and_images(command: argparse.ArgumentParser) -> None:
+    """Flags of commands that classify images by counting."""
     command.add_argument("--repeat", type=integer(1), default=3, metavar="N", help="draws of the shots (default: 3)")
     command.add_argument("--seed", type=integer(0, LARGEST_SEED - LARGEST), default=0, metavar="N",
                          help="of the first draw (default: 0)")  # fmt: skip
@@ -90,8 +100,19 @@ def _add_evaluate(commands) -> None:
         if f.name in (*OF_SOLVER, "data_dir", "device"):
             add_flag(command, f)
     command.set_defaults(device="auto")
+
+
+def _add_surrogate(commands) -> None:
+    about = "the circuit's observables measured once, then every image classified without it"
+    command = commands.add_parser(
+        "surrogate", help=about, description=about.capitalize() + ".", epilog=NOISE_HELP, parents=[of_run()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.add_argument("--noise", type=noise, default="none", metavar="TEXT", help="of the ansatz (default: none)")
+    command.add_argument("--shots", type=integer(1), default=4096, metavar="N", help="of every circuit (default: 4096)")
+    _add_draws_and_images(command)
     command.add_argument("--json", type=path, metavar="FILE",
-                         help="(default: hardware_evaluation.json in the run folder)")  # fmt: skip
+                         help="(default: hardware_surrogate.json in the run folder)")  # fmt: skip
 
 
 def _add_export(commands) -> None:

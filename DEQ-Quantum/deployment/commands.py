@@ -4,10 +4,11 @@ from data_files import DataError
 from deployment.evaluation import run_evaluate
 from deployment.exporting import run_export
 from deployment.machines import run_devices
+from deployment.surrogates import run_surrogate
 from engines.protocol import UnsupportedCircuit
 from hardware.noise import NoiseError
 from runs.checkpoint import CheckpointError
 from runs.settings import SettingsError
 
-COMMANDS = {"evaluate": run_evaluate, "export": run_export, "devices": run_devices}
+COMMANDS = {"evaluate": run_evaluate, "surrogate": run_surrogate, "export": run_export, "devices": run_devices}
 MENDABLE = (CheckpointError, DataError, ImportError, NoiseError, OSError, SettingsError, UnsupportedCircuit)

@@ -1,8 +1,8 @@
 """Readouts from a finite number of shots: bit strings drawn together from exact, noisy probabilities.
 
 A machine's shot gives the bits of all wires at once, so all strings of Z are read off the same shots and their errors
-are correlated. The probabilities of all 2^n bit strings are the Walsh-Hadamard transform of the expectation values of all
-2^n strings of Z, which the noisy engine gives exactly. Counts are drawn bit by bit, each a binomial of how many of the
+are correlated. The probabilities of all 2^n bit strings are the Walsh-Hadamard transform of the expectation values of
+all 2^n strings of Z, which the noisy engine gives exactly. Counts are drawn bit by bit, each a binomial of how many of the
 shots that agree so far go on with 0: that is multinomial, and its cost does not depend on the shots.
 """
 
@@ -21,6 +21,7 @@ from hardware.noise import Noise
 from utils import seeds
 
 MOST_BYTES = 2 * 2**30  # of the observables of all bit strings
+AT_ONCE = 2**26  # numbers of observables times inputs
 
 
 class ShotEngine(Engine):
@@ -90,7 +91,9 @@ class CompiledShots(CompiledCircuit):
 
     def probabilities(self, v: Tensor) -> Tensor:
         """Of all bit strings, wire 0 the most significant: (B, n_inputs) to (B, 2^n); of a zero vector 0."""
-        return walsh_hadamard(self.exact.readouts(v)).clamp_min(0) / 2**self.engine.circuit.n_wires
+        n, n_inputs = self.engine.circuit.n_wires, self.engine.circuit.n_inputs
+        parts = v.split(max(1, AT_ONCE // (2**n * n_inputs)))
+        return torch.cat([walsh_hadamard(self.exact.readouts(part)).clamp_min(0) for part in parts]) / 2**n
 
     @torch.no_grad()
     def readouts(self, v: Tensor) -> Tensor:
@@ -129,5 +132,5 @@ def walsh_hadamard(values: Tensor) -> Tensor:
 
 
 def residual_floor(r: Tensor, shots: int) -> Tensor:
-    """sqrt(sum_k (1 - r_k^2) / S) / |r|, the relative residual that shots show at an exact equilibrium: (B, K) to (B,)."""
+    """sqrt(sum_k (1 - r_k^2) / S) / |r|, the relative residual that shots show at an exact equilibrium, (B,)."""
     return ((1 - r.square()).sum(1).clamp_min(0) / shots).sqrt() / r.norm(dim=1)
