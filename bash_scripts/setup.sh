@@ -87,11 +87,11 @@ is_complete() {
 read_arguments() {
     extras=()
     [[ $# -gt 0 ]] || return 0
-    [[ $1 == --extras && $# -gt 1 ]] || die "unknown arguments $*: say --extras NAME, sweep or benchmark or both."
+    [[ $1 == --extras && $# -gt 1 ]] || die "unknown arguments $*: say --extras NAME, one or more of sweep, benchmark, peers."
     extras=("${@:2}")
     local extra
     for extra in "${extras[@]}"; do
-        [[ -f $root/requirements-$extra.txt ]] || die "--extras $extra: choose sweep or benchmark."
+        [[ -f $root/requirements-$extra.txt ]] || die "--extras $extra: choose sweep, benchmark or peers."
     done
 }
 

@@ -33,7 +33,7 @@ def test_answers_are_equilibria_of_contractions(number):
 
 
 def test_the_table_without_the_others(monkeypatch):
-    for name in (peers.TORCHDEQ, *peers.IN_JAX):
+    for name in (peers.TORCHDEQ, *peers.IN_JAX, "benchmarks.jax_step"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(peers, "peer_problems", lambda seed, batch_size: peer_problems(seed, batch_size)[:2])
     monkeypatch.setattr("benchmarks.timing.BLOCK_SECONDS", 1e-3)
@@ -48,6 +48,7 @@ def test_the_table_without_the_others(monkeypatch):
         assert row["at_accuracy"]["gradient_error"] <= peers.ACCURACY and row["peak_bytes"] > 0
     shown = text(record.content)
     assert all(f"no comparison with {name}" in shown for name in (peers.TORCHDEQ, *peers.IN_JAX))
+    assert "no training step in JAX" in shown
     assert [row["library"] for row in record.content["sequence"]] == ["deq"] and "sequence task" in shown
     assert "affine, d 64, broyden, deq, wait_for_all" in shown
 

@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = ["bash_scripts/setup.sh", "bash_scripts/test.sh", ".ci/run"]
 CALLERS = ["bash_scripts/setup.sh", "bash_scripts/test.sh", "bash_scripts/quickstart.sh"]
-EXTRAS = ["sweep", "benchmark"]
+EXTRAS = ["sweep", "benchmark", "peers"]
 LINE = re.compile(r"^([a-z0-9-]+)==([0-9][0-9.]*)( ; python_version (<|>=) \"3\.\d+\")?  # (\S.{5,})$")
 
 # `uv venv` makes the bare folder of a venv; `uv pip` notes its arguments and the requirements it was given
@@ -190,7 +190,7 @@ def test_extras_are_installed_once_and_last(clone):
     assert "pennylane" not in "\n".join(clone.calls)
     assert clone.setup().stdout == clone.setup("--extras", "sweep").stdout == ""
     assert clone.uv_calls() == 4
-    assert clone.setup("--extras", *EXTRAS).returncode == 0 and clone.uv_calls() == 5
+    assert clone.setup("--extras", *EXTRAS).returncode == 0 and clone.uv_calls() == 6
     assert any(line.strip().startswith("pennylane==") for line in clone.calls)
 
 
@@ -216,7 +216,7 @@ def test_changed_requirements_bring_their_extras(changed, clone):
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--extras", "fly"], "--extras fly: choose sweep or benchmark"),
+    (["--extras", "fly"], "--extras fly: choose sweep, benchmark or peers"),
     (["--extras"], "unknown arguments --extras: say --extras NAME"),
     (["sweep"], "unknown arguments sweep: say --extras NAME"),
 ])  # fmt: skip

@@ -128,9 +128,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sizes(memory)
     peers = command(
         "peers",
-        "deq beside torchdeq, jaxopt, optimistix, on layers that have nothing to do with circuits",
+        "deq beside torchdeq, jaxopt, optimistix, and the quantum model's training step beside JAX",
         "Time a forward and a backward pass through equilibria by deq, torchdeq, jaxopt and optimistix "
-        "(requirements-peers.txt), at one tolerance and at one accuracy of the gradient; and train a sequence model.",
+        "(requirements-peers.txt), at one tolerance and at one accuracy of the gradient, on layers that have nothing to do with "
+        "circuits; train a sequence model; and time the quantum model's training step beside a plain JAX program's.",
         5,
     )
     peers.set_defaults(batch_size=32, threads=1)

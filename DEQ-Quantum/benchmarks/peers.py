@@ -8,6 +8,7 @@ and gradient are right to `ACCURACY`. Errors are those against a float64 stack o
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from benchmarks.peer_libraries import (
     TORCHDEQ,
 )  # fmt: skip
 from benchmarks.peer_problems import PeerProblem, peer_problems
+from benchmarks.peer_steps import measure_steps
 from benchmarks.peer_training import train_in_turn
 from benchmarks.record import Record
 from benchmarks.timing import Series, interleave, ratio
@@ -38,6 +40,7 @@ TOLERANCE = 1e-4
 ACCURACY = 1e-3
 TOLERANCES = tuple(10 ** (-step / 4) for step in range(6, 25))
 SEQUENCE_STEPS = 100
+JAX_ON_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 @dataclass
@@ -90,8 +93,14 @@ def _relative(found, exact) -> float:
 
 
 def measure_peers(record: Record) -> None:
-    """Every problem by every solver of every library that is installed: sections `peers` and `sequence`."""
+    """Every problem by every solver of every library that is installed: sections `peers` and `sequence`.
+
+    And the training step of the quantum model, by us and in JAX.
+    """
     o = record.options
+    if o.threads == 1:  # before JAX is imported; torch's threads are set already
+        os.environ.setdefault("XLA_FLAGS", JAX_ON_ONE_THREAD)
+    record.content["xla_flags"] = os.environ.get("XLA_FLAGS")
     warnings.simplefilter("ignore", ConvergenceWarning)
     libraries = {name: LIBRARIES[name] for name in OWN}
     for name in (TORCHDEQ, *IN_JAX):
@@ -110,6 +119,7 @@ def measure_peers(record: Record) -> None:
             contestants = [Contestant(name, solver, problem, at) for name, at in made.items() if at is not None]
             rows.extend(_rows(contestants, answer, record))
     _measure_sequence(record, libraries)
+    measure_steps(record)
 
 
 def _measure_sequence(record: Record, libraries: dict[str, Callable]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from benchmarks import ranks
+from benchmarks.peer_steps import WIRES
 from benchmarks.peers import sequence_rows, table_rows
 from benchmarks.scaling import MEBI
 
@@ -130,5 +131,6 @@ SECTIONS: dict[str, Callable] = {
     "peers": lambda rows: table(*table_rows(rows)),
     "sequence": lambda rows: table(*sequence_rows(rows)),
     "seeds": _times,
+    **{f"training_step_{n_wires}": _times for n_wires in WIRES},
     "ranks": lambda rows: table(*ranks.table_rows(rows)),
 }
