@@ -10,6 +10,7 @@ from importlib import import_module
 
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
+from engines.cones import light_cone, n_columns
 
 STATES_AT_ONCE = {False: 2, True: 3}  # what goes into the circuit, what comes out, and, if wanted, its gradient
 
@@ -21,33 +22,36 @@ class EngineKind:
     Attributes:
         module, class_name: where it is.
         about: what it is for, for --help.
-        n_states: how many states it holds of a circuit and a batch of so many samples.
+        n_amplitudes: how many it holds at once of a circuit's states and a batch of so many samples.
         bytes_of_an_amplitude: of those states.
     """
 
     module: str
     class_name: str
     about: str
-    n_states: Callable[[Circuit, int], int]
+    n_amplitudes: Callable[[Circuit, int], int]
     bytes_of_an_amplitude: int = 8
 
 
-def _one_a_sample(circuit: Circuit, batch_size: int) -> int:
-    return batch_size
+def _of_the_batch(circuit: Circuit, batch_size: int) -> int:
+    return batch_size * 2**circuit.n_wires
 
 
-def _basis_states(circuit: Circuit, batch_size: int) -> int:
-    """Amplitude encoding: the circuit acts on the basis states of the inputs once, not on every sample."""
-    return circuit.n_inputs if isinstance(circuit.encoding, AmplitudeEncoding) else batch_size
+def _of_the_columns(circuit: Circuit, batch_size: int) -> int:
+    """Amplitude encoding: basis states of the inputs go once through the largest light cone, not every sample."""
+    if not isinstance(circuit.encoding, AmplitudeEncoding):
+        return _of_the_batch(circuit, batch_size)
+    cones = [light_cone(circuit, support) for support in circuit.readout.supports()]
+    return max(n_columns(circuit, cone.wires) * 2 ** len(cone.wires) for cone in cones)
 
 
 ENGINES = {
-    "compiled": EngineKind("engines.compiled", "CompiledEngine", "fast", _basis_states),
+    "compiled": EngineKind("engines.compiled", "CompiledEngine", "fast", _of_the_columns),
     "torchquantum": EngineKind(
-        "engines.torchquantum", "TorchQuantumEngine", "the reference, simulates every call", _one_a_sample
+        "engines.torchquantum", "TorchQuantumEngine", "the reference, simulates every call", _of_the_batch
     ),
     "statevector": EngineKind(
-        "engines.statevector", "StatevectorEngine", "any circuit, gate by gate in float64", _one_a_sample, 16
+        "engines.statevector", "StatevectorEngine", "any circuit, gate by gate in float64", _of_the_batch, 16
     ),
 }
 
@@ -85,4 +89,4 @@ def bytes_needed(name: str, circuit: Circuit, batch_size: int, with_gradient: bo
         with_gradient: in a training step; else in an evaluation.
     """
     kind = kind_of(name)
-    return STATES_AT_ONCE[with_gradient] * kind.n_states(circuit, batch_size) * 2**circuit.n_wires * kind.bytes_of_an_amplitude
+    return STATES_AT_ONCE[with_gradient] * kind.n_amplitudes(circuit, batch_size) * kind.bytes_of_an_amplitude

@@ -4,28 +4,20 @@ After amplitude encoding the circuit does not depend on the data, so with v = z 
 
     r_k(v) = <P_k> = v^T M_k v / v^T v,    M_k = Re(E^+ U^+ P_k U E),   E = the first D basis states
 
-for strings P_k of Z. U(theta) acts on D basis columns once, and every later call is a small dense product. Where the
-state is a lift of readouts, z = E r, numerator and denominator are quadratics in r with coefficients that are fixed
-once x is known (`ReducedReadout`).
+for strings P_k of Z. `observables.py` finds the M_k once, and every later call is a small dense product. Where the state
+is a lift of readouts, z = E r, numerator and denominator are quadratics in r with coefficients that are fixed once x is
+known (`ReducedReadout`).
 """
 
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import threshold
 
-from circuits.circuit import Circuit
-from engines.propagation import BasisPropagation
 from engines.protocol import CompiledCircuit, Lift, ReadoutMap
 from engines.side_by_side import add_times_own, times_own
-
-
-def z_signs(n_bits: int) -> Tensor:
-    """+1 or -1 for bit 0 or 1: (n_bits, 2^n_bits), the first bit the most significant."""
-    bits = torch.arange(2**n_bits) >> torch.arange(n_bits - 1, -1, -1).unsqueeze(1) & 1
-    return 1.0 - 2.0 * bits
 
 
 def string_signs(supports: Sequence[Sequence[int]], wires: Sequence[int]) -> Tensor:
@@ -35,97 +27,12 @@ def string_signs(supports: Sequence[Sequence[int]], wires: Sequence[int]) -> Ten
         supports: the wires of each string's Zs.
         wires: of the basis states' bits, the most significant first.
     """
-    of_wire = z_signs(len(wires))
-    return torch.stack([of_wire[[wires.index(wire) for wire in support]].prod(0) for support in supports])
-
-
-class ObservableBuilder(nn.Module):
-    """The observables M_k from the fused blocks.
-
-    Rows of U E that agree on one half of the wires share the signs of a string that lies in that half. So Gram matrices
-    per group of rows, added with signs, give all strings of that half: two passes over the rows serve the n_wires
-    strings of the paper. A string across both halves takes one product of its own.
-
-    Args:
-        circuit: with amplitude encoding and a readout of strings of Z.
-        wires: of each fused block.
-
-    Attributes:
-        across: supports of the strings that lie in neither half.
-    """
-
-    def __init__(self, circuit: Circuit, wires: Sequence[Sequence[int]]):
-        super().__init__()
-        n = self.n_wires = circuit.n_wires
-        self.n_inputs, self.n_readouts = circuit.n_inputs, circuit.n_readouts
-        self.propagation = BasisPropagation(wires, n, circuit.n_inputs)
-        axes = [1 + self.propagation.wire_order.index(wire) for wire in range(n)]
-        supports = circuit.readout.supports()
-        halves = (range(n // 2), range(n // 2, n))
-        inside: list[list[int]] = [[], []]
-        across: list[int] = []
-        for k, support in enumerate(supports):
-            home = next((half for half in (0, 1) if set(support) <= set(halves[half])), None)
-            (across if home is None else inside[home]).append(k)
-        # of each half that has strings: its axes, those of the other wires, and the strings' signs
-        self.halves: list[tuple[list[int], list[int], str]] = []
-        for half, members in enumerate(inside):
-            if members:
-                own, others = ([axes[wire] for wire in halves[h]] for h in (half, 1 - half))
-                self.halves.append((own, others, f"signs_{half}"))
-                self.register_buffer(
-                    f"signs_{half}", string_signs([supports[k] for k in members], halves[half]), persistent=False
-                )
-        order = [*inside[0], *inside[1], *across]
-        self.places = None if order == sorted(order) else [order.index(k) for k in range(len(order))]
-        self.across = [supports[k] for k in across]
-        signs = string_signs(self.across, self.propagation.wire_order) if across else None
-        self.register_buffer("signs_across", signs, persistent=False)
-
-    def compile(self, matrices: Tensor) -> "CompiledAmplitude":
-        """The circuit of these fused blocks, (n_blocks, dim, dim), under autograd."""
-        return CompiledAmplitude(self._observables(matrices))
-
-    def signs(self) -> list[tuple[int, Tensor]]:
-        """Of each half that has strings: its number and the strings' signs, (n_strings, 2^wires of the half)."""
-        return [(half, signs) for half in (0, 1) if (signs := getattr(self, f"signs_{half}", None)) is not None]
-
-    def in_order(self, observables: Tensor) -> Tensor:
-        """(K, D, D) observables, those of the first half, of the second and across, in the readout's order."""
-        return observables if self.places is None else observables[self.places]
-
-    def _observables(self, matrices: Tensor) -> Tensor:
-        """M_k for every readout, (K, D, D)."""
-        n, n_inputs = self.n_wires, self.n_inputs
-        columns = self.propagation(matrices).view((2,) * (1 + n) + (n_inputs,))
-        found = []
-        for own, others, signs in self.halves:
-            rows = columns.permute(*own, 0, *others, 1 + n).reshape(2 ** len(own), -1, n_inputs)
-            found.append(SignedGram.apply(rows, getattr(self, signs)))
-        if self.signs_across is not None:
-            rows = columns.reshape(2, -1, n_inputs)  # real and imaginary parts, basis states
-            signed = rows * self.signs_across[:, None, :, None]
-            found.append(signed.flatten(1, 2).transpose(1, 2) @ rows.flatten(0, 1))
-        return self.in_order(torch.cat(found))
-
-
-class SignedGram(torch.autograd.Function):
-    """sum_g signs[k, g] rows_g^T rows_g: (G, R, D) rows and (K, G) signs to (K, D, D).
-
-    The backward pass uses the symmetry that autograd does not see: one product in place of two.
-    """
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, signs: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, signs)
-        gram = torch.bmm(rows.transpose(1, 2), rows)
-        return (signs @ gram.flatten(1)).unflatten(1, gram.shape[1:])
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        rows, signs = ctx.saved_tensors
-        symmetric = grad + grad.transpose(1, 2)
-        return torch.bmm(rows, (signs.T @ symmetric.flatten(1)).unflatten(1, grad.shape[1:])), None
+    states = torch.arange(2 ** len(wires))
+    signs = torch.ones(len(supports), len(states))
+    for of_string, support in zip(signs, supports):
+        for wire in support:
+            of_string *= 1 - 2 * (states >> len(wires) - 1 - wires.index(wire) & 1)
+    return signs
 
 
 def _nonzero(squared_norm: Tensor) -> Tensor:

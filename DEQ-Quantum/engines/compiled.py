@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.paulis import is_diagonal
-from engines.amplitude import CompiledAmplitude, ObservableBuilder, string_signs
+from engines.amplitude import CompiledAmplitude, string_signs
 from engines.angle import KNOWN_GATES, ProductStates
 from engines.bloch import BlochPolynomials
-from engines.fusion import FusedBlocks
+from engines.fusion import Block, FusedBlocks
+from engines.observables import ObservableBuilder
+from engines.parts import Part, all_columns, by_cones, cheapest
 from engines.protocol import COLUMNS_REMEDY, CompiledCircuit, Engine, Team, UnsupportedCircuit
-from engines.sharing import SharedObservables
+from engines.sharing import SharedObservables, SharedParts, dealt, work
 from engines.strings import TooManyStrings
 
 PREFERRED = 4  # times as many multiplications for a value: polynomials have slopes in all directions for little more
+WAYS = {"cheapest": cheapest, "columns": all_columns, "cones": by_cones}
 
 
 class CompiledEngine(Engine):
@@ -31,24 +34,33 @@ class CompiledEngine(Engine):
 
     Args:
         circuit: what to evaluate.
+        way: to the observables after amplitude encoding: all "columns" of the data through the whole circuit, the
+            readouts' light "cones", or whichever is the "cheapest".
 
     Raises:
         UnsupportedCircuit: one wire, no operation, a readout of X or Y, or a gate on two wires in the encoding.
     """
 
-    def __init__(self, circuit: Circuit):
+    def __init__(self, circuit: Circuit, way: str = "cheapest"):
         super().__init__(circuit)
         _refuse(circuit)
         self._of_several: dict[tuple, SeveralObservables] = {}  # by how many there are, their dtype and device
-        self.blocks: FusedBlocks | None = FusedBlocks(circuit.ansatz.operations, circuit.n_wires)
+        self.blocks: FusedBlocks | None
         if isinstance(circuit.encoding, AmplitudeEncoding):
-            self.states = ObservableBuilder(circuit, self.blocks.wires)
+            self._choose(WAYS[way](circuit))
+            self.states = ObservableBuilder(circuit, self.parts)
             return
+        self.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires)
         try:
             self.states = BlochPolynomials(circuit, PREFERRED * self.blocks.multiplications)
             self.blocks = None
         except TooManyStrings:
             self.states = ProductStates(circuit, self.blocks.wires)
+
+    def _choose(self, parts: list[Part]) -> None:
+        """Fuse the blocks of these parts, one part after another."""
+        self.parts = parts
+        self.blocks = FusedBlocks(self.circuit.ansatz.operations, self.circuit.n_wires, blocks=_blocks(parts))
 
     def compile(self, theta: Tensor) -> CompiledCircuit:
         """The circuit at the parameters theta (n_parameters,), under autograd."""
@@ -62,16 +74,32 @@ class CompiledEngine(Engine):
     def _several(self, thetas: Tensor) -> CompiledAmplitude:
         key = len(thetas), thetas.dtype, thetas.device
         if key not in self._of_several:
-            self._of_several[key] = SeveralObservables(self.circuit, self.states, len(thetas)).to(thetas.device, thetas.dtype)
+            several = SeveralObservables(self.circuit, self.parts, self.states, len(thetas))
+            self._of_several[key] = several.to(thetas.device, thetas.dtype)
         return self._of_several[key](thetas)
 
     def share_columns(self, team: Team) -> None:
-        """From now on compile the circuit together with the other processes of a team, at most one a column."""
+        """From now on compile the circuit together with the other processes of a team, at most one a column.
+
+        Columns are shared out, or the parts for the light cones where the largest share is less work then.
+        """
         if not isinstance(self.states, ObservableBuilder):
             raise UnsupportedCircuit(f"angle encoding has no columns to share out; {COLUMNS_REMEDY}")
         if team.size > self.circuit.n_inputs:
             raise UnsupportedCircuit(f"--shard columns: {team.size} processes for {self.circuit.n_inputs} columns")
-        self.states = SharedObservables(self.states, team)
+        like = next(buffer for buffer in self.blocks.buffers() if buffer.is_floating_point())
+        shares, columns = dealt(by_cones(self.circuit), team.size), all_columns(self.circuit)
+        if all(shares) and max(map(work, shares)) < work(columns) / team.size:
+            self._choose(shares[team.rank])
+            self.states = SharedParts(self.circuit, self.parts, team)
+        else:
+            self._choose(columns)
+            self.states = SharedObservables(self.circuit, columns[0], team)
+        self.to(like)
+
+
+def _blocks(parts: list[Part]) -> list[Block]:
+    return [block for part in parts for block in part.blocks]
 
 
 class SeveralObservables(nn.Module):
@@ -82,14 +110,15 @@ class SeveralObservables(nn.Module):
 
     Args:
         circuit: with amplitude encoding and a readout of strings of Z.
-        builder: of the circuit.
+        parts: of the circuit.
+        builder: of these parts.
         n: S.
     """
 
-    def __init__(self, circuit: Circuit, builder: ObservableBuilder, n: int):
+    def __init__(self, circuit: Circuit, parts: list[Part], builder: ObservableBuilder, n: int):
         super().__init__()
         self.circuit, self.builder, self.n = circuit, builder, n
-        self.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires, circuit.n_parameters, n)
+        self.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires, circuit.n_parameters, n, _blocks(parts))
         signs = None
         if self.blocks.wires == [tuple(range(circuit.n_wires))]:
             # of real and imaginary rows: (K, 1, 2^(n_wires + 1))

@@ -120,6 +120,7 @@ class FusedBlocks(nn.Module):
         n_wires: number of qubits.
         n_parameters: of theta; needed where there are copies.
         copies: so many thetas side by side, (copies * n_parameters,), each with blocks of its own.
+        blocks: what to fuse, blocks of `min(BLOCK_WIRES, n_wires)` wires each; None: all the gates.
 
     Attributes:
         width: wires of every block.
@@ -127,10 +128,18 @@ class FusedBlocks(nn.Module):
         multiplications: of real numbers, to send one state through them.
     """
 
-    def __init__(self, operations: Sequence[Operation], n_wires: int, n_parameters: int = 0, copies: int = 1):
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        n_wires: int,
+        n_parameters: int = 0,
+        copies: int = 1,
+        blocks: list[Block] | None = None,
+    ):
         super().__init__()
         self.width = min(BLOCK_WIRES, n_wires)
-        blocks = partition(operations, self.width, range(n_wires))
+        if blocks is None:
+            blocks = partition(operations, self.width, range(n_wires))
         self.wires = [block.wires for block in blocks]
         self.multiplications = len(blocks) * 2 ** (n_wires + self.width + 2)
         operations, blocks = _copied(operations, blocks, n_parameters, copies)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import reduce
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 KEPT = 3
 CHUNK = 2**19  # complex amplitudes sent at a time: bounds what is held beside the states themselves
@@ -58,11 +58,12 @@ class Propagation:
             (2, 2^n_wires, C), the wires' bits in `wire_order`.
         """
         if not len(matrices):
-            return columns
+            return columns.contiguous()
         size = max(1, CHUNK // columns.shape[1])
         if columns.shape[-1] <= size:
-            return _ReversedPropagation.apply(matrices, columns, self)
-        return torch.cat([_ReversedPropagation.apply(matrices, part, self) for part in columns.split(size, dim=-1)], dim=-1)
+            return _ReversedPropagation.apply(matrices, columns.contiguous(), self)
+        parts = [_ReversedPropagation.apply(matrices, part.contiguous(), self) for part in columns.split(size, dim=-1)]
+        return torch.cat(parts, dim=-1)
 
     def forward(self, matrices: Tensor, columns: Tensor, entering: list[Tensor] | None = None) -> Tensor:
         """The same by plain operations, which autograd can follow; `entering` collects the inputs of the last blocks.
@@ -114,48 +115,6 @@ class Propagation:
 
     def _axes(self, state: Tensor) -> Tensor:
         return state.reshape((2,) * (1 + self.n_wires) + (state.shape[-1],))
-
-
-class BasisPropagation(nn.Module):
-    """The same for the first basis states: a block turns a basis state into one of its own columns.
-
-    So the first block costs no product, and neither it nor the basis states enter the adjoint pass.
-
-    Args:
-        wires, n_wires: as for `Propagation`.
-        n_columns: how many basis states.
-    """
-
-    def __init__(self, wires: Sequence[Sequence[int]], n_wires: int, n_columns: int):
-        super().__init__()
-        first = list(wires[0])
-        others = [w for w in range(n_wires) if w not in first]
-        self.rest = Propagation(wires[1:], n_wires, order=first + others)
-        self.wire_order = self.rest.wire_order
-        self.n_states = 2**n_wires
-        bits = torch.arange(n_columns) >> torch.arange(n_wires - 1, -1, -1).unsqueeze(1) & 1
-        # of every basis state: the block's column that it picks, and what it reads on the other wires
-        self.register_buffer("picked", _number(bits[first]), persistent=False)
-        self.register_buffer("elsewhere", _number(bits[others]), persistent=False)
-
-    def forward(self, matrices: Tensor, columns: slice = slice(None)) -> Tensor:
-        """(n_blocks, dim, dim) to (2, 2^n_wires, n_columns), or those columns, the wires' bits in `wire_order`."""
-        first, rest = matrices.split([1, len(matrices) - 1])
-        size = max(1, CHUNK // self.n_states)
-        parts = [
-            self._propagate(first[0], rest, picked, elsewhere)
-            for picked, elsewhere in zip(self.picked[columns].split(size), self.elsewhere[columns].split(size))
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-
-    def _propagate(self, first: Tensor, rest: Tensor, picked: Tensor, elsewhere: Tensor) -> Tensor:
-        n_columns = len(picked)
-        places = elsewhere * n_columns + torch.arange(n_columns, device=elsewhere.device)
-        columns = first.new_zeros(len(first), 2 * self.n_states // len(first) * n_columns)
-        # real basis states pick from the real half of the block's columns
-        columns = columns.index_copy(1, places, first.index_select(1, picked))
-        columns = columns.view(2, self.n_states, n_columns)
-        return _ReversedPropagation.apply(rest, columns, self.rest) if len(rest) else columns
 
 
 class ProductPropagation:
@@ -210,11 +169,6 @@ class ProductPropagation:
 def _outer(factors: Sequence[Tensor]) -> Tensor:
     """Outer product along the first dimension, from the left: (d_i, B) each to (d_1 d_2 ..., B)."""
     return reduce(lambda product, factor: (product.unsqueeze(1) * factor).flatten(0, 1), factors)
-
-
-def _number(bits: Tensor) -> Tensor:
-    """Rows of bits, the first the most significant, as numbers: (k, N) to (N,)."""
-    return (bits << torch.arange(len(bits) - 1, -1, -1).unsqueeze(1)).sum(0)
 
 
 class _ReversedPropagation(torch.autograd.Function):
