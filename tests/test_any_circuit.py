@@ -193,18 +193,6 @@ def test_entangling_encodings_are_refused_by_name(circuit):
     assert str(culprit) in line and "--engine statevector" in line and "\n" not in line
 
 
-@settings(max_examples=40, deadline=None)
-@given(circuits(letters="XYZ"))
-def test_readouts_of_x_and_y_are_refused_by_name(circuit):
-    if circuit.readout.is_diagonal:
-        assert make_engine("compiled", circuit) is not None
-        return
-    with pytest.raises(UnsupportedCircuit) as refusal:
-        make_engine("compiled", circuit)
-    named = [string for string in circuit.readout.strings if string in str(refusal.value)]
-    assert named and set(named[0]) & set("XY") and "--engine statevector" in str(refusal.value)
-
-
 @pytest.mark.parametrize("n_wires, gates", [(1, [("ry", (0,))]), (2, [])])
 def test_nothing_to_fuse_is_refused(n_wires, gates):
     circuit = Circuit(AmplitudeEncoding(n_wires, 2), from_gates(n_wires, gates), PauliReadout(("Z" * n_wires,)))

@@ -121,7 +121,7 @@ def test_what_cannot_be_counted_is_refused():
     circuit, theta, _ = problem()
     with pytest.raises(ValueError, match="one shot or more, got 0"):
         ShotEngine(circuit, 0)
-    with pytest.raises(UnsupportedCircuit, match="the readout has X or Y"):
+    with pytest.raises(UnsupportedCircuit, match="for strings of Z, and the readout has others"):
         ShotEngine(Circuit(circuit.encoding, circuit.ansatz, PauliReadout(("XIII",))), 10)
     with pytest.raises(UnsupportedCircuit, match="shots of 10 wires need 8.0 GiB"):
         ShotEngine(build_circuit(10, "angle"), 10)

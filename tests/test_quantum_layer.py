@@ -12,7 +12,7 @@ import reference
 from circuits import build_circuit, z_on
 from engines.statevector import StatevectorEngine
 from models.layer import Layer
-from models.lift import Repeat
+from models.lift import MatrixLift, Repeat
 from models.quantum_layer import QuantumLayer
 from small_layers import ENCODINGS, ENGINES, FACES, draw, make_layer
 
@@ -226,7 +226,8 @@ def test_readouts_that_cannot_be_repeated_to_the_inputs_are_refused():
     circuit = replace(build_circuit(4), readout=z_on(4, range(3)))
 
     with pytest.raises(ValueError, match="3 readouts cannot be repeated to the 16 inputs of the encoding"):
-        QuantumLayer(circuit)
+        QuantumLayer(circuit, lift="repeat")
+    assert isinstance(QuantumLayer(circuit).lift, MatrixLift)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

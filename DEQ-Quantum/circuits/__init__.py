@@ -10,7 +10,7 @@ from circuits.ansatz import Ansatz, from_gates, paper_ansatz
 from circuits.circuit import Circuit, build_circuit
 from circuits.encodings import AmplitudeEncoding, AngleEncoding, rotation_layers
 from circuits.operations import GATES, Gate, Operation
-from circuits.readout import PauliReadout, z_on
+from circuits.readout import PauliReadout, ProbabilityReadout, z_on
 
 __all__ = [
     "GATES",
@@ -21,6 +21,7 @@ __all__ = [
     "Gate",
     "Operation",
     "PauliReadout",
+    "ProbabilityReadout",
     "build_circuit",
     "from_gates",
     "paper_ansatz",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from circuits.ansatz import ANSATZE, BLOCK, Ansatz
 from circuits.encodings import ENCODINGS, Encoding
-from circuits.readout import READOUTS, PauliReadout
+from circuits.readout import Readout, build_readout
 
 TRAINABLE_GATES = ("all", "released")
 
@@ -21,7 +21,7 @@ class Circuit:
     Attributes:
         encoding: E, of v.
         ansatz: U, of theta.
-        readout: the P_k.
+        readout: the P_k, Pauli strings or projectors.
         trained: positions in theta of the parameters that train, in rising order; None: all of them.
 
     Raises:
@@ -30,7 +30,7 @@ class Circuit:
 
     encoding: Encoding
     ansatz: Ansatz
-    readout: PauliReadout
+    readout: Readout
     trained: tuple[int, ...] | None = None
 
     def __post_init__(self):
@@ -87,7 +87,8 @@ def build_circuit(
         n_wires: number of qubits Q.
         encoding: "amplitude" or "angle", of Q^2 inputs, or "components", of Q.
         ansatz: "paper", "strongly_entangling" or "su4".
-        readout: "z", on every wire.
+        readout: "z", on every wire; "zz", also of pairs; "pauli1", X, Y and Z; "pauli2", also XX, YY and ZZ of pairs;
+            "projections", on the first Q^2 basis states; "marginal", of the last four wires; or strings, as "ZIII,XXII".
         trainable_gates: "all", or "released" to freeze the four-qubit blocks' gates as the released code does by
             accident.
         of_ansatz: what the ansatz takes besides, as `n_blocks`, or `n_random_operations` and `seed` of `paper_ansatz`.
@@ -98,7 +99,6 @@ def build_circuit(
     choices = {
         "encoding": (encoding, ENCODINGS),
         "ansatz": (ansatz, ANSATZE),
-        "readout": (readout, READOUTS),
         "trainable_gates": (trainable_gates, TRAINABLE_GATES),
     }
     for name, (chosen, known) in choices.items():
@@ -109,4 +109,4 @@ def build_circuit(
     if trainable_gates == "released" and not frozen:
         raise ValueError(f"trainable_gates released freezes four-qubit blocks, and the ansatz {ansatz} has none")
     trained = tuple(position for position in range(parametrised.n_parameters) if position not in frozen)
-    return Circuit(ENCODINGS[encoding](n_wires), parametrised, READOUTS[readout](n_wires), trained)
+    return Circuit(ENCODINGS[encoding](n_wires), parametrised, build_readout(readout, n_wires), trained)

@@ -13,6 +13,7 @@ from deployment.trained import Trained, read_trained
 from hardware.export import program_of, to_data, to_qasm3, to_qiskit
 from models.baselines import GroupSums
 from models.depth import Stack
+from models.lift import Lift, Repeat
 from utils.files import atomic_write, write_json, write_text
 
 
@@ -45,15 +46,21 @@ def classical_part(trained: Trained) -> dict:
         "num_classes": s.num_classes,
         "step": trained.step,
         "features": f"x: the image's {n_features} numbers by {s.reduction}",
-        "layer": "f(z) = E r(v), v = z + x, r expectation values of the readout, which E repeats `copies` times each",
-        "copies": lift.copies,
+        **_layer(lift),
         "depth": f"{depth.n_layers} layers from z = 0" if isinstance(depth, Stack) else "equilibrium z = f(z)",
-        "head": _of_sums(head, lift.n) if isinstance(head, GroupSums) else _of_linear(head),
+        "head": _of_sums(head, lift.n) if isinstance(head, GroupSums) else _of_linear(head, "z" if lift.sees_state else "r"),
     }
 
 
-def _of_linear(head: nn.Linear) -> dict:
-    return {"logits": "weight max(z, 0) + bias", "weight": head.weight.tolist(), "bias": head.bias.tolist()}
+def _layer(lift: Lift) -> dict:
+    layer = "f(z) = E r(v), v = z + x, r expectation values of the readout, "
+    if isinstance(lift, Repeat):
+        return {"layer": layer + "which E repeats `copies` times each", "copies": lift.copies}
+    return {"layer": layer + "E = `lift`", "lift": lift.matrix.tolist()}
+
+
+def _of_linear(head: nn.Linear, of: str) -> dict:
+    return {"logits": f"weight max({of}, 0) + bias", "weight": head.weight.tolist(), "bias": head.bias.tolist()}
 
 
 def _of_sums(head: GroupSums, n: int) -> dict:

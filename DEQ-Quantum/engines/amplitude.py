@@ -35,7 +35,7 @@ def string_signs(supports: Sequence[Sequence[int]], wires: Sequence[int]) -> Ten
     return signs
 
 
-def _nonzero(squared_norm: Tensor) -> Tensor:
+def nonzero(squared_norm: Tensor) -> Tensor:
     """The squared norm to divide by: inf for a vector without direction, which so reads 0, with zero slope."""
     return threshold(squared_norm, torch.finfo(squared_norm.dtype).tiny, math.inf)  # a NaN stays one
 
@@ -57,21 +57,21 @@ class CompiledAmplitude(CompiledCircuit):
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) vectors to (B, K) expectation values; a zero vector reads 0."""
         numerator = (self._times_observables(v) @ v.unsqueeze(-1)).flatten(1)
-        return numerator / _nonzero(v.square().sum(-1, keepdim=True))
+        return numerator / nonzero(v.square().sum(-1, keepdim=True))
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v, 2 sum_k w_k (M_k v - r_k v) / v^T v: (B, D) and (B, K) to (B, D)."""
         rows = self._times_observables(v)
-        squared_norm = _nonzero(v.square().sum(-1, keepdim=True))
+        squared_norm = nonzero(v.square().sum(-1, keepdim=True))
         readouts = (rows @ v.unsqueeze(-1)).flatten(1) / squared_norm
-        return _slope((weights.unsqueeze(1) @ rows).squeeze(1), weights, readouts, v, squared_norm)
+        return slope_in_v((weights.unsqueeze(1) @ rows).squeeze(1), weights, readouts, v, squared_norm)
 
     def along(self, x: Tensor, lift: Lift) -> "ReducedReadout":
         """r -> readouts at x + E r for a batch x of shape (B, D)."""
         return ReducedReadout(self.observables, self._times_observables(x), x, lift)
 
 
-def _slope(weighted_rows: Tensor, weights: Tensor, readouts: Tensor, v: Tensor, squared_norm: Tensor) -> Tensor:
+def slope_in_v(weighted_rows: Tensor, weights: Tensor, readouts: Tensor, v: Tensor, squared_norm: Tensor) -> Tensor:
     """2 (sum_k w_k M_k v - w.r v) / v^T v, (B, D), from its first sum."""
     along_v = (weights * readouts).sum(-1, keepdim=True)
     return torch.addcmul(weighted_rows, along_v, v, value=-1) / (0.5 * squared_norm)
@@ -111,7 +111,7 @@ class ReducedReadout(ReadoutMap):
         slope = add_times_own(self._slope_at_0, r, self._forms).view(self._shape)
         quadratics = torch.baddbmm(self._constant, slope, r.unsqueeze(2)).squeeze(2)
         numerator, squared_norm = quadratics.split([self.n_readouts, 1], dim=1)
-        squared_norm = _nonzero(squared_norm)
+        squared_norm = nonzero(squared_norm)
         return numerator / squared_norm, squared_norm
 
     def __call__(self, r: Tensor) -> Tensor:
@@ -139,4 +139,4 @@ class ReducedReadout(ReadoutMap):
         weighted_rows = torch.bmm(weights.unsqueeze(1), self.rows).squeeze(1)
         pairs = (weights.unsqueeze(2) * r.unsqueeze(1)).flatten(1)
         weighted_rows = add_times_own(weighted_rows, pairs, self.lifted_columns.flatten(-3, -2))
-        return _slope(weighted_rows, weights, value, self.x + self.lift(r), squared_norm)
+        return slope_in_v(weighted_rows, weights, value, self.x + self.lift(r), squared_norm)

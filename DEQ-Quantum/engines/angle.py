@@ -5,7 +5,7 @@ U the others,
 
     r_k(v) = s^T P_k s,    s = U p(v),    w^T dr/dv = 2 (U^T sum_k w_k P_k s)^T dp/dv
 
-in real arithmetic, for strings P_k of Z. The Jacobian loss thus goes back through the blocks once and is differentiated
+in real arithmetic, where every P_k is diagonal in a measurement setting (`measured.py`). The Jacobian loss thus goes back through the blocks once and is differentiated
 once, where autograd would differentiate twice.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from circuits.circuit import Circuit
 from circuits.encodings import AngleEncoding
 from circuits.operations import Operation
-from engines.amplitude import string_signs
+from engines.measured import Measurements
 from engines.propagation import ProductPropagation
 from engines.protocol import CompiledCircuit
 
@@ -29,7 +29,7 @@ class ProductStates(nn.Module):
     """Sends encoded product states through fused blocks.
 
     Args:
-        circuit: with gates on single wires as encoding, and a readout of strings of Z.
+        circuit: with gates on single wires as encoding, and any readout.
         wires: of each fused block.
     """
 
@@ -39,9 +39,7 @@ class ProductStates(nn.Module):
         self.qubits = QubitEncoder(circuit.encoding)
         self.propagation = ProductPropagation(wires, circuit.n_wires)
         self.inverse = self.propagation.rest.inverse()
-        # of the readouts, bits as they come out: (K, 2^n_wires)
-        signs = string_signs(circuit.readout.supports(), self.propagation.rest.wire_order)
-        self.register_buffer("signs", signs, persistent=False)
+        self.measurements = Measurements(circuit, self.propagation.rest.wire_order)
 
     def compile(self, matrices: Tensor) -> "CompiledAngle":
         """The circuit of these fused blocks, (n_blocks, dim, dim), under autograd."""
@@ -53,13 +51,13 @@ class CompiledAngle(CompiledCircuit):
 
     def __init__(self, states: ProductStates, matrices: Tensor):
         self.states, self.matrices = states, matrices
-        self.propagation, self.inverse, self.signs = states.propagation, states.inverse, states.signs
+        self.propagation, self.inverse, self.measurements = states.propagation, states.inverse, states.measurements
         self.rest = states.propagation.remaining(matrices)
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, n_inputs) angles in radians to (B, K) expectation values."""
         states = self.propagation.rest(self.rest, self.propagation.begin(self.matrices, self.states.qubits(v)))
-        return (self.signs @ states.square().sum(0)).T
+        return self.measurements.join([one.weights @ one.turned(states).square().sum(0) for one in self.measurements]).T
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v, under autograd: (B, n_inputs) and (B, K) to (B, n_inputs)."""
@@ -67,7 +65,9 @@ class CompiledAngle(CompiledCircuit):
         with torch.enable_grad():
             begun = self.propagation.begin(self.matrices, self.states.qubits(v))
         states = self.propagation.rest(self.rest, begun)
-        returned = self.inverse(self.rest.flip(0).transpose(1, 2), (self.signs.T @ weights.T) * states)
+        shares = zip(self.measurements, self.measurements.share(weights.T))
+        weighted = sum(one.turned_back((one.weights.T @ share) * one.turned(states)) for one, share in shares)
+        returned = self.inverse(self.rest.flip(0).transpose(1, 2), weighted)
         n, order = self.states.n_wires, self.propagation.rest.order
         axes = [1 + self.inverse.wire_order.index(wire) for wire in order]
         returned = returned.view((2,) * (1 + n) + (len(v),)).permute(0, *axes, 1 + n).reshape(begun.shape)

@@ -1,8 +1,9 @@
 """f(z; x) without simulating at every call: gates are fused once, and the circuit is compiled once per optimiser step.
 
-After amplitude encoding the circuit does not depend on the data: `amplitude.py` turns it into observables. After angle
-encoding the states are product states, which `angle.py` sends through the fused blocks. Values, first and second
-derivatives equal those of the other engines (tested); dtype follows theta.
+After amplitude encoding the circuit does not depend on the data: `amplitude.py` turns it into observables, or, where the
+readouts are many or not of Z alone, `measured.py` into columns that are measured. After angle encoding the states are
+product states, which `bloch.py` or `angle.py` read. Values, first and second derivatives equal those of the other engines
+(tested); dtype follows theta.
 """
 
 from collections.abc import Callable
@@ -12,17 +13,19 @@ from torch import Tensor, nn
 
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
-from circuits.paulis import is_diagonal
+from circuits.readout import PauliReadout
 from engines.amplitude import CompiledAmplitude, string_signs
 from engines.angle import KNOWN_GATES, ProductStates
 from engines.bloch import BlochPolynomials
 from engines.fusion import Block, FusedBlocks
+from engines.measured import ColumnMeasurement
 from engines.observables import ObservableBuilder
 from engines.parts import Part, all_columns, by_cones, cheapest
 from engines.protocol import COLUMNS_REMEDY, CompiledCircuit, Engine, Team, UnsupportedCircuit
 from engines.sharing import SharedObservables, SharedParts, dealt, work
 from engines.strings import TooManyStrings
 
+FEW = 2  # times as many strings of Z as wires: a matrix for each costs less than all columns
 PREFERRED = 4  # times as many multiplications for a value: polynomials have slopes in all directions for little more
 WAYS = {"cheapest": cheapest, "columns": all_columns, "cones": by_cones}
 
@@ -30,7 +33,7 @@ WAYS = {"cheapest": cheapest, "columns": all_columns, "cones": by_cones}
 class CompiledEngine(Engine):
     """Compiles a circuit for given parameters.
 
-    It takes any ansatz, amplitude encoding, any encoding of gates on single wires, and strings of Z as readouts.
+    It takes any ansatz, amplitude encoding, any encoding of gates on single wires, and any readout.
 
     Args:
         circuit: what to evaluate.
@@ -38,7 +41,7 @@ class CompiledEngine(Engine):
             readouts' light "cones", or whichever is the "cheapest".
 
     Raises:
-        UnsupportedCircuit: one wire, no operation, a readout of X or Y, or a gate on two wires in the encoding.
+        UnsupportedCircuit: one wire, no operation, or a gate on two wires in the encoding.
     """
 
     def __init__(self, circuit: Circuit, way: str = "cheapest"):
@@ -46,12 +49,17 @@ class CompiledEngine(Engine):
         _refuse(circuit)
         self._of_several: dict[tuple, SeveralObservables] = {}  # by how many there are, their dtype and device
         self.blocks: FusedBlocks | None
-        if isinstance(circuit.encoding, AmplitudeEncoding):
+        if isinstance(circuit.encoding, AmplitudeEncoding) and _reads_few_strings_of_z(circuit):
             self._choose(WAYS[way](circuit))
             self.states = ObservableBuilder(circuit, self.parts)
             return
         self.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires)
+        if isinstance(circuit.encoding, AmplitudeEncoding):
+            self.states = ColumnMeasurement(circuit, self.blocks.wires)
+            return
         try:
+            if not isinstance(circuit.readout, PauliReadout):
+                raise TooManyStrings
             self.states = BlochPolynomials(circuit, PREFERRED * self.blocks.multiplications)
             self.blocks = None
         except TooManyStrings:
@@ -68,7 +76,7 @@ class CompiledEngine(Engine):
 
     @property
     def compile_several(self) -> Callable[[Tensor], CompiledCircuit] | None:
-        """The observables of S circuits at once; None for angle encoding."""
+        """The observables of S circuits at once; None where a circuit is none."""
         return self._several if isinstance(self.states, ObservableBuilder) else None
 
     def _several(self, thetas: Tensor) -> CompiledAmplitude:
@@ -84,7 +92,9 @@ class CompiledEngine(Engine):
         Columns are shared out, or the parts for the light cones where the largest share is less work then.
         """
         if not isinstance(self.states, ObservableBuilder):
-            raise UnsupportedCircuit(f"angle encoding has no columns to share out; {COLUMNS_REMEDY}")
+            what = "a readout of many strings, or not of Z alone, is not found by observables, whose columns are shared out"
+            what = what if isinstance(self.circuit.encoding, AmplitudeEncoding) else "angle encoding has no columns to share out"
+            raise UnsupportedCircuit(f"{what}; {COLUMNS_REMEDY}")
         if team.size > self.circuit.n_inputs:
             raise UnsupportedCircuit(f"--shard columns: {team.size} processes for {self.circuit.n_inputs} columns")
         like = next(buffer for buffer in self.blocks.buffers() if buffer.is_floating_point())
@@ -136,13 +146,15 @@ class SeveralObservables(nn.Module):
         return CompiledAmplitude(torch.bmm(signed.flatten(1, 2), rows).view(*signed.shape[:3], -1))
 
 
+def _reads_few_strings_of_z(circuit: Circuit) -> bool:
+    readout = circuit.readout
+    return isinstance(readout, PauliReadout) and readout.is_diagonal and len(readout) <= FEW * circuit.n_wires
+
+
 def _refuse(circuit: Circuit) -> None:
     remedy = "use --engine statevector or torchquantum"
     if circuit.n_wires < 2 or not circuit.ansatz.operations:
         raise UnsupportedCircuit(f"the compiled engine fuses gates on 2 wires or more, here is none to fuse; {remedy}")
-    if not circuit.readout.is_diagonal:
-        other = next(string for string in circuit.readout.strings if not is_diagonal(string))
-        raise UnsupportedCircuit(f"the compiled engine reads strings of Z, not {other}; {remedy}")
     for operation in circuit.encoding.operations:
         if len(operation.wires) > 1:
             raise UnsupportedCircuit(

@@ -1,4 +1,4 @@
-"""Gate by gate on dense state vectors, in float64: any circuit, any Pauli string, nothing fused.
+"""Gate by gate on dense state vectors, in float64: any circuit, any readout, nothing fused.
 
 Textbook matrices in complex128, one tensor axis of length two for each qubit, plain autograd. It shares the list of
 gates (`circuits/`) with the other engines and nothing else, so it is what they are held to where TorchQuantum cannot be;
@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.operations import Operation
+from circuits.readout import PauliReadout, ProbabilityReadout
 from engines.protocol import CompiledCircuit, Engine
 
 X = torch.tensor([[0, 1], [1, 0]], dtype=torch.complex128)
@@ -55,7 +56,10 @@ class CompiledStatevector(CompiledCircuit):
             inputs = torch.where(has_direction, inputs, torch.eye(1, inputs.shape[1]).to(inputs))
         state = encoded(circuit, inputs)
         state = applied(circuit.ansatz.operations, self.theta.double(), state)
-        readouts = torch.stack([expectation(string, state) for string in circuit.readout.strings], dim=1)
+        if isinstance(circuit.readout, PauliReadout):
+            readouts = torch.stack([expectation(string, state) for string in circuit.readout.strings], dim=1)
+        else:
+            readouts = probabilities(circuit.readout, state)
         if has_direction is not None:
             readouts = torch.where(has_direction, readouts, 0.0 * readouts)
         return readouts.to(v.dtype)
@@ -98,6 +102,14 @@ def expectation(string: str, state: Tensor) -> Tensor:
         if letter != "I":
             changed = _multiplied(PAULIS[letter].to(state.device), [wire], changed)
     return (state.conj() * changed).flatten(1).sum(1).real
+
+
+def probabilities(readout: ProbabilityReadout, state: Tensor) -> Tensor:
+    """Probabilities of a readout's outcomes, in its units: (B, 2, ..., 2) to (B, K)."""
+    others = [1 + wire for wire in range(readout.n_wires) if wire not in readout.wires]
+    squares = (state.conj() * state).real.permute(0, *(1 + wire for wire in readout.wires), *others)
+    of_outcomes = squares.reshape(len(state), 2 ** len(readout.wires), -1).sum(-1)
+    return 2 ** len(readout.wires) * of_outcomes[:, : readout.n]
 
 
 def _multiplied(matrix: Tensor, wires: Sequence[int], state: Tensor) -> Tensor:

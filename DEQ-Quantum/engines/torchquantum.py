@@ -24,12 +24,13 @@ except ImportError as error:
 
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
-from circuits.readout import z_on
+from circuits.readout import PauliReadout, z_on
 from engines.protocol import CompiledCircuit, Engine
+from engines.statevector import probabilities
 
 
 class TorchQuantumEngine(Engine):
-    """Evaluates a circuit with TorchQuantum: every encoding, ansatz and Pauli string.
+    """Evaluates a circuit with TorchQuantum: every encoding, ansatz and readout.
 
     Args:
         circuit: what to evaluate.
@@ -54,9 +55,11 @@ class TorchQuantumEngine(Engine):
         return SimulatedCircuit(self, theta)
 
     def measure(self, device: tq.QuantumDevice) -> Tensor:
-        """Expectation values of the readout's strings, (B, K)."""
+        """The readouts, (B, K)."""
         if self.measures_all:
             return self.measure_all(device)
+        if not isinstance(self.circuit.readout, PauliReadout):
+            return probabilities(self.circuit.readout, device.states)
         strings = self.circuit.readout.strings
         return torch.stack([expval_joint_analytical(device, string).view(-1) for string in strings], dim=1)
 

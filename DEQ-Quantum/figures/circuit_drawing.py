@@ -124,9 +124,8 @@ def draw_circuit(circuit: Circuit) -> Figure:
         _draw_amplitude_encoding(paper)
     for gate in placed:
         _draw_operation(paper, gate)
-    for wire, letters in enumerate(zip(*circuit.readout.strings)):
-        read = ", ".join(sorted(set(letters) - {"I"}))
-        if read:
+    for wire in range(circuit.n_wires):
+        if read := circuit.readout.letters(wire):
             _draw_measurement(paper.axes, paper.x(n_columns), paper.y(n_columns, wire), read)
     _draw_heading(paper, circuit, placed)
     return paper.figure

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
+from circuits.readout import PauliReadout
 from engines.amplitude import CompiledAmplitude
 from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
 from hardware import transfer
@@ -32,12 +33,14 @@ class NoisyEngine(Engine):
         encoding_noise: of the encoding's native gates, which depends on the data.
 
     Raises:
-        UnsupportedCircuit: a gate on two wires in the encoding, or noise that no gate carries.
+        UnsupportedCircuit: a readout of probabilities, a gate on two wires in the encoding, or noise that no gate carries.
         hardware.noise.NoiseError: a machine without numbers for some wire, or two with different gates on two wires.
     """
 
     def __init__(self, circuit: Circuit, noise: Noise, encoding_noise: Noise = NO_NOISE):
         super().__init__(circuit)
+        if not isinstance(circuit.readout, PauliReadout):
+            raise UnsupportedCircuit("the noisy engine reads Pauli strings, and this readout has probabilities")
         two_wires = common_gate(noise, encoding_noise)
         self.readouts = NoisyReadouts(circuit, noise, two_wires)
         refuse_idle_noise(noise, self.readouts.templates, "the ansatz")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
+from circuits.readout import PauliReadout
 from engines.protocol import UnsupportedCircuit
 from hardware.tree import Tree
 
@@ -49,8 +50,10 @@ def program_of(circuit: Circuit, theta: Sequence[float]) -> Program:
     """The circuit with the values theta (n_parameters,) of its parameters.
 
     Raises:
-        UnsupportedCircuit: a readout of X or Y, which one measurement of all wires in Z does not give.
+        UnsupportedCircuit: a readout of X or Y, which one measurement of all wires in Z does not give, or of probabilities.
     """
+    if not isinstance(circuit.readout, PauliReadout):
+        raise UnsupportedCircuit("an exported circuit reads Pauli strings; this readout has probabilities")
     if not circuit.readout.is_diagonal:
         raise UnsupportedCircuit("an exported circuit measures Z on every wire; its readout has X or Y")
     if isinstance(circuit.encoding, AmplitudeEncoding):

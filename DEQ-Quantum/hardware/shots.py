@@ -50,8 +50,8 @@ class ShotEngine(Engine):
         super().__init__(circuit)
         if shots < 1:
             raise ValueError(f"a circuit takes one shot or more, got {shots}")
-        if not circuit.readout.is_diagonal:
-            raise UnsupportedCircuit("shots are drawn of Z on every wire, and the readout has X or Y")
+        if not (isinstance(circuit.readout, PauliReadout) and circuit.readout.is_diagonal):
+            raise UnsupportedCircuit("shots are drawn of Z on every wire for strings of Z, and the readout has others")
         n = circuit.n_wires
         amplitudes = isinstance(circuit.encoding, AmplitudeEncoding)
         numbers = circuit.n_inputs**2 if amplitudes else 4**n

@@ -32,7 +32,7 @@ class ReadoutClassifier(EquilibriumClassifier):
 
     def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
         """Logits of an equilibrium: (B, layer.width) to (B, n_classes)."""
-        return self.head(self.layer.lift.readouts(z))
+        return self.head(self.layer.lift.readouts(z) if self.layer.lift.sees_state else z)
 
 
 class GroupSums(nn.Module):

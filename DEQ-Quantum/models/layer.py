@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.protocol import CompiledCircuit, ReadoutMap
-from models.lift import Repeat
+from models.lift import Lift
 
 
 class Bound(Protocol):
@@ -61,7 +61,7 @@ class Layer(nn.Module, ABC):
 
     compile_several: Callable[[Sequence["Layer"]], Compiled] | None = None
 
-    def __init__(self, n_inputs: int, lift: Repeat):
+    def __init__(self, n_inputs: int, lift: Lift):
         super().__init__()
         self.n_inputs = n_inputs
         self.lift = lift
@@ -138,7 +138,7 @@ def check_batch(name: str, values: Tensor, width: int, like: Tensor | None, size
 class BoundCircuit:
     """f(z) = E r(z + x) of a compiled circuit and one batch x."""
 
-    def __init__(self, circuit: CompiledCircuit, lift: Repeat, x: Tensor):
+    def __init__(self, circuit: CompiledCircuit, lift: Lift, x: Tensor):
         self.circuit, self.lift, self.x = circuit, lift, x
 
     def inject(self, z: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ class AtReadouts:
         r: (B, n_units).
     """
 
-    def __init__(self, f: Bound, h: ReadoutMap, lift: Repeat, r: Tensor):
+    def __init__(self, f: Bound, h: ReadoutMap, lift: Lift, r: Tensor):
         self.f, self.h, self.lift, self.r = f, h, lift, r
 
     def __call__(self, z: Tensor) -> Tensor:

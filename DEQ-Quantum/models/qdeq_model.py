@@ -76,7 +76,7 @@ class EquilibriumClassifier(nn.Module):
 
     Args:
         layer: f(z; x).
-        head: (B, layer.width) to (B, n_classes).
+        head: (B, layer.width) to (B, n_classes); (B, layer.n_units) where heads read r (`lift.sees_state`).
         dropout: probability of dropping an entry of the equilibrium in training (one mask per pass, which is what
             the released code's variational dropout amounts to on a state without a sequence).
     """
@@ -125,12 +125,16 @@ class EquilibriumClassifier(nn.Module):
         if with_jac_loss:
             at_r = f if h.vjp is None else AtReadouts(f, h, lift, r)
             jac_loss = whole.jac_loss(at_r, z.detach(), generator)
-        logits = self.classify(z, generator, whole)
+        logits = self.classify(z if lift.sees_state else reached, generator, whole)
         told = [_replaced(values, failed, math.nan) for values in (logits, z, *residual_measures(r, found.h_r))]
         return Prediction(*told, jac_loss, found.solver, failed)
 
     def classify(self, z: Tensor, generator: torch.Generator | None = None, whole: Whole | None = None) -> Tensor:
-        """Logits of an equilibrium, (B, layer.width) to (B, n_classes): dropout, ReLU, head."""
+        """Logits of an equilibrium, (B, n) to (B, n_classes): dropout, ReLU, head.
+
+        Args:
+            z: the state, or r where the layer's lift is not the paper's (`sees_state`): none of many readouts is lost.
+        """
         return self.head(torch.relu(self._drop(z, generator, whole)))
 
     def spectral_radius(
@@ -156,7 +160,7 @@ class EquilibriumClassifier(nn.Module):
 
 
 class QDEQModel(EquilibriumClassifier):
-    """Quantum deep equilibrium classifier: a layer, usually a `QuantumLayer`, and a linear head on its state.
+    """Quantum deep equilibrium classifier: a layer, usually a `QuantumLayer`, and a linear head on its state or readouts.
 
     Args:
         layer: f(z; x).
@@ -165,7 +169,7 @@ class QDEQModel(EquilibriumClassifier):
     """
 
     def __init__(self, layer: Layer, n_classes: int, dropout: float = 0.05):
-        super().__init__(layer, nn.Linear(layer.width, n_classes), dropout)
+        super().__init__(layer, nn.Linear(layer.width if layer.lift.sees_state else layer.n_units, n_classes), dropout)
 
 
 def _not_finite(values: Tensor) -> Tensor | None:

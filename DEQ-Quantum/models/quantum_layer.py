@@ -13,7 +13,7 @@ from circuits.circuit import Circuit
 from engines import make_engine
 from engines.protocol import CompiledCircuit, Engine
 from models.layer import BoundCircuit, Layer
-from models.lift import Repeat
+from models.lift import Lift, make_lift
 
 
 class QuantumLayer(Layer):
@@ -29,12 +29,12 @@ class QuantumLayer(Layer):
         engine: "compiled", "torchquantum" (the reference) or "statevector", or an engine of your own for this circuit.
         theta: starting values of all parameters, (n_parameters,), in radians; None: uniform in [-pi, pi) from torch's
             global generator, as TorchQuantum's gates start. The layer has their dtype.
-        lift: E, from the readouts to a state of as many numbers as the circuit has inputs, with the methods of `Repeat`;
-            None: each readout repeated as often as that takes.
+        lift: E, from the readouts to a state of as many numbers as the circuit has inputs, with the methods of `Repeat`,
+            or the name of one (`make_lift`).
 
     Raises:
         ValueError: unknown engine or one of another circuit, theta of another shape or of integers, a lift of another
-            size, or readouts that cannot be repeated to as many inputs.
+            size or of no known name, or readouts that "repeat" cannot repeat to as many inputs.
         engines.protocol.UnsupportedCircuit: a circuit that the engine cannot do.
         ImportError: engine "torchquantum" where that cannot be imported.
     """
@@ -44,9 +44,10 @@ class QuantumLayer(Layer):
         circuit: Circuit,
         engine: str | Engine = "compiled",
         theta: Tensor | None = None,
-        lift: Repeat | None = None,
+        lift: Lift | str = "auto",
     ):
-        lift = lift or _repeated(circuit)
+        if isinstance(lift, str):
+            lift = make_lift(lift, circuit.n_readouts, circuit.n_inputs)
         if (lift.n, lift.width) != (circuit.n_readouts, circuit.n_inputs):
             raise ValueError(
                 f"the lift takes {lift.n} numbers to {lift.width}, the circuit has {circuit.n_readouts} readouts and "
@@ -64,6 +65,8 @@ class QuantumLayer(Layer):
         elif not theta.is_floating_point():
             raise ValueError(f"theta must be of floating point, got {theta.dtype}")
         self.engine.to(theta.dtype)
+        if isinstance(lift, nn.Module):
+            lift.to(theta.dtype)
         frozen = circuit.frozen
         self.theta = nn.Parameter(theta.detach()[list(circuit.trained)].clone())
         self.register_buffer("frozen_theta", theta.detach()[list(frozen)].clone())
@@ -95,21 +98,6 @@ class QuantumLayer(Layer):
     def _several(self, layers: Sequence["QuantumLayer"]) -> "CompiledLayer":
         """Layers of this circuit and engine, each at its present parameters."""
         return CompiledLayer(self, self.engine.compile_several(torch.stack([layer.full_theta() for layer in layers])))
-
-
-def _repeated(circuit: Circuit) -> Repeat:
-    """Each readout as often as the inputs take.
-
-    Raises:
-        ValueError: they are no whole number of times.
-    """
-    copies, rest = divmod(circuit.n_inputs, circuit.n_readouts)
-    if rest:
-        raise ValueError(
-            f"{circuit.n_readouts} readouts cannot be repeated to the {circuit.n_inputs} inputs of the encoding: "
-            "give the layer a lift"
-        )
-    return Repeat(circuit.n_readouts, copies)
 
 
 class CompiledLayer:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 PAPER_ENCODINGS = ("amplitude", "angle")
+LIFTS = ("auto", "repeat", "interpolate", "projection")  # of readouts to the state, for `lift.make_lift`
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,13 @@ def _circuit(s):
     if s.ansatz == "paper":
         of_ansatz["n_random_operations"] = s.n_random_operations
     encoding = MODELS[s.model].encoding(s)
-    return build_circuit(s.n_wires, encoding, s.ansatz, trainable_gates=s.trainable_gates, **of_ansatz)
+    return build_circuit(s.n_wires, encoding, s.ansatz, s.readout, s.trainable_gates, **of_ansatz)
 
 
 def _quantum_layer(s):
     from models.quantum_layer import QuantumLayer
 
-    return QuantumLayer(MODELS[s.model].circuit(s), s.engine)
+    return QuantumLayer(MODELS[s.model].circuit(s), s.engine, lift=s.lift)
 
 
 def _with_head(layer, s):

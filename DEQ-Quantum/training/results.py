@@ -21,6 +21,7 @@ def measure(training: Training) -> dict:
     training.log("test", metrics)
     if not training.ranks.is_first:
         return {}
+    circuit = getattr(training.model.layer, "circuit", None)
     steps, why = state.step - s.start_train_steps, "steps had no finite gradient: lower --lr"
     return {
         "name": state.folder.path.name,
@@ -34,6 +35,8 @@ def measure(training: Training) -> dict:
         "engine": s.engine,
         "trainable_gates": s.trainable_gates,
         **{name: getattr(s, name) for name in CIRCUIT_SETTINGS},
+        "n_readouts": None if circuit is None else circuit.n_readouts,
+        "measurement_settings": None if circuit is None else len(circuit.readout.settings()),
         "seed": s.seed,
         "epochs": round(state.epoch, 3),
         "steps": state.step,

@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 
 from circuits.ansatz import ANSATZE, N_RANDOM_OPERATIONS
 from circuits.circuit import TRAINABLE_GATES
+from circuits.readout import READOUTS, build_readout
 from data_settings import SIDE, ImageSettings
 from deq.settings import FORWARD_SOLVERS
 from engines import ENGINES
-from models.table import MODELS
+from models.table import LIFTS, MODELS
 from runs.settings import (
     BaseSettings,
     OptimisationSettings,
@@ -49,6 +50,11 @@ class ModelSettings(BaseSettings):
                                        at_least=0, at_most=100_000)
     n_blocks: int = setting(1, "model", "repetitions of the ansatz: staircases of four-qubit blocks (paper), layers "
                             "(strongly_entangling), sweeps (su4)", at_least=1, at_most=10_000)
+    readout: str = setting("z", "model", "what is measured: z on every wire; zz, also on pairs; pauli1, X, Y and Z; pauli2, "
+                           "also XX, YY and ZZ; projections, on n_wires^2 basis states; marginal, of the last four wires; or "
+                           "strings, as ZIII,XXII")
+    lift: str = setting("auto", "model", "readouts to the inputs of f: repeat each, interpolate, a fixed random projection; "
+                        "auto: repeat where that comes out even, else project", LIFTS)
 
     @property
     def encoding(self) -> str:
@@ -63,7 +69,10 @@ class ModelSettings(BaseSettings):
         ansatz = self.ansatz if self.ansatz != "paper" else ""
         random = f"random{self.n_random_operations}" if self.n_random_operations != N_RANDOM_OPERATIONS else ""
         blocks = f"blocks{self.n_blocks}" if self.n_blocks > 1 else ""
-        return [*filter(None, (ansatz, "" if ansatz else random, blocks))]
+        named = self.readout if self.readout in READOUTS else f"{self.readout.count(',') + 1}strings"
+        readout = named if self.readout != "z" else ""
+        lift = self.lift if self.lift != "auto" else ""
+        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift))]
 
     @property
     def reduction(self) -> str:
@@ -78,14 +87,28 @@ class ModelSettings(BaseSettings):
             raise SettingsError(f"--dropout is a probability below 1, got {self.dropout}")
         if self.trainable_gates == "released" and self.ansatz != "paper":
             raise SettingsError(f"--trainable_gates released is of --ansatz paper, and --ansatz is {self.ansatz}")
+        if MODELS[self.model].circuit is not None:
+            self._check_readout()
         if self.mode == "direct" and self.n_layer < 1:
             raise SettingsError("--mode direct needs --n_layer, the number of layers (1 or more)")
         return warnings
 
 
+    def _check_readout(self) -> None:
+        try:
+            n = len(build_readout(self.readout, self.n_wires))
+        except ValueError as error:
+            raise SettingsError(f"--readout: {error}") from None
+        width = self.n_wires if self.encoding == "components" else self.n_wires**2
+        if self.lift == "repeat" and width % n:
+            raise SettingsError(f"--lift repeat: {n} readouts cannot be repeated to {width} inputs; choose another lift")
+
+
 # what else the circuit is made of, and the paper's choice, which results that do not name it have
 CIRCUIT_SETTINGS = {
-    f.name: f.default for f in fields(ModelSettings) if f.name in ("ansatz", "n_random_operations", "n_blocks")
+    f.name: f.default
+    for f in fields(ModelSettings)
+    if f.name in ("ansatz", "n_random_operations", "n_blocks", "readout", "lift")
 }
 
 
