@@ -128,7 +128,7 @@ class QubitEncoder(EncodingLayers):
         zero = torch.zeros_like(halves[:1]).expand(self.n_wires, -1)
         real, imag = [torch.ones_like(zero), zero], [zero, zero]
         for layer in self.layers:
-            c, s = rows_at(cosines, layer.inputs), rows_at(sines, layer.inputs)
+            c, s = _rows(cosines, layer.inputs), _rows(sines, layer.inputs)
             before = real, imag
             for gate, mask in layer.gates:
                 after = _turned(gate, c, s, *before)
@@ -136,7 +136,7 @@ class QubitEncoder(EncodingLayers):
         return torch.complex(torch.stack(real), torch.stack(imag))
 
 
-def rows_at(values: Tensor, positions: tuple[int, ...]) -> Tensor:
+def _rows(values: Tensor, positions: tuple[int, ...]) -> Tensor:
     """Rows of (n, B) values, as a view where they follow each other."""
     first = positions[0]
     if positions == tuple(range(first, first + len(positions))):

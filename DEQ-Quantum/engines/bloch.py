@@ -9,16 +9,18 @@ is linear in every b_w: `contraction.py` finds it, and its slopes along all b_w 
 amplitudes. So the exact Jacobian costs a few times what a value does.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from circuits.circuit import Circuit
-from engines.angle import EncodingLayers, rows_at
+from engines.angle import EncodingLayers
 from engines.contraction import Contraction
 from engines.protocol import CompiledCircuit, Lift, ReadoutMap
 from engines.strings import PauliSums, TooManyStrings
 
-# which coordinates a rotation by t takes to cos t of the first - sin t of the second, and sin t of the first + cos t of it
+# the axes p, q of the plane that a rotation by t turns, p to cos t p + sin t q and q to cos t q - sin t p
 PLANES = {"rx": (1, 2), "ry": (2, 0), "rz": (0, 1)}
 
 
@@ -71,19 +73,20 @@ class CompiledBloch(CompiledCircuit):
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, n_inputs) angles in radians to (B, K) expectation values."""
-        return self.contraction.sums(self.table, self._products(self.qubits(v))).T
+        vectors, _ = self.qubits(v)
+        return self.contraction.sums(self.table, self._products(vectors)).T
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v: (B, n_inputs) and (B, K) to (B, n_inputs)."""
-        vectors, slopes = self.qubits.with_slopes(v)
+        vectors, axes = self.qubits(v)
         along = self.contraction.weighted_slopes(self.table, self._products(vectors), weights.T)
-        return self.qubits.gather(self._turned_back(along.unsqueeze(0)), slopes)[0].T
+        return self.qubits.slopes(self._turned_back(along.unsqueeze(0)), vectors, axes)[0].T
 
     def jacobian(self, v: Tensor) -> Tensor:
         """dr_k/dv_i: (B, n_inputs) to (K, n_inputs, B)."""
-        vectors, slopes = self.qubits.with_slopes(v)
+        vectors, axes = self.qubits(v)
         along = self.contraction.slopes(self.table, self.table_back, self._products(vectors))
-        return self.qubits.gather(self._turned_back(along), slopes)
+        return self.qubits.slopes(self._turned_back(along), vectors, axes)
 
     def _turned_back(self, along: Tensor) -> Tensor:
         """(N, 4 n_wires, B) slopes along (1, R_w b_w) to those along b_w, (N, n_wires, 3, B)."""
@@ -120,7 +123,10 @@ class ReducedBloch(ReadoutMap):
 
 
 class BlochEncoder(EncodingLayers):
-    """Bloch vectors of every wire after its own gates.
+    """Bloch vectors of every wire after its own gates, b = R_L ... R_1 (0, 0, 1).
+
+    The gates are multiplied from the last to the first, F_(l-1) = F_l R_l, so that the slope of b in the angle of layer l
+    is known besides: w_l x b with the gate's axis turned by what comes after it, w_l = F_l e_axis.
 
     Args:
         circuit: with gates on single wires as encoding.
@@ -129,50 +135,45 @@ class BlochEncoder(EncodingLayers):
     def __init__(self, circuit: Circuit):
         super().__init__(circuit.encoding)
         self.n_inputs = circuit.n_inputs
-        # the layers that take angles; which inputs these are, layer by layer and wire by wire
-        self.turning = [layer for layer in self.layers if any(gate in PLANES for gate, _ in layer.gates)]
-        inputs = torch.tensor([layer.inputs for layer in self.turning]).flatten()
+        turning = [layer for layer in self.layers if any(gate in PLANES for gate, _ in layer.gates)]
+        self.shape = (len(turning), self.n_wires, 1, -1)  # of the layers' angles
+        inputs = torch.tensor([layer.inputs for layer in turning]).flatten()
         every = torch.equal(inputs, torch.arange(self.n_inputs))
         self.register_buffer("inputs", None if every else inputs, persistent=False)
+        self.register_buffer("identity", torch.eye(3).view(3, 1, 3, 1), persistent=False)
 
-    def forward(self, v: Tensor) -> Tensor:
-        """(B, n_inputs) angles to (n_wires, 3, B)."""
-        return self._send(v, with_slopes=False)[0]
-
-    def with_slopes(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and the slope of every wire's vector in its angle of each layer that takes angles: (L, n_wires, 3, B)."""
-        sent = self._send(v, with_slopes=True)
-        return sent[0], sent[1:]
-
-    def _send(self, v: Tensor, with_slopes: bool) -> Tensor:
-        """(1 or 1 + L, n_wires, 3, B)."""
+    def forward(self, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, n_inputs) angles to b, (n_wires, 3, B), and w_l of every layer that takes angles, of shapes that expand to it."""
         angles = v.T.contiguous()
-        cosines, sines = angles.cos(), angles.sin()
-        zeros = angles.new_zeros(1, self.n_wires, len(v))
-        vectors = [zeros, zeros, zeros + 1]
-        for layer in self.layers:
-            c, s = rows_at(cosines, layer.inputs), rows_at(sines, layer.inputs)
-            before, slopes = vectors, [zeros, zeros, zeros]
+        if self.inputs is not None:
+            angles = angles.index_select(0, self.inputs)
+        angles = angles.view(self.shape)
+        cosines, sines = list(angles.cos().unbind()), list(angles.sin().unbind())
+        columns, axes = list(self.identity.unbind()), []
+        for layer in reversed(self.layers):
+            turns = any(gate in PLANES for gate, _ in layer.gates)
+            c, s = (cosines.pop(), sines.pop()) if turns else (None, None)
+            before, axis = columns, None
             for gate, name in layer.gates:
-                after, mask = _turned(gate, c, s, before), None if name is None else getattr(self, name)
-                vectors = _where(mask, after, vectors)
+                mask = None if name is None else getattr(self, name).unsqueeze(2)
+                columns = _where(mask, _multiplied(gate, c, s, before), columns)
                 if gate in PLANES:
-                    slopes = _where(mask, _slope(gate, after, zeros), slopes)
-            if with_slopes and layer in self.turning:
-                vectors = [torch.cat(pair) for pair in zip(vectors, slopes)]
-        return torch.stack(vectors, dim=2)
+                    own = before[3 - sum(PLANES[gate])]
+                    axis = own if mask is None else torch.where(mask, own, 0.0 if axis is None else axis)
+            if turns:
+                axes.append(axis)
+        return columns[2].expand(self.n_wires, 3, len(v)), axes[::-1]
 
-    def gather(self, along: Tensor, slopes: Tensor) -> Tensor:
-        """From slopes along Bloch vectors (N, n_wires, 3, B) to those along the inputs (N, n_inputs, B).
+    def slopes(self, along: Tensor, vectors: Tensor, axes: list[Tensor]) -> Tensor:
+        """From slopes along Bloch vectors, (N, n_wires, 3, B) of N quantities, to those along the inputs, (N, n_inputs, B).
 
-        Args:
-            along: of N quantities.
-            slopes: of the vectors, as from `with_slopes`.
+        g . (w x b) = w . (b x g), with b and w as from a call.
         """
-        along, slopes = along.unsqueeze(1).unbind(3), slopes.unbind(2)
-        of_angles = along[0] * slopes[0]
-        for axis in (1, 2):
-            of_angles = torch.addcmul(of_angles, along[axis], slopes[axis])
+        torques = _cross(vectors.unbind(1), along.unbind(2))
+        turned = torch.stack([axis.expand_as(vectors) for axis in axes]).unbind(2)
+        of_angles = torques[0].unsqueeze(1) * turned[0]
+        for torque, axis in zip(torques[1:], turned[1:]):
+            of_angles = torch.addcmul(of_angles, torque.unsqueeze(1), axis)
         of_angles = of_angles.flatten(1, 2)
         if self.inputs is None:
             return of_angles
@@ -184,24 +185,27 @@ def _where(mask: Tensor | None, after: list[Tensor], before: list[Tensor]) -> li
     return after if mask is None else [torch.where(mask, a, b) for a, b in zip(after, before)]
 
 
-def _turned(gate: str, c: Tensor, s: Tensor, vectors: list[Tensor]) -> list[Tensor]:
-    """A gate on x, y and z, (N, n_wires, B) each; c and s are cosine and sine of a rotation's angle."""
-    x, y, z = vectors
+def _cross(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+    """a x b, coordinate by coordinate."""
+    return [torch.addcmul(a[i] * b[j], a[j], b[i], value=-1) for i, j in ((1, 2), (2, 0), (0, 1))]
+
+
+def _multiplied(gate: str, c: Tensor | None, s: Tensor | None, columns: list[Tensor]) -> list[Tensor]:
+    """F R for a gate that turns Bloch vectors by R; c and s are cosine and sine of a rotation's angle.
+
+    Args:
+        gate: its name.
+        c, s: (n_wires, 1, B).
+        columns: of F, (n_wires, 3, B) each.
+    """
+    x, y, z = columns
     if gate == "h":
         return [z, -y, x]
     if gate == "sx":
-        return [x, -z, y]
-    turned = list(vectors)
+        return [x, z, -y]
+    product = list(columns)
     first, second = PLANES[gate]
-    p, q = vectors[first], vectors[second]
-    turned[first] = torch.addcmul(c * p, s, q, value=-1)
-    turned[second] = torch.addcmul(s * p, c, q)
-    return turned
-
-
-def _slope(gate: str, after: list[Tensor], zeros: Tensor) -> list[Tensor]:
-    """The slope, in a rotation's angle, of the vectors that came out of it; the first of N alone."""
-    slope = [zeros] * 3
-    first, second = PLANES[gate]
-    slope[first], slope[second] = -after[second][:1], after[first][:1]
-    return slope
+    p, q = columns[first], columns[second]
+    product[first] = torch.addcmul(c * p, s, q)
+    product[second] = torch.addcmul(c * q, s, p, value=-1)
+    return product

@@ -58,7 +58,7 @@ class PauliSums(nn.Module):
         atoms = [Block(block.wires, [others[m] for m in block.members]) for block in blocks]
         pairs = [(min(w, n - ATOM_WIRES), min(w, n - ATOM_WIRES) + 1) for w in range(0, n, ATOM_WIRES)]
         before = [Block(pair, [p for p in leading if operations[p].wires[0] in pair]) for pair in pairs]
-        self.n_readouts, self.n_before = circuit.n_readouts, len(before)
+        self.n_before = len(before)
         self.atoms = Atoms(operations, [*before, *atoms])
         self.register_buffer("transfer", _transfer_constants(), persistent=False)
         # where each wire's rotation stands among the matrices of the pairs
@@ -75,7 +75,9 @@ class PauliSums(nn.Module):
         possible = self._possible()[self.n_before :]
         letters = np.array([[LETTERS.index(letter) for letter in string] for string in circuit.readout.strings])
         readout = np.arange(len(letters))
-        at, size = np.arange(len(letters)), len(letters)  # of each string, in the values of the step before
+        # where each string stands in the values of the step before, and how many these are; the last is always 0
+        at, size = np.arange(len(letters)), len(letters) + 1
+        self.register_buffer("start", torch.tensor([1.0] * len(letters) + [0.0]), persistent=False)
         for step, index in enumerate(reversed(range(len(wires)))):
             own = list(wires[index])
             local = letters[:, own] @ (4 ** np.arange(len(own))[::-1])
@@ -83,13 +85,13 @@ class PauliSums(nn.Module):
             rest[:, own] = 0
             groups, first, group = _distinct(rest, readout)
             places = group * SIZE + local
-            self._add_take(f"take_{step}", at, size, places, groups * SIZE)
+            self._add_take(f"take_{step}", at, size, places, (groups + 1) * SIZE)
             present = np.zeros((groups, SIZE), dtype=np.int32)
             present.reshape(-1)[places] = 1
             at = np.flatnonzero(present @ possible[index])
             if len(at) > MOST_STRINGS:
                 raise TooManyStrings
-            size = groups * SIZE
+            size = (groups + 1) * SIZE
             letters, readout = rest[first][at // SIZE], readout[first][at // SIZE]
             letters[:, own] = at[:, None] % SIZE // 4 ** np.arange(len(own))[::-1] % 4
         order = np.argsort(readout, kind="stable")
@@ -114,10 +116,11 @@ class PauliSums(nn.Module):
             places: (S,) of the strings' coefficients in it; zero elsewhere.
             size: of the table.
         """
-        self._add_take(name, self._at, self._size, places, size)
+        self._add_take(name, self._at, self._size, places, size + 1)
 
     def _add_take(self, name: str, sources: np.ndarray, n_sources: int, places: np.ndarray, size: int) -> None:
-        index, inverse = np.full(size, n_sources), np.full(n_sources, size)
+        # what is not taken comes from the last value, which is 0, and passes its gradient to the last place
+        index, inverse = np.full(size, n_sources - 1), np.full(n_sources, size - 1)
         index[places], inverse[sources] = sources, places
         self.register_buffer(name, torch.tensor(index), persistent=False)
         self.register_buffer(f"{name}_inverse", torch.tensor(inverse), persistent=False)
@@ -132,10 +135,10 @@ class PauliSums(nn.Module):
         """The rotations R_w (n_wires, 3, 3), and the tables of those names, as vectors."""
         transfers = self.transfers(theta)
         rotations = transfers.flatten().index_select(0, self.rotation_places).view(-1, 3, 3)
-        values = theta.new_ones(self.n_readouts)
+        values = self.start
         for step, transfer in enumerate(transfers[self.n_before :].flip(0).unbind()):
             values = (self._take(f"take_{step}", values).view(-1, SIZE) @ transfer).flatten()
-        return rotations, [self._take(name, values) for name in names]
+        return rotations, [self._take(name, values)[:-1] for name in names]
 
     def _take(self, name: str, values: Tensor) -> Tensor:
         return _Take.apply(values, getattr(self, name), getattr(self, f"{name}_inverse"))
@@ -172,12 +175,12 @@ def _transfer_constants() -> Tensor:
 
 
 class _Take(torch.autograd.Function):
-    """values[index], and 0 where the index is one beyond; each value is taken once or never, where `inverse` says."""
+    """values[index], of values that are taken once or never, to where `inverse` says; but for the last ones, which are 0."""
 
     @staticmethod
     def forward(ctx, values: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(index, inverse)
-        return torch.cat([values, values.new_zeros(1)]).index_select(0, index)
+        return values.index_select(0, index)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
