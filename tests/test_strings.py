@@ -10,11 +10,13 @@ import reference
 from circuits import AngleEncoding, Circuit, build_circuit
 from circuits.operations import Operation
 from circuits.paulis import LETTERS
+from deq import SolverSettings, solve
 from engines import make_engine
 from engines.angle import ProductStates
 from engines.bloch import BlochPolynomials
 from engines.statevector import StatevectorEngine
 from engines.strings import PauliSums, TooManyStrings
+from models.lift import Repeat
 from test_any_circuit import PAULIS, circuits, compiled_engine, numbers
 
 ANGLES = circuits().filter(lambda circuit: isinstance(circuit.encoding, AngleEncoding))
@@ -134,3 +136,36 @@ def test_a_gate_repeated_on_an_input_adds_up():
     (expected,) = torch.autograd.grad(StatevectorEngine(circuit).compile(theta).readouts(leaf), leaf, weights)
     found = compiled_engine(circuit, by_states=False).compile(theta).vjp(v, weights)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+
+
+def test_what_the_reduced_map_remembers_is_what_it_finds():
+    """A solver's calls, sample after sample standing still: the same as by a map that has seen nothing, nothing shared."""
+    circuit = build_circuit(4, "angle")
+    x, theta, _ = numbers(circuit, 4, batch=6)
+    lift = DenseLift(torch.randn(16, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64))
+    compiled = make_engine("compiled", circuit).double().compile(theta)
+    h, r = compiled.along(x, lift), torch.zeros(6, 4, dtype=torch.float64)
+    with torch.no_grad():
+        for n_moving in (6, 5, 2, 1, 0, 6, 0):
+            r[:n_moving] += 0.1
+            for answer in ("__call__", "jacobian", "jacobian", "__call__") if n_moving != 5 else ("__call__",):
+                found = getattr(h, answer)(r)
+                expected = getattr(compiled.along(x, lift), answer)(r)
+                torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+                found.zero_()
+    gradient = torch.autograd.grad(h(r.requires_grad_()).sum(), r)[0]
+    torch.testing.assert_close(gradient, h.jacobian(r.detach()).sum(1), rtol=0, atol=1e-13)
+
+
+def test_a_solver_evaluates_the_samples_that_move(monkeypatch):
+    circuit = build_circuit(4, "angle")
+    x, theta, _ = numbers(circuit, 4, batch=40)
+    compiled = make_engine("compiled", circuit).double().compile(theta)
+    rows = []
+    monkeypatch.setattr(compiled, "with_jacobian", lambda v, found=compiled.with_jacobian: rows.append(len(v)) or found(v))
+    h = compiled.along(x, Repeat(4, 4))
+    result = solve(h, x.new_zeros(40, 4), SolverSettings("newton", 10, 1e-3))
+    with torch.no_grad():
+        h.jacobian(result.z)
+    assert rows[0] == 40 and rows[-1] < 20
+    assert sum(rows) < 40 * (result.n_jacobians + 1)

@@ -82,11 +82,11 @@ class CompiledBloch(CompiledCircuit):
         along = self.contraction.weighted_slopes(self.table, self._products(vectors), weights.T)
         return self.qubits.slopes(self._turned_back(along.unsqueeze(0)), vectors, axes)[0].T
 
-    def jacobian(self, v: Tensor) -> Tensor:
-        """dr_k/dv_i: (B, n_inputs) to (K, n_inputs, B)."""
+    def with_jacobian(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Readouts (K, B), and dr_k/dv_i, (K, n_inputs, B), at v (B, n_inputs)."""
         vectors, axes = self.qubits(v)
-        along = self.contraction.slopes(self.table, self.table_back, self._products(vectors))
-        return self.qubits.slopes(self._turned_back(along), vectors, axes)
+        readouts, along = self.contraction.with_slopes(self.table, self.table_back, self._products(vectors))
+        return readouts, self.qubits.slopes(self._turned_back(along), vectors, axes)
 
     def _turned_back(self, along: Tensor) -> Tensor:
         """(N, 4 n_wires, B) slopes along (1, R_w b_w) to those along b_w, (N, n_wires, 3, B)."""
@@ -100,6 +100,9 @@ class CompiledBloch(CompiledCircuit):
 class ReducedBloch(ReadoutMap):
     """The readouts as a function of the K readouts that went in, for one batch.
 
+    Where no gradient is recorded it remembers its last values, so that a solver pays for the samples that still move, and
+    for a point's Jacobian together with its value once it has asked for one.
+
     Args:
         circuit: at given parameters.
         x: (B, n_inputs).
@@ -108,18 +111,47 @@ class ReducedBloch(ReadoutMap):
 
     def __init__(self, circuit: CompiledBloch, x: Tensor, lift: Lift):
         self.circuit, self.x, self.lift = circuit, x, lift
+        self._last: tuple[Tensor, ...] | None = None  # r, h(r) and, once asked for, the Jacobian there
 
     def __call__(self, r: Tensor) -> Tensor:
         """(B, K) to (B, K)."""
-        return self.circuit.readouts(self.x + self.lift(r))
+        if not _may_remember(r):
+            return self.circuit.readouts(self.x + self.lift(r))
+        return self._at(r, self._last is not None and len(self._last) > 2)[1].clone()
 
     def jacobian(self, r: Tensor) -> Tensor:
         """dh_k/dr_j, exact, (B, K, K)."""
-        return self.lift.transpose(self.circuit.jacobian(self.x + self.lift(r)), 1).permute(2, 0, 1)
+        return self._at(r, True)[2].clone() if _may_remember(r) else self._found(r, self.x, True)[2]
 
     def vjp(self, r: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v = x + E r: (B, K) twice to (B, n_inputs)."""
         return self.circuit.vjp(self.x + self.lift(r), weights)
+
+    def _found(self, r: Tensor, x: Tensor, with_jacobian: bool) -> tuple[Tensor, ...]:
+        """r and h(r), or these and the Jacobian, for some of the samples."""
+        v = x + self.lift(r)
+        if not with_jacobian:
+            return r, self.circuit.readouts(v)
+        readouts, slopes = self.circuit.with_jacobian(v)
+        return r, readouts.T, self.lift.transpose(slopes, 1).permute(2, 0, 1)
+
+    def _at(self, r: Tensor, with_jacobian: bool) -> tuple[Tensor, ...]:
+        """The same for the batch; samples that stand where they stood are not evaluated again."""
+        last, moved = self._last, None
+        if last is not None and len(last) == 2 + with_jacobian and last[0].dtype == r.dtype:
+            moved = (r != last[0]).any(1).nonzero().squeeze(1)
+        if moved is None or 2 * len(moved) > len(r):
+            self._last = (r.clone(), *self._found(r, self.x, with_jacobian)[1:])
+        elif len(moved):
+            found = self._found(r.index_select(0, moved), self.x.index_select(0, moved), with_jacobian)
+            self._last = tuple(before.index_copy(0, moved, now) for before, now in zip(last, found))
+        return self._last
+
+
+def _may_remember(r: Tensor) -> bool:
+    """Whether r can be compared: no gradient is recorded, nothing traced, and the host need not wait."""
+    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return not torch.is_grad_enabled() and r.device.type == "cpu" and not traced
 
 
 class BlochEncoder(EncodingLayers):

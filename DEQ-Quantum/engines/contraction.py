@@ -73,13 +73,17 @@ class Contraction(nn.Module):
 
     def sums(self, table: Tensor, levels: list[Tensor]) -> Tensor:
         """r_k of the table C: (K, B)."""
-        terms = (table @ levels[-1][self.a]) * levels[-1].index_select(0, self.top_factor)
+        return self._sums(table @ levels[-1][self.a], levels)
+
+    def _sums(self, along_b: Tensor, levels: list[Tensor]) -> Tensor:
+        terms = along_b * levels[-1].index_select(0, self.top_factor)
         return terms.new_zeros(self.n_readouts, terms.shape[1]).index_add(0, self.top_readout, terms)
 
-    def slopes(self, table: Tensor, table_back: Tensor, levels: list[Tensor]) -> Tensor:
-        """dr_k/db of every factor: (K, 4 n_wires, B); 0 along the ones."""
-        along = torch.cat([table_back @ levels[-1][self.b], table @ levels[-1][self.a]])
-        return self._descend("apart", along, levels).view(self.n_readouts, self.n_factors, -1)
+    def with_slopes(self, table: Tensor, table_back: Tensor, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """r_k (K, B), and dr_k/db of every factor, (K, 4 n_wires, B); 0 along the ones."""
+        along_b = table @ levels[-1][self.a]
+        slopes = self._descend("apart", torch.cat([table_back @ levels[-1][self.b], along_b]), levels)
+        return self._sums(along_b, levels), slopes.view(self.n_readouts, self.n_factors, -1)
 
     def weighted_slopes(self, table: Tensor, levels: list[Tensor], weights: Tensor) -> Tensor:
         """sum_k w_k dr_k/db of every factor: weights (K, B) to (4 n_wires, B); 0 along the ones."""
