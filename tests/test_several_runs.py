@@ -16,6 +16,7 @@ from runs.log import log
 from runs.state import TrainingState
 from training import loop
 from training.command_line import parse_command_line
+from wandb_reader import read_offline_run
 
 FLAGS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
          "--tensorboard", "False", "--max_step", 12, "--eval-interval", 4, "--log-interval", 2, "--f_solver", "newton",
@@ -184,6 +185,19 @@ def test_runs_with_other_settings_are_trained_with_theirs(tmp_path, monkeypatch)
     runs = train(tmp_path, "--restart")
     assert [results_of(run)["settings"]["lr"] for run in runs.values()] == [0.05, 0.01, 0.05]
     assert [results_of(run)["runs_together"] for run in runs.values()] == [2, 1, 2]
+
+
+def test_each_run_has_its_own_dashboards(tmp_path):
+    """wandb serves several runs of a process: none gets another's numbers, and all files are whole at the end."""
+    flags = ("--wandb", "offline", "--tensorboard", "True", "--max_step", 4)
+    runs = train(tmp_path, *flags, seeds=(0, 1))
+    for seed in (0, 1):
+        config, history, summary, _ = read_offline_run(runs[seed])
+        rows = [row for row in rows_of(runs[seed]) if row["event"] == "train"]
+        assert config["seed"] == seed and summary["test_acc"] == results_of(runs[seed])["test_acc"]
+        logged = [item["train_loss"] for item in history if "train_loss" in item]
+        assert logged == pytest.approx([float(row["train_loss"]) for row in rows]) and len(rows) == 2
+        assert len(list(runs[seed].glob("tensorboard/events*"))) == 1
 
 
 @pytest.mark.parametrize("words, named", [

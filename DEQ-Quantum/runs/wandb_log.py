@@ -37,6 +37,8 @@ class WandbLog:
         online: whether `close` waits for a server.
     """
 
+    _open: set[str] = set()  # runs of this process that wandb still serves
+
     def __init__(self, run_dir: Path, settings: RunSettings, run_id: str | None, kept: list[dict]):
         import wandb  # here: it takes a second, and only this class needs it
 
@@ -55,9 +57,13 @@ class WandbLog:
             mode=settings.wandb,
             config=settings.without_paths(),
             tags=settings.tags,
-            settings=wandb.Settings(silent=True, finish_timeout=UPLOAD_SECONDS, finish_timeout_raises=True),
+            settings=wandb.Settings(
+                silent=True, finish_timeout=UPLOAD_SECONDS, finish_timeout_raises=True,
+                reinit="create_new" if self._open else "default",  # else wandb takes it for the one that is open
+            ),  # fmt: skip
         )
         self.id = self._run.id
+        self._open.add(self.id)
         self._run.define_metric("*", step_metric="train_step")
         self._last = self._last_of_server() if self.online else max(map(_last_of_file, before), default=-1)
         if self.online:
@@ -84,8 +90,9 @@ class WandbLog:
         """Wait until everything is written or uploaded; says how to send what a lost server has not taken."""
         folder = Path(self._run.dir).parent
         try:
+            self._open.discard(self.id)
             self._run.finish(exit_code=1 if failed else 0)
-            if not self.online:
+            if not self.online and not self._open:
                 self._wandb.teardown()  # its process ends, and only then is the file whole
         except (TimeoutError, KeyboardInterrupt):
             if not self.online:
