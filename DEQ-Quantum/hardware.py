@@ -3,6 +3,8 @@
     python DEQ-Quantum/hardware.py evaluate --run runs/NAME --noise TEXT...    under exact noise, beside without
     python DEQ-Quantum/hardware.py surrogate --run runs/NAME --shots 4096      its circuit measured once, then none
     python DEQ-Quantum/hardware.py export --run runs/NAME --format qasm3       its circuit and head for other programs
+    python DEQ-Quantum/hardware.py run --run runs/NAME --device manila         from counts alone, on Aer's machine
+    python DEQ-Quantum/hardware.py transpile --run runs/NAME --device manila   gates, depth, duration, success there
     python DEQ-Quantum/hardware.py devices                                     the machines that noise can name
 
 `--help` after any of them teaches its flags. What they do lies in `deployment/`, what they build on in `hardware/`.

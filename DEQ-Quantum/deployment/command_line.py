@@ -31,6 +31,9 @@ EXAMPLES = """examples:
     python hardware.py surrogate --run ../runs/NAME --noise device:manila --shots 4096
   its circuit for other programs, in OpenQASM 3:
     python hardware.py export --run ../runs/NAME
+  its equilibria from counts, on a machine that Aer simulates, and what the circuit costs there:
+    python hardware.py run --run ../runs/NAME --device manila --shots 4096 --images 100
+    python hardware.py transpile --run ../runs/NAME --device manila sherbrooke --seeds 5
   what machines are known, and one made anew from the installed snapshots:
     python hardware.py devices
     python hardware.py devices --make manila
@@ -60,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_surrogate(commands)
     _add_export(commands)
+    _add_run(commands)
+    _add_transpile(commands)
     _add_devices(commands)
     return parser
 
@@ -122,6 +127,36 @@ def _add_export(commands) -> None:
                          help="circuit.qasm (OpenQASM 3), circuit.qpy (Qiskit's own), or neither beside "
                          "model.json, which has all (default: qasm3)")  # fmt: skip
     command.add_argument("--out", type=path, metavar="DIR", help="(default: export in the run folder)")
+
+
+def _add_run(commands) -> None:
+    about = "equilibria from counts alone, on a machine that Qiskit Aer simulates with the noise of its snapshot"
+    command = commands.add_parser("run", help=about, description=about.capitalize() + ".", parents=[of_run()])
+    command.add_argument(
+        "--device", dest="machine", default="manila", metavar="NAME", help="with a snapshot (default: manila)"
+    )
+    command.add_argument("--shots", type=integer(1), default=4096, metavar="N", help="of every circuit (default: 4096)")
+    command.add_argument("--images", type=integer(1), default=100, metavar="N", help="the first so many (default: 100)")
+    command.add_argument("--optimization_level", type=int, choices=range(4), default=3, help="(default: 3)")
+    command.add_argument("--seed", type=integer(0), default=0, metavar="N", help="of compiler and shots (default: 0)")
+    command.add_argument("--split", choices=("test", "val", "train"), default="test", help="images (default: test)")
+    for f in fields(Settings):
+        if f.name in (*OF_SOLVER, "data_dir"):
+            add_flag(command, f)
+    command.add_argument("--json", type=path, metavar="FILE",
+                         help="(default: hardware_run_DEVICE.json in the run folder)")  # fmt: skip
+
+
+def _add_transpile(commands) -> None:
+    about = "two-qubit gates, depth, duration and estimated success on machines, encoding and ansatz apart"
+    command = commands.add_parser("transpile", help=about, description=about.capitalize() + ".", parents=[of_run()])
+    command.add_argument("--device", dest="machines", nargs="+", default=["manila"], metavar="NAME",
+                         help="with snapshots (default: manila)")  # fmt: skip
+    command.add_argument("--optimization_level", type=int, nargs="+", choices=range(4), default=[0, 1, 2, 3],
+                         metavar="N", help="(default: 0 1 2 3)")  # fmt: skip
+    command.add_argument("--seeds", type=integer(1), default=20, metavar="N", help="of the compiler (default: 20)")
+    command.add_argument("--json", type=path, metavar="FILE",
+                         help="(default: hardware_transpile.json in the run folder)")  # fmt: skip
 
 
 def _add_devices(commands) -> None:

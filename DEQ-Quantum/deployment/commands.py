@@ -4,11 +4,19 @@ from data_files import DataError
 from deployment.evaluation import run_evaluate
 from deployment.exporting import run_export
 from deployment.machines import run_devices
+from deployment.on_machine import run_on_machine, run_transpile
 from deployment.surrogates import run_surrogate
 from engines.protocol import UnsupportedCircuit
 from hardware.noise import NoiseError
 from runs.checkpoint import CheckpointError
 from runs.settings import SettingsError
 
-COMMANDS = {"evaluate": run_evaluate, "surrogate": run_surrogate, "export": run_export, "devices": run_devices}
+COMMANDS = {
+    "evaluate": run_evaluate,
+    "surrogate": run_surrogate,
+    "export": run_export,
+    "run": run_on_machine,
+    "transpile": run_transpile,
+    "devices": run_devices,
+}
 MENDABLE = (CheckpointError, DataError, ImportError, NoiseError, OSError, SettingsError, UnsupportedCircuit)

@@ -14,6 +14,7 @@ from torch import Tensor
 from dataset import Split
 from deployment.differences import drop, finite_mean
 from deq import ConvergenceWarning
+from hardware.aer import AerEngine
 from hardware.shots import ShotEngine, residual_floor
 from models.depth import Depth
 from models.qdeq_model import EquilibriumClassifier
@@ -25,7 +26,7 @@ def sampled(
     model: EquilibriumClassifier,
     split: Split,
     depth: Depth,
-    engines: Sequence[ShotEngine],
+    engines: Sequence[ShotEngine | AerEngine],
     exact: Tensor,
     ideal: Tensor,
 ) -> dict:
@@ -59,6 +60,7 @@ def sampled(
             "res_floor": finite_mean(floor),
             "error": finite_mean((r - exact).norm(dim=1) / exact.norm(dim=1)),
             "solver_steps": finite_mean(steps),
+            "circuits": float(compiled.circuit.circuits),
         })  # fmt: skip
     means = {name: mean(draw[name] for draw in draws) for name in draws[0]}
     accuracies = [draw["acc"] for draw in draws]

@@ -96,8 +96,12 @@ def to_data(program: Program) -> dict:
     }
 
 
-def to_qiskit(program: Program):
+def to_qiskit(program: Program, part: str = "all"):
     """A QuantumCircuit whose Parameters are the free angles; `circuit.metadata` says the order of bits.
+
+    Args:
+        program: what to write.
+        part: "all", with measurements; "encoding" or "ansatz" alone, without.
 
     Raises:
         ImportError: Qiskit is not installed.
@@ -108,10 +112,12 @@ def to_qiskit(program: Program):
     n = program.circuit.n_wires
     circuit = QuantumCircuit(QuantumRegister(n, "q"), ClassicalRegister(n, "c"))
     free = {name: Parameter(name) for name in program.parameters}
-    for gate, wires, angle in (*program.encoding, *program.ansatz):
+    steps = {"all": program.encoding + program.ansatz, "encoding": program.encoding, "ansatz": program.ansatz}
+    for gate, wires, angle in steps[part]:
         angles = [] if angle is None else [free.get(angle, angle)]
         getattr(circuit, gate)(*angles, *wires)
-    circuit.measure(range(n), range(n))
+    if part == "all":
+        circuit.measure(range(n), range(n))
     circuit.metadata = {"bit_order": BIT_ORDER, "parameters_are": program.rule}
     return circuit
 

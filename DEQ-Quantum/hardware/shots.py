@@ -2,8 +2,8 @@
 
 A machine's shot gives the bits of all wires at once, so all strings of Z are read off the same shots and their errors
 are correlated. The probabilities of all 2^n bit strings are the Walsh-Hadamard transform of the expectation values of
-all 2^n strings of Z, which the noisy engine gives exactly. Counts are drawn bit by bit, each a binomial of how many of the
-shots that agree so far go on with 0: that is multinomial, and its cost does not depend on the shots.
+all 2^n strings of Z, which the noisy engine gives exactly. Counts are drawn bit by bit, each a binomial of how many of
+the shots that agree so far go on with 0: that is multinomial, and its cost does not depend on the shots.
 """
 
 from itertools import product
@@ -83,11 +83,12 @@ class CompiledShots(CompiledCircuit):
         exact: expectation values of all 2^n strings of I and Z, in order.
 
     Attributes:
-        calls: so far.
+        calls, circuits: so far.
     """
 
     def __init__(self, engine: ShotEngine, exact: CompiledCircuit):
-        self.engine, self.exact, self.step, self.calls = engine, exact, engine.step, 0
+        self.engine, self.exact, self.step = engine, exact, engine.step
+        self.calls = self.circuits = 0
 
     def probabilities(self, v: Tensor) -> Tensor:
         """Of all bit strings, wire 0 the most significant: (B, n_inputs) to (B, 2^n); of a zero vector 0."""
@@ -99,7 +100,7 @@ class CompiledShots(CompiledCircuit):
     def readouts(self, v: Tensor) -> Tensor:
         """(B, n_inputs) to (B, K) means over the shots; a zero vector reads 0."""
         generator = seeds.generator(self.engine.seed, f"shots {self.calls}", self.step, v.device)
-        self.calls += 1
+        self.calls, self.circuits = self.calls + 1, self.circuits + len(v)
         counts = draw_counts(self.probabilities(v), self.engine.shots, generator)
         return (counts @ self.engine.signs.to(counts).T / self.engine.shots).to(v)
 
