@@ -38,7 +38,12 @@ class Adjoint:
 
     def offered_jacobian(self) -> Tensor | None:
         """(B, d, d): J where f offers it; a product with it is cheaper than a pass through f's graph."""
-        return None if isinstance(self.f, Adjoint) else offered_jacobian(self.f, self.z)
+        return offered_jacobian(self.f, self.z) if offers_jacobian(self.f) else None
+
+
+def offers_jacobian(f: Layer) -> bool:
+    """Whether f has its Jacobian without a graph of its own."""
+    return not isinstance(f, Adjoint) and getattr(f, "jacobian", None) is not None
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deq.adjoint import BACKWARD_SOLVERS, Adjoint, solve_adjoint
+from deq.adjoint import BACKWARD_SOLVERS, Adjoint, offers_jacobian, solve_adjoint
 from deq.functional import attach_by_newton, needs_plain_operations
 from deq.host import host_may_look
 from deq.jacobian import fresh_variable
@@ -219,10 +219,12 @@ class _Step:
         before as its point, so the k-th sees a z that is already right to order k - 1.
         """
         z = fresh_variable(z)
+        # where f offers its Jacobian, nobody asks the graph for it
+        exact = self.order == 1 and offers_jacobian(self.f)
         for number in range(self.order):
             with contextlib.nullcontext() if self.failed is None else finite_graph():
-                f_z = self.f(z.clone()).to(z.dtype)
-            if not f_z.requires_grad:
+                f_z = self.f(z.detach().clone() if exact else z.clone()).to(z.dtype)
+            if not f_z.requires_grad and not exact:
                 return z.detach()
             z = _ImplicitStep.apply(z, f_z, self, number == self.order - 1)
         return z

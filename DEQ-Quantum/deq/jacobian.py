@@ -37,9 +37,9 @@ def check_jacobian(jacobian: Tensor, z: Tensor) -> Tensor:
     Raises:
         ValueError: it does not have the shape (B, d, d).
     """
-    d = z.shape[1:].numel()
-    if jacobian.shape != (len(z), d, d):
-        raise ValueError(f"f.jacobian(z) must have shape {(len(z), d, d)}, not {tuple(jacobian.shape)}")
+    n, d = z.shape[0], z.shape[1:].numel()
+    if jacobian.shape != (n, d, d):
+        raise ValueError(f"f.jacobian(z) must have shape {(n, d, d)}, not {tuple(jacobian.shape)}")
     return jacobian
 
 

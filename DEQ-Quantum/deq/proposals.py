@@ -301,11 +301,11 @@ class Newton:
                 jacobian = batch_jacobian(self.f, state)
         self.n_jacobians += 1
         if self.eye is None:
-            self.eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+            self.eye, self.looks = torch.eye(z.shape[1], dtype=z.dtype, device=z.device), host_may_look(z)
         step, info = torch.linalg.solve_ex(self.eye - jacobian, (f_z - z).unsqueeze(2))
         step = step.squeeze(2)
         # division by a pivot of zero has left an inf or a NaN
-        if host_may_look(step) and math.isfinite(step.sum()):
+        if self.looks and math.isfinite(step.sum()):
             return z + step
         solved = (info == 0).unsqueeze(1) & step.isfinite().all(dim=1, keepdim=True)
         return torch.where(solved, z + step, f_z)

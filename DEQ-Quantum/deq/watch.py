@@ -200,7 +200,8 @@ class HostWatch(Watch):
     def __init__(self, z: Tensor, f_z: Tensor, settings: SolverSettings) -> None:
         self.iterates: list[tuple[Tensor, Tensor]] = []
         self.active_trace: list[Tensor] = []
-        self.n_active, self.none_frozen = len(z), True
+        self.n_samples = self.n_active = len(z)
+        self.none_frozen = True
         # whether samples stop for nothing but a residual that meets the tolerance, as far as is known: then those that
         # have stopped are those that have converged
         self.plain = settings.patience is None and not settings.wait_for_all
@@ -213,7 +214,7 @@ class HostWatch(Watch):
         self.least_abs = torch.fmin(self.least_abs, abs_residual)
         if not (self.plain and self._only_converge(residual, abs_residual)):
             self._stop_some(residual, abs_residual)
-        self.none_frozen = self.n_active == len(z)
+        self.none_frozen = self.n_active == self.n_samples
         self.iterates.append((z, f_z))
         self.trace.append(residual)
         self.abs_trace.append(abs_residual)

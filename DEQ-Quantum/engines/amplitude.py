@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold
 
 from engines.protocol import CompiledCircuit, Lift, ReadoutMap
 from engines.side_by_side import add_times_own, times_own
@@ -37,7 +36,7 @@ def string_signs(supports: Sequence[Sequence[int]], wires: Sequence[int]) -> Ten
 
 def nonzero(squared_norm: Tensor) -> Tensor:
     """The squared norm to divide by: inf for a vector without direction, which so reads 0, with zero slope."""
-    return threshold(squared_norm, torch.finfo(squared_norm.dtype).tiny, math.inf)  # a NaN stays one
+    return torch.threshold(squared_norm, torch.finfo(squared_norm.dtype).tiny, math.inf)  # a NaN stays one
 
 
 class CompiledAmplitude(CompiledCircuit):
@@ -95,8 +94,8 @@ class ReducedReadout(ReadoutMap):
 
     def __init__(self, observables: Tensor, rows: Tensor, x: Tensor, lift: Lift):
         self.x, self.rows, self.lift = x, rows, lift
-        n = self.n_readouts = observables.shape[-3]
-        self._shape = len(x), n + 1, n
+        n = observables.shape[-3]
+        self._shape, self._parts = (len(x), n + 1, n), [n, 1]
         self.lifted_columns = lift.transpose(observables, -2)  # E^T M_k: (..., K, K, D), the readout that went in second
         gram = lift.gram(torch.eye(n, dtype=x.dtype, device=x.device))
         gram = gram.expand(*observables.shape[:-3], 1, n, n)
@@ -110,7 +109,7 @@ class ReducedReadout(ReadoutMap):
         """h(r), (B, K), and the squared norm to divide by, (B, 1)."""
         slope = add_times_own(self._slope_at_0, r, self._forms).view(self._shape)
         quadratics = torch.baddbmm(self._constant, slope, r.unsqueeze(2)).squeeze(2)
-        numerator, squared_norm = quadratics.split([self.n_readouts, 1], dim=1)
+        numerator, squared_norm = torch.split_with_sizes(quadratics, self._parts, dim=1)
         squared_norm = nonzero(squared_norm)
         return numerator / squared_norm, squared_norm
 
@@ -126,7 +125,7 @@ class ReducedReadout(ReadoutMap):
         """h(r), (B, K), and dh_k/dr_j, (B, K, K)."""
         value, squared_norm = self._value(r)
         slope = add_times_own(self._slope_at_0, r, self._forms, alpha=2).view(self._shape)
-        of_numerator, of_norm = slope.split([self.n_readouts, 1], dim=1)
+        of_numerator, of_norm = torch.split_with_sizes(slope, self._parts, dim=1)
         slope = torch.addcmul(of_numerator, value.unsqueeze(2), of_norm, value=-1)
         return value, slope / squared_norm.unsqueeze(2)
 
