@@ -134,9 +134,10 @@ def test_scaling(run, tmp_path, capsys):
     ElementTree.parse(plot)
     points = [(p["by"], p["n_wires"], p["n_operations"], p["label"]) for p in content["points"]]
     compiled = LABELS[3:]
+    ways = [f"{LABELS[4]}, columns", f"{LABELS[4]}, cones"]
     assert points == [
-        *(("wires", 4, 50, label) for label in [LABELS[1], *compiled]),
-        *(("wires", 6, 50, label) for label in compiled),
+        *(("wires", 4, 50, label) for label in [LABELS[1], *compiled, *ways]),
+        *(("wires", 6, 50, label) for label in [*compiled, *ways]),
         *(("operations", 4, n, label) for n in (4, 8) for label in compiled),
     ]
     for point in content["points"]:
@@ -171,8 +172,8 @@ def test_as_a_user_runs_it(run_script, tmp_path):
 def test_engines_that_differ_are_an_error(run, monkeypatch, capsys):
     honest = Problem.layer
 
-    def wrong(problem: Problem, engine: str):
-        layer = honest(problem, engine)
+    def wrong(problem: Problem, engine: str, way: str = "cheapest"):
+        layer = honest(problem, engine, way)
         if engine == "compiled":
             with torch.no_grad():
                 layer.theta[0] += 0.1
@@ -265,7 +266,7 @@ def test_points_that_would_take_too_long_or_too_much_are_left_out(
     status, content = run("scaling", "--wires", 4, 6, "--operations", 5, "--seconds", "1e-9", "--n_wires", 4,
                           "--plot", "picture.png")  # fmt: skip
     assert status == 0
-    first, second = content["points"][0], content["points"][2]
+    first, second = content["points"][0], content["points"][4]
     assert "too long for --seconds 1e-09" in first["skipped"] and first["peak_bytes"] > 0
     assert "expected, more than --seconds" in second["skipped"] and "peak_bytes" not in second
     assert second["skipped"] in capsys.readouterr().out

@@ -106,12 +106,13 @@ def build_parser() -> argparse.ArgumentParser:
         "scaling",
         "seconds and memory of a step against wires and operations, with a picture",
         "Time a training step, and measure its peak memory, for growing circuits: first the wires at 50 random "
-        "operations, then the operations at --n_wires wires.",
+        "operations, with all columns and with light cones beside what the engine chooses, then the operations at "
+        "--n_wires wires.",
         5,
     )
     _add_n_wires(scaling)
-    scaling.add_argument("--wires", type=WIRES, nargs="+", default=[4, 6, 8, 10, 12, 14, 16], metavar="N",
-                         help="qubits, even (default: 4 6 8 10 12 14 16)")  # fmt: skip
+    scaling.add_argument("--wires", type=WIRES, nargs="+", default=[4, 6, 8, 10, 12, 14, 16, 18, 20], metavar="N",
+                         help="qubits, even (default: 4 6 ... 20)")  # fmt: skip
     scaling.add_argument("--reference_wires", type=integer(0, 28), default=10, metavar="N",
                          help="TorchQuantum's step too, up to so many wires (default: 10)")  # fmt: skip
     scaling.add_argument("--plot", type=path, default=REPOSITORY / "images" / "scaling.png", metavar="FILE",

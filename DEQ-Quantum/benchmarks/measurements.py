@@ -18,6 +18,8 @@ from runs.log import bar_size
 
 # TorchQuantum's curve where circuits grow
 REFERENCE = Variant("torchquantum", "broyden")
+# both ways to the observables, beside what the engine chooses, where wires grow
+WAYS = tuple(Variant("compiled", "newton+exact", way=way) for way in ("columns", "cones"))
 SOLVERS = ("broyden", "anderson", "fixed_point", "newton")
 
 
@@ -88,7 +90,8 @@ def _sweep(record: Record, by: str, problems: list[Problem], largest_reference: 
     def variants(problem: Problem) -> list[Variant]:
         size = problem.n_wires if by == "wires" else problem.n_operations
         reference = [REFERENCE] if size <= largest_reference and REFERENCE.engine in record.engines else []
-        return reference + [variant for variant in VARIANTS if variant.engine == "compiled"]
+        ways = WAYS if by == "wires" else ()
+        return [*reference, *(variant for variant in VARIANTS if variant.engine == "compiled"), *ways]
 
     sweep = Sweep(by, repetitions, record.options.seconds, record.content["points"])
     bar = tqdm(sweep.run(problems, variants), by, len(problems), leave=False, disable=None, **bar_size())

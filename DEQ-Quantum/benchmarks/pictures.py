@@ -8,11 +8,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, NullLocator
 
-from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION
+from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION
 
 # dashed where a line may lie on the one before
 DASHES = (0, (5, 5))
-STYLES = ((BLUE, "-"), (GREEN, DASHES), (VERMILION, "-"), (ORANGE, DASHES))
+STYLES = ((BLUE, "-"), (GREEN, DASHES), (VERMILION, "-"), (ORANGE, DASHES), (PURPLE, "-"))
 MEBI = 2.0**20
 
 
@@ -45,7 +45,7 @@ def draw_scaling(content: dict) -> Figure:
     handles = [
         Line2D([], [], color=colour, ls=dashes, marker="o", ms=4) for colour, dashes in styles.values()
     ]
-    figure.legend(handles, list(styles), loc="outside upper center", ncols=4, frameon=False, labelcolor=INK)
+    figure.legend(handles, list(styles), loc="outside upper center", ncols=3, frameon=False, labelcolor=INK)
     figure.supxlabel(
         f"batch {arguments['batch_size']}, {content['device']} on {content['machine']}",
         fontsize=8,

@@ -16,6 +16,7 @@ from torch.nn import functional
 from circuits.ansatz import N_RANDOM_OPERATIONS
 from circuits.circuit import build_circuit
 from deq import SolverResult, SolverSettings, equilibrium, hutchinson_jacobian_loss
+from engines.compiled import CompiledEngine
 from features import MEAN, STD
 from models.depth import Equilibrium
 from models.qdeq_model import QDEQModel, residual_measures
@@ -41,15 +42,18 @@ class Variant:
         engine: "torchquantum" or "compiled".
         setting: key of SETTINGS.
         in_z: solve for the n_wires^2 entries of z, as the released code does, rather than for the n_wires readouts.
+        way: of the compiled engine to its observables: all "columns", light "cones" or the "cheapest" of the two.
     """
 
     engine: str
     setting: str
     in_z: bool = False
+    way: str = "cheapest"
 
     @property
     def label(self) -> str:
-        return f"{self.engine}, {self.setting}" + (", in z-space" if self.in_z else "")
+        way = "" if self.way == "cheapest" else f", {self.way}"
+        return f"{self.engine}, {self.setting}" + (", in z-space" if self.in_z else "") + way
 
 
 # the first is what the released code does
@@ -85,15 +89,15 @@ class Problem:
         labels = torch.randint(N_CLASSES, (self.batch_size,), generator=draw)
         return ((pixels - MEAN) / STD).to(self.device), labels.to(self.device)
 
-    def layer(self, engine: str) -> QuantumLayer:
+    def layer(self, engine: str, way: str = "cheapest") -> QuantumLayer:
         """The quantum layer; the same parameters for every engine."""
         seeds.seed_everything(self.seed)
         circuit = build_circuit(self.n_wires, n_random_operations=self.n_operations)
-        return QuantumLayer(circuit, engine).to(self.device)
+        return QuantumLayer(circuit, CompiledEngine(circuit, way) if engine == "compiled" else engine).to(self.device)
 
-    def model(self, engine: str, dropout: float) -> QDEQModel:
-        """The classifier on that layer; the same parameters for every engine."""
-        return QDEQModel(self.layer(engine), N_CLASSES, dropout).to(self.device)
+    def model(self, variant: Variant, dropout: float) -> QDEQModel:
+        """The classifier on that layer; the same parameters for every variant."""
+        return QDEQModel(self.layer(variant.engine, variant.way), N_CLASSES, dropout).to(self.device)
 
 
 class Step:
@@ -108,7 +112,7 @@ class Step:
     def __init__(self, variant: Variant, problem: Problem, dropout: float = DROPOUT):
         self.variant = variant
         self.depth = SETTINGS[variant.setting]
-        self.model = problem.model(variant.engine, dropout)
+        self.model = problem.model(variant, dropout)
         self.x, self.y = problem.batch
         self.generator = seeds.generator(problem.seed, "benchmark step", 0, problem.device)
         self.optimizer = make_optimizer(self.model, OptimisationSettings(optim="Adam", lr=0.0))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 KEPT = 3
 CHUNK = 2**19  # complex amplitudes sent at a time: bounds what is held beside the states themselves
+FEWEST = 16  # columns at a time all the same: what lies side by side in memory when axes are permuted
 
 
 class Propagation:
@@ -59,7 +60,7 @@ class Propagation:
         """
         if not len(matrices):
             return columns.contiguous()
-        size = max(1, CHUNK // columns.shape[1])
+        size = max(FEWEST, CHUNK // columns.shape[1])
         if columns.shape[-1] <= size:
             return _ReversedPropagation.apply(matrices, columns.contiguous(), self)
         parts = [_ReversedPropagation.apply(matrices, part.contiguous(), self) for part in columns.split(size, dim=-1)]
