@@ -46,14 +46,14 @@ def classical_part(trained: Trained) -> dict:
         "num_classes": s.num_classes,
         "step": trained.step,
         "features": f"x: the image's {n_features} numbers by {s.reduction}",
-        **_layer(lift),
+        **_layer(lift, s.z_gain),
         "depth": f"{depth.n_layers} layers from z = 0" if isinstance(depth, Stack) else "equilibrium z = f(z)",
         "head": _of_sums(head, lift.n) if isinstance(head, GroupSums) else _of_linear(head, "z" if lift.sees_state else "r"),
     }
 
 
-def _layer(lift: Lift) -> dict:
-    layer = "f(z) = E r(v), v = z + x, r expectation values of the readout, "
+def _layer(lift: Lift, gain: float) -> dict:
+    layer = f"f(z) = E r(v), v = {'' if gain == 1 else f'{gain!r} '}z + x, r expectation values of the readout, "
     if isinstance(lift, Repeat):
         return {"layer": layer + "which E repeats `copies` times each", "copies": lift.copies}
     return {"layer": layer + "E = `lift`", "lift": lift.matrix.tolist()}

@@ -1,4 +1,4 @@
-"""f(z; x) = E r(z + x): inject, encode and apply the circuit, read out, lift. Written once, for every layer.
+"""f(z; x) = E r(g z + x): inject, encode and apply the circuit, read out, lift. Written once, for every layer.
 
 A layer is compiled for its present parameters and bound to a batch, `f = layer.bind(x)`; solvers see f(z). Every value
 of f is a lifted readout, so an equilibrium is z* = E r* with r* = h(r*), and the solve runs in the space of r:
@@ -136,14 +136,14 @@ def check_batch(name: str, values: Tensor, width: int, like: Tensor | None, size
 
 
 class BoundCircuit:
-    """f(z) = E r(z + x) of a compiled circuit and one batch x."""
+    """f(z) = E r(g z + x) of a compiled circuit and one batch x; the gain g of the paper is 1."""
 
-    def __init__(self, circuit: CompiledCircuit, lift: Lift, x: Tensor):
-        self.circuit, self.lift, self.x = circuit, lift, x
+    def __init__(self, circuit: CompiledCircuit, lift: Lift, x: Tensor, gain: float = 1.0):
+        self.circuit, self.lift, self.x, self.gain = circuit, lift, x, gain
 
     def inject(self, z: Tensor) -> Tensor:
-        """v = z + x, what the circuit encodes."""
-        return z + self.x
+        """v = g z + x, what the circuit encodes."""
+        return z + self.x if self.gain == 1 else torch.add(self.x, z, alpha=self.gain)
 
     def __call__(self, z: Tensor) -> Tensor:
         check_batch("z", z, self.lift.width, self.x, len(self.x))
@@ -154,13 +154,50 @@ class BoundCircuit:
         return None if self.circuit.vjp is None else self._vjp
 
     def _vjp(self, z: Tensor, v: Tensor) -> Tensor:
-        return self.circuit.vjp(self.inject(z), self.lift.transpose(v))
+        product = self.circuit.vjp(self.inject(z), self.lift.transpose(v))
+        return product if self.gain == 1 else self.gain * product
 
     def reduced(self) -> ReadoutMap:
         """The engine's closed form of h where it has one, else h by way of f."""
-        if self.circuit.along is not None:
-            return self.circuit.along(self.x, self.lift)
-        return _Reduced(self)
+        if self.circuit.along is None:
+            h = _Reduced(self)
+        else:
+            h = self.circuit.along(self.x, self.lift if self.gain == 1 else _Gained(self.lift, self.gain))
+        return h if self.gain == 1 else _SlopeInZ(h, self.gain)
+
+
+class _Gained:
+    """g E: the lift to what the circuit sees of z."""
+
+    def __init__(self, lift: Lift, gain: float):
+        self.lift, self.gain = lift, gain
+
+    def __call__(self, r: Tensor) -> Tensor:
+        return self.gain * self.lift(r)
+
+    def transpose(self, values: Tensor, dim: int = -1) -> Tensor:
+        return self.gain * self.lift.transpose(values, dim)
+
+    def gram(self, r: Tensor) -> Tensor:
+        return self.gain**2 * self.lift.gram(r)
+
+
+class _SlopeInZ(ReadoutMap):
+    """h of v = x + g E r, whose `vjp` is that in z, g times that in v."""
+
+    def __init__(self, h: ReadoutMap, gain: float):
+        self.h, self.gain = h, gain
+        self.jacobian, self.value_and_jacobian = h.jacobian, h.value_and_jacobian
+
+    def __call__(self, r: Tensor) -> Tensor:
+        return self.h(r)
+
+    @property
+    def vjp(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        return None if self.h.vjp is None else self._vjp
+
+    def _vjp(self, r: Tensor, weights: Tensor) -> Tensor:
+        return self.gain * self.h.vjp(r, weights)
 
 
 class _Reduced(ReadoutMap):

@@ -31,6 +31,7 @@ class QuantumLayer(Layer):
             global generator, as TorchQuantum's gates start. The layer has their dtype.
         lift: E, from the readouts to a state of as many numbers as the circuit has inputs, with the methods of `Repeat`,
             or the name of one (`make_lift`).
+        z_gain: g of v = g z + x, from 0; 1 in the paper.
 
     Raises:
         ValueError: unknown engine or one of another circuit, theta of another shape or of integers, a lift of another
@@ -45,6 +46,7 @@ class QuantumLayer(Layer):
         engine: str | Engine = "compiled",
         theta: Tensor | None = None,
         lift: Lift | str = "auto",
+        z_gain: float = 1.0,
     ):
         if isinstance(lift, str):
             lift = make_lift(lift, circuit.n_readouts, circuit.n_inputs)
@@ -54,7 +56,7 @@ class QuantumLayer(Layer):
                 f"{circuit.n_inputs} inputs"
             )
         super().__init__(circuit.n_inputs, lift)
-        self.circuit = circuit
+        self.circuit, self.z_gain = circuit, z_gain
         self.engine = make_engine(engine, circuit) if isinstance(engine, str) else engine
         if self.engine.circuit != circuit:
             raise ValueError("the engine is of another circuit than the layer")
@@ -113,4 +115,4 @@ class CompiledLayer:
             ValueError: see `Layer.check`.
         """
         self.layer.check(x)
-        return BoundCircuit(self.circuit, self.layer.lift, x)
+        return BoundCircuit(self.circuit, self.layer.lift, x, self.layer.z_gain)

@@ -69,7 +69,7 @@ def _circuit(s):
 def _quantum_layer(s):
     from models.quantum_layer import QuantumLayer
 
-    return QuantumLayer(MODELS[s.model].circuit(s), s.engine, lift=s.lift)
+    return QuantumLayer(MODELS[s.model].circuit(s), s.engine, lift=s.lift, z_gain=s.z_gain)
 
 
 def _with_head(layer, s):

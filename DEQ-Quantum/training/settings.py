@@ -55,6 +55,8 @@ class ModelSettings(BaseSettings):
                            "strings, as ZIII,XXII")
     lift: str = setting("auto", "model", "readouts to the inputs of f: repeat each, interpolate, a fixed random projection; "
                         "auto: repeat where that comes out even, else project", LIFTS)
+    z_gain: float = setting(1.0, "model", "how strongly f sees z beside x: v = z_gain z + x; 0: not at all", at_least=0,
+                            at_most=1e6)
 
     @property
     def encoding(self) -> str:
@@ -72,7 +74,8 @@ class ModelSettings(BaseSettings):
         named = self.readout if self.readout in READOUTS else f"{self.readout.count(',') + 1}strings"
         readout = named if self.readout != "z" else ""
         lift = self.lift if self.lift != "auto" else ""
-        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift))]
+        gain = f"gain{self.z_gain:g}" if self.z_gain != 1 else ""
+        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift, gain))]
 
     @property
     def reduction(self) -> str:
@@ -108,7 +111,7 @@ class ModelSettings(BaseSettings):
 CIRCUIT_SETTINGS = {
     f.name: f.default
     for f in fields(ModelSettings)
-    if f.name in ("ansatz", "n_random_operations", "n_blocks", "readout", "lift")
+    if f.name in ("ansatz", "n_random_operations", "n_blocks", "readout", "lift", "z_gain")
 }
 
 
