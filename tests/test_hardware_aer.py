@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from circuits.circuit import build_circuit
-from conftest import SCRIPTS, train_here
+from conftest import SCRIPTS
 from hardware.channels import NoiseError
 from hardware.engine import NoisyEngine
 from hardware.noise import parse_noise
+from quick_runs import train_quickly
 
 pytest.importorskip("qiskit_aer", reason="Aer 0.13 needs Python < 3.13")
 pytest.importorskip("qiskit_ibm_runtime", reason="Qiskit's runtime 0.20 needs Python < 3.13")
@@ -74,8 +75,7 @@ def test_success_is_the_product_of_what_goes_right(manila):
 
 
 def test_the_commands(manila, tmp_path, capsys):
-    train_here("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--device", "cpu", "--tensorboard", False,
-               "--max_step", 5, "--batch_size", 64, "--work_dir", tmp_path, "--name", "run")  # fmt: skip
+    train_quickly(tmp_path, "run", 5)
     main = runpy.run_path(str(SCRIPTS / "hardware.py"))["main"]
     run = tmp_path / "run"
     of_run = ("--run", str(run), "--device", "manila")

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 import evaluate_qdeq
-from conftest import SCRIPTS, train_here
+from conftest import SCRIPTS
 from hardware.devices import known_devices
+from quick_runs import train_quickly
 
 COMMAND = str(SCRIPTS / "hardware.py")
-DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
-          "--tensorboard", False, "--max_step", 30)  # fmt: skip
 TIGHT = ("--f_solver", "newton", "--f_thres", 50, "--f_tol", 1e-6)
 
 
@@ -31,7 +30,7 @@ def runs(tmp_path_factory):
         "direct": ("--mode", "direct", "--n_layer", 3),
     }  # fmt: skip
     for name, flags in kinds.items():
-        train_here(*DIGITS, *flags, "--work_dir", folder, "--name", name)
+        train_quickly(folder, name, 30, *flags)
     return folder
 
 

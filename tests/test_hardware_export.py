@@ -10,13 +10,14 @@ import torch
 
 from circuits.circuit import Circuit, build_circuit
 from circuits.readout import PauliReadout
-from conftest import SCRIPTS, train_here
+from conftest import SCRIPTS
 from deployment.command_line import parse_command_line
 from deployment.trained import read_trained
 from engines.protocol import UnsupportedCircuit
 from hardware.engine import NoisyEngine
 from hardware.export import program_of, to_qasm3
 from hardware.noise import parse_noise
+from quick_runs import train_quickly
 from reference import apply, gate_matrix
 
 GATE = re.compile(r"^(\w+)(?:\((.+)\))? (q\[\d+\](?:, q\[\d+\])*);$")
@@ -63,11 +64,9 @@ def read_qasm(text):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    common = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
-              "--tensorboard", False, "--max_step", 20, "--work_dir", folder)  # fmt: skip
-    train_here(*common, "--name", "amplitude")
-    train_here(*common, "--name", "angle", "--amplitude_encoder", False)
-    train_here(*common, "--name", "wang2022", "--model", "wang2022", "--mode", "direct", "--n_layer", 1)
+    train_quickly(folder, "amplitude", 20)
+    train_quickly(folder, "angle", 20, "--amplitude_encoder", False)
+    train_quickly(folder, "wang2022", 20, "--model", "wang2022", "--mode", "direct", "--n_layer", 1)
     return folder
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from circuits.circuit import build_circuit
-from conftest import SCRIPTS, train_here
+from conftest import SCRIPTS
 from engines.protocol import UnsupportedCircuit
 from hardware.engine import NoisyEngine
 from hardware.noise import parse_noise
 from hardware.surrogate import SurrogateEngine, measured_observables
+from quick_runs import train_quickly
 
 
 def problem(n_wires=4):
@@ -52,8 +53,7 @@ def test_how_many_circuits_it_takes_and_what_has_none():
 
 
 def test_the_command_measures_once_and_solves_to_the_tolerance(tmp_path, capsys):
-    train_here("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--device", "cpu", "--tensorboard", False,
-               "--max_step", 20, "--batch_size", 64, "--work_dir", tmp_path, "--name", "run")  # fmt: skip
+    train_quickly(tmp_path, "run", 20)
     main = runpy.run_path(str(SCRIPTS / "hardware.py"))["main"]
     flags = ["surrogate", "--run", str(tmp_path / "run"), "--shots", "100000", "--repeat", "2", "--max_images", "50"]
     main(flags)
