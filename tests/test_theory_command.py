@@ -15,7 +15,16 @@ from conftest import REPOSITORY, train_here
 from reproduction.command_line import parse_command_line
 from reproduction.page import to_html
 from runs.settings import SettingsError
-from theory import ablations, construction, contraction, first_experiments, overlaps, subjects
+from theory import (
+    ablations,
+    construction,
+    contraction,
+    equations_table,
+    first_experiments,
+    on_models,
+    overlaps,
+    subjects,
+)
 from theory.pictures import draw_overlaps
 
 FAST = theory.Plan("digits", epochs=1, n_images=6, n_overlaps=50, n_pairs=3, n_circuits=1, n_directions=2,
@@ -34,11 +43,13 @@ def test_everything_is_kept_and_read_back(tmp_path, monkeypatch):
     figures = theory.run(tmp_path, 0, "", plan=FAST)
     assert set(figures) == {"overlap", "solver_residuals", "contraction", "ablations"}
     text = (tmp_path / "theory.md").read_text()
-    assert text.count("\n## ") == 8 and "nan" not in text
+    assert text.count("\n## ") == 9 and "nan" not in text
     page = to_html(text)
-    assert page.count("<h3") == 8 and page.count("<h2") == 1 and page.count("<table>") == 9 and "#" not in page
+    assert page.count("<h3") == 9 and page.count("<h2") == 1 and page.count("<table>") == 10 and "#" not in page
     parts = sorted(path.stem for path in tmp_path.glob("*.json"))
-    assert parts == ["ablations", "construction", "contraction", "convergence", "fixed_points", "gradient", "overlaps"]
+    assert parts == ["ablations", "construction", "contraction", "convergence", "equations", "fixed_points", "gradient",
+                     "overlaps"]  # fmt: skip
+    assert (tmp_path / "equations.md").read_text().count("\n| ") > 54
     content = json.loads((tmp_path / "gradient.json").read_text())
     assert content["made_from"]["seed"] == 0 and content["device"].startswith("cpu") and "git_commit" in content
 
@@ -48,7 +59,7 @@ def test_everything_is_kept_and_read_back(tmp_path, monkeypatch):
     # interrupted before the gradient: the rest is not measured again
     (tmp_path / "gradient.json").unlink()
     monkeypatch.setattr(first_experiments, "gradient", lambda *a: {"measured": "anew"} | content["measured"][0])
-    for module in (overlaps, contraction, construction, ablations):
+    for module in (overlaps, contraction, construction, ablations, equations_table, on_models):
         monkeypatch.setattr(module, "measure", never)
     theory.run(tmp_path, 0, "", plan=FAST)
     assert json.loads((tmp_path / "gradient.json").read_text())["measured"][0]["measured"] == "anew"
@@ -140,8 +151,9 @@ def test_runs_that_share_a_name_are_not_read_back_for_each_other(tmp_path, monke
             for row, flags in (("implicit", ()), ("direct-1", ("--mode", "direct", "--n_layer", 1)))]  # fmt: skip
     monkeypatch.setattr(subjects, "wanted", lambda *a: {})
     for module, name in ((overlaps, "measure"), (construction, "measure"), (first_experiments, "fixed_points"),
-                         (first_experiments, "convergence"), (first_experiments, "gradient")):  # fmt: skip
-        monkeypatch.setattr(module, name, lambda *a: {})
+                         (first_experiments, "convergence"), (first_experiments, "gradient"),
+                         (equations_table, "measure"), (on_models, "measure"), (equations_table, "markdown")):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda *a: "" if name == "markdown" else {})
     of_command = sys.modules["theory.run"]
     monkeypatch.setattr(of_command, "_ablations", lambda *a: [])
     for name in ("draw_overlaps", "draw_solver_residuals", "draw_contraction", "draw_ablations"):

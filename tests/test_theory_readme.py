@@ -12,7 +12,8 @@ from theory.report import markdown
 
 PAGE = "results/paper/theory/README.md"
 FOLDER = REPOSITORY / "results" / "paper" / "theory"
-PARTS = ("overlaps", "contraction", "construction", "fixed_points", "convergence", "gradient", "ablations")
+PARTS = ("overlaps", "contraction", "construction", "fixed_points", "convergence", "gradient", "ablations",
+         "equations")  # fmt: skip
 KEPT = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in PARTS}
 MEASURED = {name: content["measured"] for name, content in KEPT.items()}
 

@@ -121,11 +121,11 @@ def _add_report_command(commands) -> None:
 
 
 def _add_theory(commands) -> None:
-    about = "checks of the theory: contraction, Theorem 3, convergence, implicit gradient, ablations, Fig. 4"
+    about = "checks of the theory: Eqs. 6 to 56, contraction, Theorem 3, convergence, implicit gradient, ablations, Fig. 4"
     command = commands.add_parser(
         "theory",
         help=about,
-        description=about.capitalize() + ". Trains what it looks at for a few epochs; about 3 minutes of one core.",
+        description=about.capitalize() + ". Trains what it looks at for a few epochs; about 4 minutes of one core.",
     )
     command.add_argument("--seed", type=SEED, default=0, metavar="N", help="of all that is random (default: 0)")
     command.add_argument(

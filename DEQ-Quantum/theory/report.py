@@ -1,5 +1,7 @@
 """What `theory/` measured, as Markdown: for every check the statement, then its numbers."""
 
+from theory.equations import CORRECTED, FAILS, HOLDS
+from theory.equations_table import counts
 from utils.markdown import markdown_table
 from utils.statistics import Spread
 
@@ -21,6 +23,7 @@ def markdown(parts: dict, kept: dict[str, dict]) -> str:
         _convergence(parts["convergence"]),
         _gradient(parts["gradient"]),
         _ablations(parts["ablations"]),
+        _equations(parts["equations"]),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -227,3 +230,16 @@ def _ablations(ablations: list[dict]) -> str:
             rows,
         )
     )  # fmt: skip
+
+
+def _equations(equations: dict) -> str:
+    rows = equations["rows"]
+    found = counts(rows)
+    listed = [[verdict, found[verdict], ", ".join(row["equation"] for row in rows if row["verdict"] == verdict)]
+              for verdict in (CORRECTED, FAILS)]  # fmt: skip
+    return (
+        "## Eqs. 6 to 56\n\n"
+        f"Each of the {sum(found.values())} equations of Observation 2 and Appendices A to D was checked; {found[HOLDS]} "
+        "hold as printed. `equations.md` has them all, with counterexamples, corrections and proofs.\n\n"
+        + table(["verdict", "equations", "which, with places in the text"], listed)
+    )

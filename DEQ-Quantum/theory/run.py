@@ -2,6 +2,7 @@
 
     <out>/<part>.json   what was measured, with seed, plan, versions and device
     <out>/theory.md     tables of all of it
+    <out>/equations.md  the paper's Eqs. 6 to 56, one by one
 
 A part whose file was made from the same source, seed and plan is read back instead of measured again, so an interrupted
 command resumes where it was.
@@ -17,8 +18,18 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from models.classical_layers import TanhLayer
 from runs.machine import environment
-from theory import ablations, construction, contraction, first_experiments, overlaps, subjects
+from theory import (
+    ablations,
+    construction,
+    contraction,
+    equations_table,
+    first_experiments,
+    on_models,
+    overlaps,
+    subjects,
+)
 from theory.pictures import draw_ablations, draw_contraction, draw_overlaps, draw_solver_residuals
 from theory.report import markdown
 from training.evaluation import load_splits
@@ -82,6 +93,7 @@ def run(out: Path, seed: int, data_dir: str, runs: Sequence[Path] = (), plan: Pl
     book = _Book(out, {"seed": seed, "plan": asdict(plan), "runs": looked_at})
     parts = {name: book.part(name, measure) for name, measure in measurements(seed, data_dir, named, plan).items()}
     write_text(out / "theory.md", markdown(parts, book.kept))
+    write_text(out / "equations.md", equations_table.markdown(parts["equations"]))
     return {
         "overlap": draw_overlaps(parts["overlaps"]),
         "solver_residuals": draw_solver_residuals(parts["convergence"]),
@@ -113,6 +125,14 @@ def measurements(seed: int, data_dir: str, runs: dict[Path, str], plan: Plan) ->
             first_experiments.gradient(s, plan.n_directions, generator("gradient")) for s in looked_at()
         ],
         "ablations": lambda: _ablations(seed, data_dir, plan),
+        "equations": lambda: {
+            "rows": equations_table.measure(generator("equations")),
+            "models": [
+                on_models.measure(s, plan.n_pairs, generator("on models"))
+                for s in looked_at()
+                if not isinstance(s.model.layer, TanhLayer)
+            ],
+        },
     }
 
 
