@@ -153,7 +153,7 @@ def test_runs_that_share_a_name_are_not_read_back_for_each_other(tmp_path, monke
     for module, name in ((overlaps, "measure"), (construction, "measure"), (first_experiments, "fixed_points"),
                          (first_experiments, "convergence"), (first_experiments, "gradient"),
                          (equations_table, "measure"), (on_models, "measure"), (equations_table, "markdown")):  # fmt: skip
-        monkeypatch.setattr(module, name, lambda *a: "" if name == "markdown" else {})
+        monkeypatch.setattr(module, name, lambda *a, measured="" if name == "markdown" else {}: measured)
     of_command = sys.modules["theory.run"]
     monkeypatch.setattr(of_command, "_ablations", lambda *a: [])
     for name in ("draw_overlaps", "draw_solver_residuals", "draw_contraction", "draw_ablations"):
