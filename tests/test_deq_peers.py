@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
 import torch
 
-from benchmarks import peers
+from benchmarks import peer_steps, peers
 from benchmarks.command_line import parse_command_line
 from benchmarks.peer_libraries import SEQUENCE_LAYERS
 from benchmarks.peer_problems import peer_problems
 from benchmarks.peer_training import DELAY, LENGTH, sequences, train_in_turn
 from benchmarks.record import Record
 from benchmarks.report import text
+from benchmarks.timing import Series, one_cpu
 from deq import batch_jacobian
 
 
@@ -33,7 +35,7 @@ def test_answers_are_equilibria_of_contractions(number):
 
 
 def test_the_table_without_the_others(monkeypatch):
-    for name in (peers.TORCHDEQ, *peers.IN_JAX, "benchmarks.jax_step"):
+    for name in (peers.TORCHDEQ, *peers.IN_JAX, "jax"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(peers, "peer_problems", lambda seed, batch_size: peer_problems(seed, batch_size)[:2])
     monkeypatch.setattr("benchmarks.timing.BLOCK_SECONDS", 1e-3)
@@ -60,3 +62,28 @@ def test_the_sequence_task_is_learnt_and_its_answers_are_the_tokens_before():
     (first,), (row,) = (train_in_turn(layers, seed=0, batch_size=16, n_steps=n) for n in (1, 60))
     assert first["accuracy"] < 0.3 and row["accuracy"] > 0.5 and row["loss"] < first["loss"]
     assert len(row["seconds"]) == 60
+
+
+@pytest.mark.parametrize("in_jax, sentence", [
+    (1.0, "jax, newton wins with one model, of all jax, newton (jax, newton 1.00 ms)"),
+    (3.0, "jax, newton wins with one model, of all ours, 3 seeds side by side, per model ("),
+    (5.0, "ours wins with one model, of all ours, 3 seeds side by side, per model ("),
+])  # fmt: skip
+def test_who_wins_is_named(in_jax, sentence):
+    medians = {peer_steps.IN_JAX: in_jax / 1e3, "ours": 4e-3, "ours" + peer_steps.TOGETHER: 2e-3}
+    assert sentence in peer_steps.verdict_of(4, medians)
+
+
+def test_times_of_several_models_are_told_per_model():
+    assert Series(5, [0.3, 0.9, 0.6]).summary(3) == {"median": pytest.approx(0.2), "lowest": pytest.approx(0.1),
+                                                     "highest": pytest.approx(0.3), "calls": 5,
+                                                     "seconds": pytest.approx([0.1, 0.3, 0.2])}  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot keep a process on one CPU")
+def test_one_cpu_is_given_back():
+    before = os.sched_getaffinity(0)
+    with one_cpu(True):
+        assert len(os.sched_getaffinity(0)) == 1
+    with one_cpu(False):
+        assert os.sched_getaffinity(0) == before

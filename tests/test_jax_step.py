@@ -5,10 +5,16 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from benchmarks.step import Problem, Step, Variant
+from benchmarks.command_line import parse_command_line
+from benchmarks.record import Record
+from benchmarks.report import text
+from benchmarks.step import JAC_LOSS_WEIGHT, SETTINGS, Problem, Step, Variant
 from circuits.circuit import build_circuit
+from deq import SolverSettings
 from engines import make_engine
+from models.depth import Equilibrium
 
 jax = pytest.importorskip("jax", reason="JAX is not installed (requirements-peers.txt)")
 from benchmarks import jax_step, peer_steps  # noqa: E402
@@ -21,8 +27,9 @@ def test_loss_gradient_and_equilibrium_are_those_of_our_step():
     assert row["equal"] and max(row["loss"], row["gradient"], row["equilibrium"]) < 1e-5
 
 
-def test_observables_are_those_of_the_circuit():
-    circuit = build_circuit(4)
+@pytest.mark.parametrize("n_wires", [4, 8])
+def test_observables_are_those_of_the_circuit(n_wires):
+    circuit = build_circuit(n_wires)
     theta = torch.linspace(-3, 3, circuit.n_parameters)
     v = torch.randn(5, circuit.n_inputs, generator=torch.Generator().manual_seed(0))
     found = jax.vmap(lambda row: jax_step.readouts(jax_step.observables(circuit, theta.numpy()), row))(v.numpy())
@@ -49,3 +56,36 @@ def test_it_moves_as_torchs_adam_does():
         adam.step()
         moved, moments = take(moved, moments, key, x, y)
         np.testing.assert_allclose(np.asarray(moved.bias), parameter.detach().numpy(), atol=1e-5)
+
+
+def test_in_float64_its_jacobian_loss_and_gradient_are_those_of_the_state_vectors():
+    step = Step(Variant("compiled", "newton+exact"), PROBLEM)
+    model = PROBLEM.model("statevector", 0.0).double()
+    x, y = step.x[:3].double(), step.y[:3]
+    depth = Equilibrium(*[SolverSettings(name, 30, 1e-13) for name in ("newton", "exact")])
+    vectors = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    p = model(x, depth, with_jac_loss=True, generator=torch.Generator().manual_seed(1))
+    (cross_entropy(p.logits, y) + JAC_LOSS_WEIGHT * p.jac_loss).backward()
+    own = model.layer.theta, model.head.weight, model.head.bias
+    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax_step, "TOLERANCE", 1e-13)
+        given = [jax.numpy.asarray(t.numpy()) for t in (x, y, vectors, torch.ones_like(x))]
+        parameters = jax_step.Parameters(*(jax.numpy.asarray(parameter.detach().numpy()) for parameter in own))
+        loss = jax.jit(jax.grad(partial(jax_step.loss_of, model.layer.circuit), has_aux=True))
+        found, z = jax.device_get(loss(parameters, *given))
+    np.testing.assert_allclose(z, p.z.detach(), atol=1e-12)
+    for gradient, parameter in zip(found, own, strict=True):
+        np.testing.assert_allclose(gradient, parameter.grad, atol=1e-12)
+
+
+def test_the_section_is_whole_and_says_who_wins(monkeypatch):
+    monkeypatch.setattr(peer_steps, "WIRES", (4,))
+    monkeypatch.setattr(peer_steps, "BATCH_SIZE", 8)
+    monkeypatch.setattr("benchmarks.timing.BLOCK_SECONDS", 1e-3)
+    record = Record(parse_command_line(["peers", "--repetitions", "2", "--device", "cpu"]))
+    peer_steps.measure_steps(record)
+    times = record.content["training_step_4"]["times"]
+    alone = [f"compiled, {setting}" for setting in SETTINGS]
+    assert set(times) == {peer_steps.IN_JAX, *alone, *(label + peer_steps.TOGETHER for label in alone)}
+    assert all(len(found["seconds"]) == 2 for found in times.values()) and record.content["equality"][0]["equal"]
+    assert "wins with one model" in text(record.content)

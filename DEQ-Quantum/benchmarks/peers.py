@@ -32,7 +32,7 @@ from benchmarks.peer_problems import PeerProblem, peer_problems
 from benchmarks.peer_steps import measure_steps
 from benchmarks.peer_training import train_in_turn
 from benchmarks.record import Record
-from benchmarks.timing import Series, interleave, ratio
+from benchmarks.timing import Series, interleave, one_cpu, ratio
 from deq import ConvergenceWarning
 from runs.log import bar_size
 
@@ -101,6 +101,14 @@ def measure_peers(record: Record) -> None:
     if o.threads == 1:  # before JAX is imported; torch's threads are set already
         os.environ.setdefault("XLA_FLAGS", JAX_ON_ONE_THREAD)
     record.content["xla_flags"] = os.environ.get("XLA_FLAGS")
+    with one_cpu(o.threads == 1):  # JAX's own threads, which no flag of its bounds, share it
+        _measure_libraries(record)
+        measure_steps(record)
+
+
+def _measure_libraries(record: Record) -> None:
+    """The sections `peers` and `sequence`."""
+    o = record.options
     warnings.simplefilter("ignore", ConvergenceWarning)
     libraries = {name: LIBRARIES[name] for name in OWN}
     for name in (TORCHDEQ, *IN_JAX):
@@ -119,7 +127,6 @@ def measure_peers(record: Record) -> None:
             contestants = [Contestant(name, solver, problem, at) for name, at in made.items() if at is not None]
             rows.extend(_rows(contestants, answer, record))
     _measure_sequence(record, libraries)
-    measure_steps(record)
 
 
 def _measure_sequence(record: Record, libraries: dict[str, Callable]) -> None:

@@ -3,10 +3,11 @@
 import argparse
 import os
 import platform
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from tqdm import tqdm
@@ -65,8 +66,9 @@ class Record:
         return Problem(n_wires, self.options.batch_size, self.options.seed, self.device, **options)
 
     def time(
-        self, name: str, title: str, calls: dict[str, Callable[[], object]], pairs: Collection[tuple[str, str]]
-    ) -> None:
+        self, name: str, title: str, calls: dict[str, Callable[[], object]], pairs: Collection[tuple[str, str]],
+        models: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         """Time contestants in turn into the section `name`, also if interrupted.
 
         Args:
@@ -74,6 +76,7 @@ class Record:
             title: of the table on screen.
             calls: contestants by label.
             pairs: labels (slow, fast) for which to state how many times longer the first takes than the second.
+            models: by label how many models a call serves, where it is not one: times are per model.
         """
         series: dict[str, Series] = {}
         rounds = interleave(calls, self.options.repetitions, self.device, series)
@@ -82,7 +85,7 @@ class Record:
             for _ in tqdm(rounds, title, total, leave=False, disable=None, **bar_size()):
                 pass
         finally:
-            times = {label: series[label].summary() for label in calls if label in series}
+            times = {label: series[label].summary(models.get(label, 1)) for label in calls if label in series}
             ratios = [
                 {"slow": slow, "fast": fast, **ratio(times[slow], times[fast])}
                 for slow in times

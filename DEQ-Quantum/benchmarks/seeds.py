@@ -1,7 +1,7 @@
 """Training steps of several runs side by side, against one run's and against theirs in turn: `train_qdeq.py --seeds`.
 
-The steps are those of training itself, with all that it draws, measures and counts, on batches made here. Adam's learning
-rate is 0, so that every repetition works on the same parameters.
+The steps are those of training itself, with all that it draws, measures and counts, on batches made here. Adam's
+learning rate is 0, so that every repetition works on the same parameters.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def measure_seeds(record: Record) -> None:
         for n_wires in sorted(set(o.wires)):
             for name, solvers in SOLVERS.items():
                 label = f"{model}, {n_wires} wires, {name}"
-                alone, joint = ([_training(record, model, n_wires, number, solvers) for number in range(o.seeds)]
-                                for _ in range(2))  # fmt: skip
+                problems = [Problem(n_wires, o.batch_size, o.seed + number, record.device) for number in range(o.seeds)]
+                alone, joint = ([training_on(problem, solvers, model) for problem in problems] for _ in range(2))
                 together = SideBySide(joint)
                 record.content["equality"].append(_compare(label, alone, together, joint))
                 one, turn, side = f"{label}: 1 run", f"{label}: {o.seeds} in turn", f"{label}: {o.seeds} side by side"
@@ -43,18 +43,23 @@ def measure_seeds(record: Record) -> None:
     record.time("seeds", f"a training step, batch {o.batch_size}", calls, pairs)
 
 
-def _training(record: Record, model: str, n_wires: int, number: int, solvers: dict) -> Training:
-    """The number-th run at its first step; nothing is written."""
-    o = record.options
-    problem = Problem(n_wires, o.batch_size, o.seed + number, record.device)
-    name = model if model == "classical" else "qdeq"
+def side_by_side_step(problems: list[Problem], setting: str) -> Callable[[], object]:
+    """A step of one run per problem of one size, side by side, with a key of `SOLVERS`."""
+    runs = [training_on(problem, SOLVERS[setting]) for problem in problems]
+    together = SideBySide(runs)
+    return lambda: together.train_step([_batch(run) for run in runs])
+
+
+def training_on(problem: Problem, solvers: dict, model: str = "amplitude") -> Training:
+    """A run of that problem's seed and batch at its first step; nothing is written."""
     settings = Settings(
-        model=name, amplitude_encoder=model != "angle", n_wires=n_wires, num_classes=N_CLASSES, seed=o.seed + number,
-        batch_size=o.batch_size, jac_loss_weight=JAC_LOSS_WEIGHT, jac_loss_freq=1.0, lr=0.0, **solvers,
+        model=model if model == "classical" else "qdeq", amplitude_encoder=model != "angle", n_wires=problem.n_wires,
+        num_classes=N_CLASSES, seed=problem.seed, batch_size=problem.batch_size, jac_loss_weight=JAC_LOSS_WEIGHT,
+        jac_loss_freq=1.0, lr=0.0, **solvers,
     )  # fmt: skip
     split = Split(*problem.batch)
-    splits = Splits(split, split, split, tuple(range(N_CLASSES)), n_wires)
-    return Training(RunFolder(Path(), settings, None), splits, record.device)
+    splits = Splits(split, split, split, tuple(range(N_CLASSES)), problem.n_wires)
+    return Training(RunFolder(Path(), settings, None), splits, problem.device)
 
 
 def _batch(training: Training) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,10 @@ A round times each contestant once, over a block of calls long enough for the cl
 next contestant. What is compared are medians over the rounds; every time is kept.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -27,10 +29,11 @@ class Series:
     calls: int
     seconds: list[float] = field(default_factory=list)
 
-    def summary(self) -> dict:
-        """Plain data for the JSON file: the median, the extremes and every time."""
-        spread = {"median": median(self.seconds), "lowest": min(self.seconds), "highest": max(self.seconds)}
-        return {**spread, "calls": self.calls, "seconds": self.seconds}
+    def summary(self, n_models: int = 1) -> dict:
+        """Plain data for the JSON file: the median, the extremes and every time, per model of a call."""
+        seconds = [each / n_models for each in self.seconds]
+        spread = {"median": median(seconds), "lowest": min(seconds), "highest": max(seconds)}
+        return {**spread, "calls": self.calls, "seconds": seconds}
 
 
 def seconds_per_call(call: Callable[[], object], n_calls: int, device: torch.device) -> float:
@@ -78,6 +81,20 @@ def interleave(
             seconds = seconds_per_call(contestants[label], blocks[label], device)
             series.setdefault(label, Series(blocks[label])).seconds.append(seconds)
             yield label
+
+
+@contextmanager
+def one_cpu(wanted: bool) -> Iterator[None]:
+    """Keep this process, and the threads that it starts meanwhile, on one CPU, if wanted and where the system can."""
+    if not wanted or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cpus)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 def ratio(slow: dict, fast: dict) -> dict:
