@@ -271,8 +271,8 @@ class Anderson:
 class Newton:
     """z <- z + (I - J)^-1 (f(z) - z) with the exact Jacobian J of f, sample by sample.
 
-    J is f's own `jacobian(z)` (B, d, d) where f offers one, else autograd's (d vector-Jacobian products). Where f offers
-    `value_and_jacobian(z)`, one pass serves both: then the loop has f's value from `evaluate`.
+    J is f's own `jacobian(z)` (B, d, d) where f offers one, else autograd's (d vector-Jacobian products). Where f
+    offers `value_and_jacobian(z)`, one pass serves both: then the loop has f's value from `evaluate`.
     A sample whose I - J is singular takes the Picard step instead.
     """
 

@@ -238,7 +238,8 @@ class HostWatch(Watch):
         """Find the samples that stop at the current iterate, for whatever reason; the traces do not hold it yet."""
         if self.plain:
             self.converged = ~self.active
-        better = residual < torch.stack([*self.trace, torch.full_like(residual, math.inf)]).nan_to_num(nan=math.inf).amin(0)
+        seen = torch.stack([*self.trace, torch.full_like(residual, math.inf)])
+        better = residual < seen.nan_to_num(nan=math.inf).amin(0)
         met = better & self.active & (residual <= self.settings.tol)
         believed = met & self._has_fallen(abs_residual)
         self.plain = self.plain and torch.equal(met, believed)

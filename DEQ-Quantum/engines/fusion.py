@@ -196,7 +196,8 @@ class Atoms(nn.Module):
                 parameter[a, position] = 0 if operation.parameter is None else 1 + operation.parameter
         constant, *factors = np.stack([terms.real, terms.imag], axis=-1).reshape(-1, 3, 2 * dim * dim).swapaxes(0, 1)
         self.register_buffer("constant", torch.tensor(constant, dtype=torch.get_default_dtype()), persistent=False)
-        self.register_buffer("factors", torch.tensor(np.stack(factors, 1), dtype=torch.get_default_dtype()), persistent=False)
+        factors = np.stack(factors, axis=1)
+        self.register_buffer("factors", torch.tensor(factors, dtype=torch.get_default_dtype()), persistent=False)
         self.register_buffer("parameter", torch.tensor(parameter.reshape(-1)), persistent=False)
         self.shape = (len(atoms), length, dim, dim)
 

@@ -13,14 +13,13 @@ from runs.settings import OptimisationSettings
 
 @functools.cache
 def eager(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """The same optimiser without what torch wraps around its methods for `torch.compile`, hooks and the profiler.
+    """The same optimiser without what torch wraps around its methods for `torch.compile`, hooks and its profiler.
 
-    None of these is used here; the first imports torch._dynamo, which takes longer than torch itself, and the last costs
-    as much as a small model's step. Without them the steps are the same.
+    None of these is used here; the first imports torch._dynamo, which takes longer than torch itself. Without them the
+    steps are the same.
     """
-    plain = {
-        name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "state_dict", "load_state_dict", "step")
-    }
+    names = ("add_param_group", "state_dict", "load_state_dict", "step")
+    plain = {name: inspect.unwrap(getattr(kind, name)) for name in names}
     plain["step"] = torch.no_grad()(plain["step"])
     plain["step"].hooked = True  # so that torch does not wrap it
     plain["zero_grad"] = _forget_gradients
