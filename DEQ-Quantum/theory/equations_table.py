@@ -68,8 +68,9 @@ def markdown(measured: dict) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown leaves as it is, also in a table."""
-    return re.sub(r"([|<>*_~\[\]])", r"\\\1", text)
+    """Text that Markdown leaves as it is, also in a table; entities where not all dialects take a backslash."""
+    entities = text.replace("<", "&lt;").replace(">", "&gt;").replace("~", "&#126;")
+    return re.sub(r"([|*_\[\]])", r"\\\1", entities)
 
 
 def _counterexample(row: dict) -> str:
