@@ -10,6 +10,7 @@ import math
 import os
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -206,9 +207,10 @@ class Training:
         Raises:
             Stopped: a signal came; the run is saved.
         """
-        for x, y in self.steps(stop):
-            with self.state.timed():
-                self.train_step(x, y)
+        with closing(self.steps(stop)) as steps:
+            for x, y in steps:
+                with self.state.timed():
+                    self.train_step(x, y)
 
     def steps(self, stop: StopRequest) -> Generator[tuple[Tensor, Tensor], bool | None, None]:
         """The batches of the steps to come: whoever iterates takes each step before it asks for the next batch.
