@@ -138,8 +138,10 @@ def test_a_gate_repeated_on_an_input_adds_up():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
 
 
-def test_what_the_reduced_map_remembers_is_what_it_finds():
+@pytest.mark.parametrize("few", (0, 10**9))
+def test_what_the_reduced_map_remembers_is_what_it_finds(few, monkeypatch):
     """A solver's calls, sample after sample standing still: the same as by a map that has seen nothing, nothing shared."""
+    monkeypatch.setattr("engines.bloch.FEW", few)
     circuit = build_circuit(4, "angle")
     x, theta, _ = numbers(circuit, 4, batch=6)
     lift = DenseLift(torch.randn(16, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64))
@@ -158,6 +160,7 @@ def test_what_the_reduced_map_remembers_is_what_it_finds():
 
 
 def test_a_solver_evaluates_the_samples_that_move(monkeypatch):
+    monkeypatch.setattr("engines.bloch.FEW", 0)
     circuit = build_circuit(4, "angle")
     x, theta, _ = numbers(circuit, 4, batch=40)
     compiled = make_engine("compiled", circuit).double().compile(theta)

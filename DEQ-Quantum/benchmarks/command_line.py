@@ -2,6 +2,7 @@
 
 import argparse
 
+from circuits.encodings import ENCODINGS
 from utils.command_line import LARGEST_SEED, OneLineParser, integer, number, path
 from utils.files import REPOSITORY
 
@@ -86,6 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
         10,
     )
     _add_n_wires(step)
+    step.add_argument("--encoding", choices=tuple(ENCODINGS), default="amplitude",
+                      help="how features enter: n_wires^2 amplitudes or angles, or n_wires components (default: amplitude)")  # fmt: skip
     solve = command(
         "solve",
         "the forward solve alone: broyden, anderson, fixed_point, newton",

@@ -26,7 +26,7 @@ SOLVERS = ("broyden", "anderson", "fixed_point", "newton")
 def measure_step(record: Record) -> None:
     """One training step by every variant, and one call of f by every simulator; are they equal."""
     o = record.options
-    problem = record.problem(o.n_wires)
+    problem = record.problem(o.n_wires, encoding=o.encoding)
     variants = [variant for variant in VARIANTS if variant.engine in record.engines]
     record.content["equality"] = equality.compare_steps(variants, problem)
 
@@ -40,7 +40,7 @@ def measure_step(record: Record) -> None:
     found = one_f.simulators(record.engines, problem, pennylane_layer)
     record.content["one_f_equality"] = one_f.compare(found)
 
-    size = f"{o.n_wires} wires, batch {o.batch_size}"
+    size = f"{o.n_wires} wires, {o.encoding}, batch {o.batch_size}"
     steps = {variant.label: Step(variant, problem) for variant in variants}
     pairs = {
         (slow.label, fast.label)

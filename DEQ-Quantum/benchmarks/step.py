@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from circuits.ansatz import N_RANDOM_OPERATIONS
-from circuits.circuit import build_circuit
+from circuits.circuit import Circuit, build_circuit
 from deq import SolverResult, SolverSettings, equilibrium, hutchinson_jacobian_loss
 from engines.compiled import CompiledEngine
 from features import MEAN, STD
@@ -68,11 +68,12 @@ class Problem:
     """A circuit and a batch.
 
     Attributes:
-        n_wires: qubits; features are vectors of n_wires^2.
+        n_wires: qubits; features are vectors of n_wires^2, or of n_wires components.
         batch_size: samples.
         seed: of parameters, features, labels and random vectors.
         device: where it all lies.
         n_operations: length of the circuit's random part.
+        encoding: of `circuits.encodings.ENCODINGS`.
     """
 
     n_wires: int
@@ -80,19 +81,27 @@ class Problem:
     seed: int
     device: torch.device
     n_operations: int = N_RANDOM_OPERATIONS
+    encoding: str = "amplitude"
 
     @cached_property
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Features (B, n_wires^2), many dark pixels and some bright, scaled as MNIST's are; labels (B,)."""
+        """Features (B, n_inputs), many dark pixels and some bright, scaled as MNIST's are, or standard normal; labels (B,)."""
         draw = seeds.generator(self.seed, "benchmark batch", 0)
-        pixels = (0.45 * torch.randn(self.batch_size, self.n_wires**2, generator=draw)).clamp(0, 1)
+        features = torch.randn(self.batch_size, self.circuit.n_inputs, generator=draw)
+        if self.encoding != "components":
+            features = ((0.45 * features).clamp(0, 1) - MEAN) / STD
         labels = torch.randint(N_CLASSES, (self.batch_size,), generator=draw)
-        return ((pixels - MEAN) / STD).to(self.device), labels.to(self.device)
+        return features.to(self.device), labels.to(self.device)
+
+    @property
+    def circuit(self) -> Circuit:
+        """The paper's, with this encoding."""
+        return build_circuit(self.n_wires, self.encoding, n_random_operations=self.n_operations)
 
     def layer(self, engine: str, way: str = "cheapest") -> QuantumLayer:
         """The quantum layer; the same parameters for every engine."""
         seeds.seed_everything(self.seed)
-        circuit = build_circuit(self.n_wires, n_random_operations=self.n_operations)
+        circuit = self.circuit
         return QuantumLayer(circuit, CompiledEngine(circuit, way) if engine == "compiled" else engine).to(self.device)
 
     def model(self, variant: Variant, dropout: float) -> QDEQModel:

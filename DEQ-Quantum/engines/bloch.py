@@ -24,6 +24,9 @@ from engines.strings import PauliSums, TooManyStrings
 PLANES = {"rx": (1, 2), "ry": (2, 0), "rz": (0, 1)}
 
 
+FEW = 2**16  # numbers: up to so many it costs less to find all than to look for those that change
+
+
 class BlochPolynomials(nn.Module):
     """The readouts of an angle-encoded circuit as polynomials of Bloch vectors.
 
@@ -111,13 +114,15 @@ class ReducedBloch(ReadoutMap):
 
     def __init__(self, circuit: CompiledBloch, x: Tensor, lift: Lift):
         self.circuit, self.x, self.lift = circuit, x, lift
+        self.is_large = len(x) * circuit.contraction.n_rows > FEW
         self._last: tuple[Tensor, ...] | None = None  # r, h(r) and, once asked for, the Jacobian there
 
     def __call__(self, r: Tensor) -> Tensor:
         """(B, K) to (B, K)."""
-        if not _may_remember(r):
+        asked = self._last is not None and len(self._last) > 2
+        if not _may_remember(r) or not (asked or self.is_large):
             return self.circuit.readouts(self.x + self.lift(r))
-        return self._at(r, self._last is not None and len(self._last) > 2)[1].clone()
+        return self._at(r, asked)[1].clone()
 
     def jacobian(self, r: Tensor) -> Tensor:
         """dh_k/dr_j, exact, (B, K, K)."""
@@ -139,10 +144,13 @@ class ReducedBloch(ReadoutMap):
         """The same for the batch; samples that stand where they stood are not evaluated again."""
         last, moved = self._last, None
         if last is not None and len(last) == 2 + with_jacobian and last[0].dtype == r.dtype:
-            moved = (r != last[0]).any(1).nonzero().squeeze(1)
+            if torch.equal(r, last[0]):
+                return last
+            if self.is_large:
+                moved = (r != last[0]).any(1).nonzero().squeeze(1)
         if moved is None or 2 * len(moved) > len(r):
             self._last = (r.clone(), *self._found(r, self.x, with_jacobian)[1:])
-        elif len(moved):
+        else:
             found = self._found(r.index_select(0, moved), self.x.index_select(0, moved), with_jacobian)
             self._last = tuple(before.index_copy(0, moved, now) for before, now in zip(last, found))
         return self._last

@@ -64,9 +64,7 @@ class PauliSums(nn.Module):
         # where each wire's rotation stands among the matrices of the pairs
         home = [(next(i for i, pair in enumerate(pairs) if w in pair), w) for w in range(n)]
         xyz = np.arange(1, 4)
-        places = [
-            i * SIZE**2 + (4 if pairs[i][0] == w else 1) * (xyz[:, None] * SIZE + xyz) for i, w in home
-        ]
+        places = [i * SIZE**2 + (4 if pairs[i][0] == w else 1) * (xyz[:, None] * SIZE + xyz) for i, w in home]
         self.register_buffer("rotation_places", torch.tensor(np.stack(places).reshape(-1)), persistent=False)
         self._propagate(circuit, [atom.wires for atom in atoms])
 
