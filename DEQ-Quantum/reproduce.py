@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import logging
 import sys
 
+from reproduction.blame import flag_of_a_file
 from reproduction.checks import run_theory
 from reproduction.command_line import parse_command_line
 from reproduction.drawing import draw_circuit, draw_figures, draw_overview, draw_run
@@ -65,7 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler(sys.stdout))
     stopped = "stopped; what is done is kept, the same command resumes"
-    with one_line_ends(SettingsError, OSError, smaller=SMALLER.get(options.command, "fewer --jobs"), stopped=stopped):
+    smaller = SMALLER.get(options.command, "fewer --jobs")
+    with one_line_ends(SettingsError, OSError, smaller=smaller, stopped=stopped), flag_of_a_file(options):
         COMMANDS[options.command](options)
 
 

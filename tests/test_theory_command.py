@@ -110,6 +110,7 @@ def test_the_command_ends_with_one_line_where_it_cannot_go_on(command, tmp_path,
             command(*flags)
         error = capsys.readouterr().err
         assert end.value.code == 1 and error.count("\n") == 1 and words in error
+        assert not (tmp_path / "results").exists()  # refused before anything was measured
 
 
 def test_an_interrupted_command_says_that_it_goes_on(command, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from data_files import load_images
 from models.classical_layers import TanhLayer
 from runs.machine import environment
 from theory import (
@@ -40,8 +41,9 @@ log = logging.getLogger("qdeq")
 
 SOURCES = REPOSITORY / "DEQ-Quantum"
 # rooms and files of SOURCES that the numbers here come from
-OF_INFLUENCE = {"circuits", "data_settings.py", "dataset.py", "deq", "engines", "features.py", "models", "runs", "theory",
-                "training", "utils"}  # fmt: skip
+OF_INFLUENCE = {"circuits", "data_settings.py", "dataset.py", "deq", "engines", "features.py", "models", "runs",
+                "theory", "training", "utils"}  # fmt: skip
+OF_MODELS = ("contraction", "convergence", "gradient", "ablations", "equations")  # parts that look at trained models
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,15 @@ def run(out: Path, seed: int, data_dir: str, runs: Sequence[Path] = (), plan: Pl
     Raises:
         DataError, SettingsError, CheckpointError: no data, or a run folder that cannot be used.
     """
-    out.mkdir(parents=True, exist_ok=True)
     named = subjects.run_names(runs)
     # all that the parts show of a run: what it is called and its weights, in this order
     looked_at = [[name, _checkpoint(folder)] for folder, name in named.items()]
     book = _Book(out, {"seed": seed, "plan": asdict(plan), "runs": looked_at})
+    if not all(map(book.holds, OF_MODELS)):  # before anything is written
+        load_images(plan.dataset, data_dir)
+        for folder, name in named.items():
+            subjects.of_run(folder, name, data_dir, plan.n_images)
+    out.mkdir(parents=True, exist_ok=True)
     parts = {name: book.part(name, measure) for name, measure in measurements(seed, data_dir, named, plan).items()}
     write_text(out / "theory.md", markdown(parts, book.kept))
     write_text(out / "equations.md", equations_table.markdown(parts["equations"]))
@@ -150,13 +156,20 @@ class _Book:
         self.environment = environment(subjects.CPU)
         self.kept = {}
 
-    def part(self, name: str, measure: Callable):
-        path = self.out / f"{name}.json"
+    def _read(self, name: str) -> dict | None:
         try:
-            content = read_json(path)
+            content = read_json(self.out / f"{name}.json")
         except (OSError, ValueError):
-            content = None
-        if isinstance(content, dict) and content.get("made_from") == self.made_from:
+            return None
+        return content if isinstance(content, dict) and content.get("made_from") == self.made_from else None
+
+    def holds(self, name: str) -> bool:
+        """Whether that part need not be measured."""
+        return self._read(name) is not None
+
+    def part(self, name: str, measure: Callable):
+        """What was measured, or is now."""
+        if (content := self._read(name)) is not None:
             log.info("theory: %s is there", name)
         else:
             began = time.process_time()  # not the clock's: the command may share its core
@@ -164,7 +177,7 @@ class _Book:
             seconds = round(time.process_time() - began, 1)
             log.info("theory: %s, %.0f s", name, seconds)
             content = {"made_from": self.made_from, **self.environment, "seconds": seconds, "measured": measured}
-            write_json(path, content)
+            write_json(self.out / f"{name}.json", content)
         self.kept[name] = content
         return content["measured"]
 
