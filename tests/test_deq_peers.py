@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -15,7 +16,9 @@ from benchmarks.peer_problems import peer_problems
 from benchmarks.peer_training import DELAY, LENGTH, sequences, train_in_turn
 from benchmarks.record import Record
 from benchmarks.report import text
+from benchmarks.step import SETTINGS
 from benchmarks.timing import Series, one_cpu
+from conftest import REPOSITORY
 from deq import batch_jacobian
 
 
@@ -87,3 +90,14 @@ def test_one_cpu_is_given_back():
         assert len(os.sched_getaffinity(0)) == 1
     with one_cpu(False):
         assert os.sched_getaffinity(0) == before
+
+
+def test_the_page_of_results_has_the_committed_times_of_the_step_in_jax():
+    content = json.loads((REPOSITORY / "results/benchmark/peers.json").read_text())
+    page = (REPOSITORY / "results/benchmark/README.md").read_text()
+    assert all(row["equal"] for row in content["equality"])
+    for n_wires in peer_steps.WIRES:
+        times = content[f"training_step_{n_wires}"]["times"]
+        in_jax, *ours = [f"{1e3 * times[label]['median']:.2f}" for label in (peer_steps.IN_JAX, *(
+            f"compiled, {setting}{more}" for more in ("", peer_steps.TOGETHER) for setting in SETTINGS))]
+        assert f"| {n_wires} | {in_jax} | {ours[0]}, {ours[1]} | {ours[2]}, {ours[3]} |" in page
