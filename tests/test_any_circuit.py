@@ -164,6 +164,8 @@ def test_the_closed_forms_are_autograds(circuit, seed, by_states):
 @given(circuits(), st.integers(0, 2**32))
 def test_the_compiled_engine_in_float32(circuit, seed):
     v, theta, weights = (values.float() for values in numbers(circuit, seed))
+    if isinstance(circuit.encoding, AmplitudeEncoding):
+        v = v / v.norm(dim=1, keepdim=True)  # slopes, and with them round-off, grow as 1 / |v|
     compiled = with_gradients(make_engine("compiled", circuit), v, theta, weights)
     expected = with_gradients(StatevectorEngine(circuit), v, theta, weights)
     assert_near(compiled, expected, 1e-5)

@@ -60,7 +60,7 @@ def test_it_moves_as_torchs_adam_does():
 
 def test_in_float64_its_jacobian_loss_and_gradient_are_those_of_the_state_vectors():
     step = Step(Variant("compiled", "newton+exact"), PROBLEM)
-    model = PROBLEM.model("statevector", 0.0).double()
+    model = PROBLEM.model(Variant("statevector", "newton+exact"), 0.0).double()
     x, y = step.x[:3].double(), step.y[:3]
     depth = Equilibrium(*[SolverSettings(name, 30, 1e-13) for name in ("newton", "exact")])
     vectors = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))

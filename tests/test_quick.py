@@ -18,6 +18,7 @@ END_TO_END = {
     "reproduce.py figures": "reproduction_figures::test_figures_command_writes_vector_and_pixels",
     "reproduce.py theory": "theory_command::test_a_run_folder_is_looked_at",
     "benchmark.py": "benchmark::test_solve",
+    "hardware.py": "hardware_command::test_the_drop_is_of_pairs_and_machines_name_their_dates",
     "setup.sh": "setup::test_first_run_installs_and_the_second_does_nothing",
     "pip install .": "package::test_deq_solves_and_differentiates_where_only_torch_is",
     "the first page": "readme::test_the_first_pages_examples_run",

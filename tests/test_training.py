@@ -314,11 +314,11 @@ def test_ctrl_c_before_the_training_is_no_traceback(tmp_path, monkeypatch, capsy
 
 
 def test_more_wires_than_memory_are_refused(tmp_path, monkeypatch, capsys):
-    """Too much for the basis states of an amplitude circuit, for a validation, or for a training step."""
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 4e9)
+    """Too much for the light cones of an amplitude circuit, for a validation, or for a training step."""
     angle = ("--amplitude_encoder", "False")
-    for n, flags, remedy in ((24, (), "use fewer wires\n"), (18, angle, "use fewer wires\n"),
-                             (14, (*angle, "--batch_size", 2**14), "or a smaller --batch_size\n")):  # fmt: skip
+    for n, free, flags, remedy in ((26, 2e9, (), "use fewer wires\n"), (18, 4e9, angle, "use fewer wires\n"),
+                                   (14, 4e9, (*angle, "--batch_size", 2**14), "or a smaller --batch_size\n")):  # fmt: skip
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         with pytest.raises(SystemExit) as end:
             train_here(*DIGITS, "--n_wires", n, *flags, "--work_dir", tmp_path)
         error = capsys.readouterr().err
