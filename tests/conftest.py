@@ -1,5 +1,6 @@
 """What tests share: running the scripts as a user does, comparing bit for bit, small data sets in the cached format."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -82,3 +83,20 @@ def tiny_data(tmp_path_factory) -> Path:
             arrays[f"{split}_labels"] = labels.astype(np.uint8)
         np.savez(folder / f"{name}.npz", **arrays)
     return folder
+
+
+@pytest.fixture
+def warned(monkeypatch, caplog):
+    """The log's warnings so far."""
+    monkeypatch.setattr(logging.getLogger("qdeq"), "propagate", True)
+    caplog.set_level(logging.WARNING, "qdeq")
+    return lambda: caplog.messages
+
+
+@pytest.fixture(scope="module")
+def wandb_home(tmp_path_factory):
+    """wandb keeps its own files out of the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp("home")))
+        yield

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 from argparse import Namespace
 from pathlib import Path
 
@@ -55,13 +54,6 @@ DAMAGED = {
     "zeros": (lambda whole: whole[:-500] + bytes(400) + b"\r\nval,1\r\nval,2\r\n", None),
     "a picture": (lambda whole: b"\x89PNG\r\n\x1a\n" + bytes(range(256)), 0),
 }
-
-
-@pytest.fixture
-def warned(monkeypatch, caplog):
-    monkeypatch.setattr(logging.getLogger("qdeq"), "propagate", True)
-    caplog.set_level(logging.WARNING, "qdeq")
-    return lambda: caplog.messages
 
 
 @pytest.fixture
