@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Sets up .venv where needed and runs the tests in it, each on one core, one more at a time than there are cores, since
-# many wait for processes of their own; pytest's exit status comes back.
+# Sets up .venv where needed and runs the tests in it, on all cores, each test on one; pytest's exit status comes back.
 #
 #   bash bash_scripts/test.sh           everything, in minutes
 #   bash bash_scripts/test.sh quick     what is not marked slow, in about a minute: all of the mathematics, and of
@@ -25,5 +24,4 @@ if [[ ${1:-} == faults ]]; then
     shift
     PYTHONPATH=tests exec .venv/bin/python -m campaigns.faults "$@"
 fi
-cores=$(.venv/bin/python -c 'import os; print(len(os.sched_getaffinity(0)))')
-exec .venv/bin/python -m pytest -n $((cores + 1)) --dist worksteal ${selection[@]+"${selection[@]}"} "$@"
+exec .venv/bin/python -m pytest -n auto --dist worksteal ${selection[@]+"${selection[@]}"} "$@"
