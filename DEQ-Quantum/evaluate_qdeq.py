@@ -12,7 +12,7 @@ import argparse
 import sys
 from dataclasses import fields, replace
 
-from runs.command_line import add_flag
+from runs.command_line import add_flag, read_options
 from runs.settings import SettingsError
 from training.settings import Settings
 from utils.command_line import OneLineParser, fail, integer, one_line_ends, path
@@ -41,13 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it cannot work."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    try:
-        Settings.check_values(vars(options))
-    except SettingsError as error:
-        parser.error(str(error))
-    return options
+    return read_options(build_parser(), Settings, arguments)
 
 
 if __name__ == "__main__":

@@ -261,3 +261,15 @@ def test_a_run_reads_what_it_is_told_to(name, flags, n, n_settings, tmp_path):
     assert (found["readout"], found["n_readouts"], found["measurement_settings"]) == (name, n, n_settings)
     assert found["lift"] == "auto" and found["steps"] == 3 and 0 <= found["test_acc"] <= 1
     assert (tmp_path / "r" / "circuit.png").exists()
+
+
+def test_a_prediction_tells_more_readouts_than_its_state_does():
+    """pauli2 has 30 readouts of 4 wires, and z 16 numbers: r is the model's own, not the shortest of those with that z."""
+    torch.manual_seed(0)
+    layer = QuantumLayer(build_circuit(4, readout="pauli2"))
+    x = torch.randn(3, 16)
+    p = QDEQModel(layer, 4, dropout=0.0)(x, Stack(2))
+    h = layer.bind(x).reduced()
+    torch.testing.assert_close(p.r, h(h(torch.zeros(3, 30))).detach())
+    torch.testing.assert_close(layer.lift(p.r), p.z.detach())
+    assert (layer.lift.readouts(p.z) - p.r).norm() > 0.1 * p.r.norm()

@@ -3,8 +3,7 @@
 import argparse
 from dataclasses import fields
 
-from runs.command_line import add_flag
-from runs.settings import SettingsError
+from runs.command_line import add_flag, read_options
 from training.settings import Settings
 from utils.command_line import LARGEST, LARGEST_SEED, OneLineParser, integer, path, shown
 
@@ -171,11 +170,7 @@ def _add_devices(commands) -> None:
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it is wrong."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
-    try:
-        Settings.check_values(vars(options))
-    except SettingsError as error:
-        parser.error(str(error))
+    options = read_options(parser, Settings, arguments)
     if options.command == "devices" and options.package and not options.make:
         parser.error(f"--package {shown(options.package)} is where --make reads: name the machines to make")
     return options

@@ -150,7 +150,7 @@ def states(model: EquilibriumClassifier, split: Split, depth: Depth) -> States:
     r, parts = [], []
     for x, y in zip(split.features.split(BATCH), split.labels.split(BATCH)):
         prediction = model(x, depth, compiled)
-        r.append(model.layer.lift.readouts(prediction.z))
+        r.append(prediction.r)
         parts.append(measure(prediction, y))
     measured = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
     return States(torch.cat(r), measured, compile_seconds, time.perf_counter() - start)

@@ -47,7 +47,7 @@ def sampled(
             with warnings.catch_warnings():  # no solve converges to less than the floor
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 found = model(x, depth, compiled)
-            r = model.layer.lift.readouts(found.z)
+            r = found.r
             fresh = compiled.bind(x).reduced()(r)  # with shots that no solver has seen
             steps = torch.full_like(y, 0) if found.solver is None else found.solver.steps
             residual = (fresh - r).norm(dim=1) / r.norm(dim=1)

@@ -3,6 +3,7 @@
 To add one: a class here and its entry in `CHANNELS`. Numbers are checked where a channel is made; strengths scale.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +28,7 @@ def check_probability(what: str, *values: float) -> None:
             raise NoiseError(f"{what} are probabilities, from 0 to 1, got {value:g}")
 
 
-class Channel:
+class Channel(ABC):
     """What a kind of noise does; each method gives None where it does nothing.
 
     Methods:
@@ -50,8 +51,8 @@ class Channel:
     def time(self, name: str) -> float | None:
         return None
 
-    def scaled(self, strength: float) -> "Channel":
-        raise NotImplementedError
+    @abstractmethod
+    def scaled(self, strength: float) -> "Channel": ...
 
 
 @dataclass(frozen=True)

@@ -54,16 +54,18 @@ class Prediction:
     Attributes:
         logits: (B, n_classes).
         z: (B, width), n_wires^2 for the quantum layer: the equilibrium or the last layer's output.
+        r: (B, n_units), without gradient: the readouts that z lifts. Of more readouts than inputs z does not tell them.
         res: (B,) mean over the entries of |f(z) - z| / |z|, the measure of the paper's tables.
         res_rel: (B,) ||f(z) - z|| / ||z||.
         jac_loss: scalar, 0 where it was not asked for.
         solver: the equilibrium's solver result, None for a stack of layers.
-        failed: (B,) samples without a finite input or state: their logits, z and residuals are NaN, and they give no
+        failed: (B,) samples without a finite input or state: their logits, z, r and residuals are NaN, and they give no
             gradient to anything shared. None where the host sees that there are none.
     """
 
     logits: Tensor
     z: Tensor
+    r: Tensor
     res: Tensor
     res_rel: Tensor
     jac_loss: Tensor
@@ -126,7 +128,7 @@ class EquilibriumClassifier(nn.Module):
             at_r = f if h.vjp is None else AtReadouts(f, h, lift, r)
             jac_loss = whole.jac_loss(at_r, z.detach(), generator)
         logits = self.classify(z if lift.sees_state else reached, generator, whole)
-        told = [_replaced(values, failed, math.nan) for values in (logits, z, *residual_measures(r, found.h_r))]
+        told = [_replaced(values, failed, math.nan) for values in (logits, z, r, *residual_measures(r, found.h_r))]
         return Prediction(*told, jac_loss, found.solver, failed)
 
     def classify(self, z: Tensor, generator: torch.Generator | None = None, whole: Whole | None = None) -> Tensor:

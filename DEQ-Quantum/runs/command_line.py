@@ -44,6 +44,18 @@ def settings_parser(
     return parser
 
 
+def read_options(
+    parser: argparse.ArgumentParser, kind: type[BaseSettings], arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """Read a command line some of whose flags are settings; ends the program with one line if a value is wrong."""
+    options = parser.parse_args(arguments)
+    try:
+        kind.check_values(vars(options))
+    except SettingsError as error:
+        parser.error(str(error))
+    return options
+
+
 def add_flag(parser: argparse.ArgumentParser, f: Field, help: str | None = None) -> None:
     """Add the flag of a settings field, in both spellings; absent where it is not given.
 
