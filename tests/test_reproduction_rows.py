@@ -11,6 +11,7 @@ from reproduction.command_line import parse_command_line as parse_reproduce
 from reproduction.jobs import SWITCHES, flags_of, make_job, same_run
 from reproduction.names import BASELINES, DEPTHS
 from reproduction.rows import KINDS, TABLES, Paper
+from reproduction.run_tables import run_tables
 from table_5 import TABLE_5, hyperparameters_of
 from training.command_line import parse_command_line
 from training.settings import Settings
@@ -51,6 +52,14 @@ def test_the_papers_models_train_with_table_5(table, data):
         if row.model == "qdeq"
     }
     assert found == TABLE_5[data] and set(found) == set(DEPTHS)
+
+
+def test_paper_rows_are_the_six_models_in_each_encoding(capsys):
+    run_tables(parse_reproduce(["tables", "--paper_rows", "--seeds", "7", "--dry_run", "--work_dir", "/nowhere"]))
+    names = [words[words.index("--work_dir") + 1] for words in map(shlex.split, capsys.readouterr().out.splitlines())]
+    own = [f"table1/{encoding}_{depth}" for encoding in ("amplitude", "angle") for depth in DEPTHS]
+    own += [f"table{number}/{depth}" for number in (2, 3, 4) for depth in DEPTHS]
+    assert sorted(names) == sorted(f"/nowhere/{name}" for name in own)
 
 
 def test_every_table_has_the_papers_six_models_and_numbers():

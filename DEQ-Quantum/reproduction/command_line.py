@@ -36,6 +36,8 @@ EXAMPLES = """examples:
     python reproduce.py table2 --rows implicit direct-1 --seeds 0 --epochs 2
   Tables 1 to 4 in one go on a Ray cluster whose machines share this folder:
     python reproduce.py tables --address auto
+  the same without baselines, all of it from nothing on this machine's cores:
+    python reproduce.py tables --paper_rows
   the search of one cell of Table 5, in shorter trials:
     python reproduce.py table5 --data mnist10 --models implicit --trials 30 --epochs 30
   any flags of train_qdeq.py, each combination with three seeds:
@@ -79,12 +81,15 @@ def _add_tables(commands) -> None:
     for table in TABLES.values():
         about = f"{table.title}: {len(table.rows)} rows of {table.epochs} epochs"
         command = commands.add_parser(table.name, help=about, description=about, parents=parents)
-        command.add_argument("--rows", nargs="+", choices=[row.name for row in table.rows], help="only these rows")
+        which = command.add_mutually_exclusive_group()
+        which.add_argument("--rows", nargs="+", choices=[row.name for row in table.rows], help="only these rows")
+        _add_paper_rows(which)
         command.set_defaults(tables=[table.name])
         add_missing(command)
         add_report(command)
     about = "Tables 1 to 4 in one go"
     command = commands.add_parser("tables", help=about, description=about, parents=parents)
+    _add_paper_rows(command)
     command.set_defaults(tables=list(TABLES), rows=None)
     add_missing(command)
     add_report(command)
@@ -103,6 +108,12 @@ def _add_tables(commands) -> None:
     about = "draw Figures 1 to 3 and those of the kept results"
     command = commands.add_parser("figures", help=about, description=about, parents=[results_flags()])
     add_images(command)
+
+
+def _add_paper_rows(command) -> None:
+    command.add_argument(
+        "--paper_rows", action="store_true", help="only the paper's own models: no baselines, no released gates"
+    )
 
 
 def _add_report_command(commands) -> None:
@@ -179,8 +190,9 @@ def _add_dashboard(commands) -> None:
 
 
 def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if getattr(options, "rows", None):
-        parser.error("--report shows whole tables: leave out --rows")
+    for name in ("rows", "paper_rows"):
+        if getattr(options, name, None):
+            parser.error(f"--report shows whole tables: leave out --{name}")
     idle = {action.dest: action.default for action in running_flags()._actions} | {"missing": False, "trials": TRIALS}
     for name, default in idle.items():
         if getattr(options, name, default) != default:

@@ -103,6 +103,11 @@ class Row:
         """What it is called in a table."""
         return f"{self.short}, {self.family}" if self.family else self.short
 
+    @property
+    def is_papers(self) -> bool:
+        """Whether it is one of the paper's own models as the paper describes them."""
+        return self.model == "qdeq" and "trainable_gates" not in self.flags
+
 
 @dataclass(frozen=True)
 class Table:

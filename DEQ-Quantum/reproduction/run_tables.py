@@ -40,7 +40,9 @@ def run_tables(options: argparse.Namespace) -> None:
 
 
 def _chosen(table: Table, options: argparse.Namespace) -> Table:
-    """The table, or only the rows that --rows names."""
+    """The table, or only the rows that --rows names, or with --paper_rows the paper's."""
+    if options.paper_rows:
+        return replace(table, rows=tuple(row for row in table.rows if row.is_papers))
     if options.rows is None:
         return table
     return replace(table, rows=tuple(row for row in table.rows if row.name in options.rows))
