@@ -190,10 +190,11 @@ def test_lines_are_drawn_of_every_command(bench):
 
 
 def test_two_processes_that_both_go_on_in_one_folder_are_found(bench, monkeypatch):
+    """Without the lock. Where the first was done before the second looked, nothing could be found: then again."""
     case = {"pair": "restart and restart, half done", "subject": "direct", "delay": 0.0, "seed": 1}
     assert together.attempt(case, bench).findings == []
     monkeypatch.setattr(RunFolder, "_acquire", lambda self: None)
-    assert "accepted" in kinds(together.attempt(case, bench))
+    assert any("accepted" in kinds(together.attempt(case | {"seed": seed}, bench)) for seed in range(2, 12))
 
 
 def test_what_a_command_says_is_judged():

@@ -16,6 +16,7 @@ from qep import (
     Exact,
     ExactResponse,
     FiniteDifferences,
+    GroundStateError,
     Holomorphic,
     LinearObservable,
     OscillatorNetwork,
@@ -189,11 +190,11 @@ def test_an_update_needs_its_own_observable_only(kind, system):
 
 
 def ferromagnet(method: str = "dense") -> TransverseFieldIsing:
-    """Seven spins whose two ground states only the input tells apart."""
+    """Seven spins whose two ground states only the input tells apart; no two excited states have the same energy."""
     system = TransverseFieldIsing(7, couplings("chain", 7, 1), 1, range(7), (6,), Diagonalisation(method))
     with torch.no_grad():
-        system.coupling.fill_(1.0)
-        system.transverse.fill_(0.05)
+        system.coupling.copy_(torch.linspace(1.0, 1.2, 6))
+        system.transverse.copy_(torch.linspace(0.05, 0.06, 7))
         system.bias.zero_()
         system.input_weights.fill_(1.0)
     return system
@@ -235,6 +236,18 @@ def test_degenerate_samples_are_left_out_and_counted(estimator):
     nothing = make("skip")(system, x[1:2], targets[1:2], SquaredError(), torch.Generator())
     assert nothing.skipped == 1 and not nothing.flat.any()
     assert len(nothing.cost) == len(nothing.gap) == 0 and nothing.outputs.shape == (0, 1)
+
+
+def test_autograd_refuses_excited_states_of_one_energy():
+    """Two free spins: |01> and |10> have the same energy to the last bit, and the derivative of `eigh` is 0/0."""
+    system = TransverseFieldIsing(2, couplings("chain", 2, 1), 1, range(2), (1,), Diagonalisation("dense"))
+    with torch.no_grad():
+        for parameter in system.parameters():
+            parameter.zero_()
+        system.bias.fill_(1.0)
+    x, targets = torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    with pytest.raises(GroundStateError, match="two excited states have the same energy"):
+        AutogradEigh()(system, x, targets, SquaredError())
 
 
 @pytest.mark.parametrize("estimator", ["centred", "response"])

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from qep.estimators import Batch, GradientEstimate, GradientEstimator, zeros
+from qep.ground_states import GroundStateError
 
 
 class AutogradEigh(GradientEstimator):
-    """Backpropagation through the dense diagonalisation."""
+    """Backpropagation through the dense diagonalisation.
+
+    Raises:
+        GroundStateError: where two excited states have the same energy to the last bit.
+    """
 
     def estimate(self, batch: Batch) -> GradientEstimate:
         system, targets = batch.system, batch.targets
@@ -19,6 +24,11 @@ class AutogradEigh(GradientEstimator):
         outputs = system.outputs(system.differentiable_expectations(batch.x))
         value = batch.cost.value(outputs, targets)
         found = torch.autograd.grad(value.mean(), list(parameters.values()), allow_unused=True, materialize_grads=True)
+        if torch.stack([gradient.isnan().any() for gradient in found]).any():
+            raise GroundStateError(
+                "two excited states have the same energy, there the derivative of a diagonalisation is 0/0; "
+                "choose ExactResponse"
+            )
         gradients = dict(zip(parameters, found))
         return GradientEstimate(gradients, value.detach(), outputs.detach(), batch.free.gap, targets)
 

@@ -101,7 +101,7 @@ def read_kept(job: Job, results_dir: Path) -> dict | None:
     return results if same_run(saved, parse_command_line(list(job.flags)).settings) else None
 
 
-def write_table(table: Table, epochs: int, seeds: list[int], jobs: list[Job], results_dir: Path) -> dict:
+def write_table(table: Table, epochs: int, seeds: list[int] | None, jobs: list[Job], results_dir: Path) -> dict:
     """Keep what is finished, then write table.md, table.csv and table.json of all that is kept.
 
     Args:

@@ -14,9 +14,9 @@ from reproduction.flags import (
     add_report,
     add_sweep,
     results_flags,
+    row_seeds_flags,
     running_flags,
     runs_flags,
-    seeds_flags,
 )
 from reproduction.names import DEPTHS
 from reproduction.qep_command_line import add_qep
@@ -29,7 +29,7 @@ TRIALS = 20
 HTML_IN_RESULTS = Path("")
 
 EXAMPLES = """examples:
-  every row of Table 2 with three seeds, on all cores; the same command resumes where it was stopped:
+  every row of Table 2 with all its seeds, on all cores; the same command resumes where it was stopped:
     python reproduce.py table2
   what that would run, and a shorter trial of two of its rows:
     python reproduce.py table2 --dry_run
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_tables(commands) -> None:
     searching = [results_flags(), runs_flags(), running_flags()]
-    parents = [*searching, seeds_flags()]
+    parents = [*searching, row_seeds_flags()]
     for table in TABLES.values():
         about = f"{table.title}: {len(table.rows)} rows of {table.epochs} epochs"
         command = commands.add_parser(table.name, help=about, description=about, parents=parents)
@@ -118,7 +118,7 @@ def _add_paper_rows(command) -> None:
 
 def _add_report_command(commands) -> None:
     about = "keep what is finished; write all tables, figures and the pages that show them anew"
-    parents = [results_flags(), runs_flags(), seeds_flags()]
+    parents = [results_flags(), runs_flags(), row_seeds_flags()]
     command = commands.add_parser("report", help=about, description=about, parents=parents)
     add_images(command)
     command.add_argument(
@@ -211,7 +211,7 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
         _refuse_beside_report(parser, options)
     if "results_dir" in options:
         _choose_folders(options)
-    if "seeds" in options:
+    if getattr(options, "seeds", None):
         options.seeds = list(dict.fromkeys(options.seeds))
     return options
 

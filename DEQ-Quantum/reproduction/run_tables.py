@@ -28,7 +28,8 @@ def run_tables(options: argparse.Namespace) -> None:
     jobs = [job for table in tables for job in jobs_of(table, options)]
     kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
     jobs = [job for job in jobs if job not in kept]
-    jobs.sort(key=lambda job: options.seeds.index(job.seed))  # all rows with the first seed come first
+    order = options.seeds or sorted({job.seed for job in jobs})
+    jobs.sort(key=lambda job: order.index(job.seed))  # all rows with the first seed come first
     if not run_unfinished(jobs, options, options.work_dir):
         return
     # of this command's rows alone, and beside its runs: only --report writes among the results
@@ -54,7 +55,7 @@ def jobs_of(table: Table, options: argparse.Namespace) -> list[Job]:
     return [
         make_job(table, row, seed, epochs, options.work_dir, watched(options, table.name, row.name))
         for row in table.rows
-        for seed in options.seeds
+        for seed in options.seeds or row.seeds
     ]
 
 

@@ -34,23 +34,24 @@ HEADER = ("model", "test accuracy, %", "paper", "difference", "peak memory, MB (
           "`res` (paper)", "`res_rel`", "parameters", "seeds")  # fmt: skip
 
 
-def build_table(table: Table, epochs: int, seeds: list[int], results: dict[tuple[str, int], dict]) -> dict:
+def build_table(table: Table, epochs: int, seeds: list[int] | None, results: dict[tuple[str, int], dict]) -> dict:
     """The table as plain data.
 
     Args:
         table: what belongs in it.
         epochs: how long its runs trained.
-        seeds: which it wants.
+        seeds: which it wants; None: each row's own.
         results: results.json of the finished runs, by row name and seed.
     """
     rows = []
     left: dict[tuple[int, ...], list[Row]] = {}  # rows that lack the same seeds take one command
     for row in table.rows:
-        runs = [results[row.name, seed] for seed in seeds if (row.name, seed) in results]
+        wanted = seeds or row.seeds
+        runs = [results[row.name, seed] for seed in wanted if (row.name, seed) in results]
         if runs:
             rows.append(_row(row, runs))
-        if len(runs) < len(seeds):
-            left.setdefault(tuple(seed for seed in seeds if (row.name, seed) not in results), []).append(row)
+        if len(runs) < len(wanted):
+            left.setdefault(tuple(seed for seed in wanted if (row.name, seed) not in results), []).append(row)
     runs = list(results.values())
     images = dict.fromkeys(run.get("test_images_sha256") for run in runs)
     return {
@@ -58,7 +59,7 @@ def build_table(table: Table, epochs: int, seeds: list[int], results: dict[tuple
         "title": table.title,
         "epochs": epochs,
         "paper_epochs": table.epochs,
-        "seeds": seeds,
+        "seeds": seeds or sorted({seed for row in table.rows for seed in row.seeds}),
         "rows": rows,
         "missing": [
             {
