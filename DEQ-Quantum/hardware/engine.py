@@ -31,18 +31,23 @@ class NoisyEngine(Engine):
         circuit: amplitude encoding, or gates on single wires; any ansatz; any Pauli strings.
         noise: of the ansatz's native gates and of the bits.
         encoding_noise: of the encoding's native gates, which depends on the data.
+        folds: the ansatz U is run as U (U^+ U)^folds, the same without noise and 1 + 2 folds times as noisy.
+        inverted: the confusion of every bit is known, and undone.
 
     Raises:
         UnsupportedCircuit: a readout of probabilities, a gate on two wires in the encoding, or noise that no gate carries.
-        hardware.noise.NoiseError: a machine without numbers for some wire, or two with different gates on two wires.
+        hardware.noise.NoiseError: a machine without numbers for some wire, or two with different gates on two wires; bits
+            that say nothing, which no inversion can mend.
     """
 
-    def __init__(self, circuit: Circuit, noise: Noise, encoding_noise: Noise = NO_NOISE):
+    def __init__(
+        self, circuit: Circuit, noise: Noise, encoding_noise: Noise = NO_NOISE, *, folds: int = 0, inverted: bool = False
+    ):
         super().__init__(circuit)
         if not isinstance(circuit.readout, PauliReadout):
             raise UnsupportedCircuit("the noisy engine reads Pauli strings, and this readout has probabilities")
         two_wires = common_gate(noise, encoding_noise)
-        self.readouts = NoisyReadouts(circuit, noise, two_wires)
+        self.readouts = NoisyReadouts(circuit, noise, two_wires, folds, inverted)
         refuse_idle_noise(noise, self.readouts.templates, "the ansatz")
         self.encoding = self.tree = None
         if isinstance(circuit.encoding, AmplitudeEncoding):

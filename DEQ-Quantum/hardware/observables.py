@@ -16,8 +16,8 @@ from circuits.circuit import Circuit
 from circuits.operations import Operation
 from circuits.paulis import measurement_settings
 from hardware import transfer
-from hardware.native import NativeGate, native_gates
-from hardware.noise import Noise
+from hardware.native import NativeGate, folded, native_gates
+from hardware.noise import Noise, NoiseError
 from hardware.template import Template, ending_with
 
 TOGETHER = 4**6  # entries of an observable up to which all strings are pulled back at once, on all wires
@@ -30,15 +30,17 @@ class NoisyReadouts:
         circuit: its ansatz and readout.
         noise: of gates and bits.
         two_wires: the machine's gate on two wires.
+        folds: how often U^+ U follows the ansatz U.
+        inverted: every bit's slope Z + offset is known, and undone.
 
     Attributes:
         templates: of the ansatz with the turns before each measurement setting, and the positions of its strings.
     """
 
-    def __init__(self, circuit: Circuit, noise: Noise, two_wires: str):
+    def __init__(self, circuit: Circuit, noise: Noise, two_wires: str, folds: int = 0, inverted: bool = False):
         n = self.n_wires = circuit.n_wires
         self.n_readouts = circuit.n_readouts
-        ansatz = native_gates(circuit.ansatz.operations, two_wires)
+        ansatz = folded(native_gates(circuit.ansatz.operations, two_wires), folds)
         settings = measurement_settings(circuit.readout.strings)
         self.templates = [
             Template(noise.timed([*ansatz, *_turns(basis, two_wires)], n), n, noise) for basis in settings
@@ -47,7 +49,10 @@ class NoisyReadouts:
         self.supports = circuit.readout.supports()
         bits = torch.zeros(n, 4, dtype=torch.float64)
         for wire in range(n):
-            bits[wire, 3], bits[wire, 0] = noise.readout(wire)
+            slope, offset = noise.readout(wire)
+            if inverted and slope == 0:
+                raise NoiseError(f"--noise {noise.text}: the bit of wire {wire} is read by chance, nothing inverts that")
+            bits[wire, 3], bits[wire, 0] = (1.0, 0.0) if inverted else (slope, offset)
         self._bits = bits
 
     def __call__(self, theta: Tensor, reduced: Callable[[Tensor], Tensor] = lambda vectors: vectors) -> Tensor:
