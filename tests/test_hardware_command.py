@@ -109,9 +109,9 @@ def test_the_own_engine_is_put_back(runs):
     from training.evaluation import load_splits
 
     trained = read_trained(parse_command_line(["evaluate", "--run", str(runs / "implicit"), "--noise", "none"]))
-    engine, split = trained.model.layer.engine, load_splits(trained.settings, torch.device("cpu")).val
+    engine, splits = trained.model.layer.engine, load_splits(trained.settings, torch.device("cpu"))
     noise = parse_noise("depolarizing:1e-2")
-    evaluation(trained, split, [Condition(noise, NoisyEngine(trained.model.layer.circuit, noise))])
+    evaluation(trained, splits.val, [Condition(noise, NoisyEngine(trained.model.layer.circuit, noise))], splits.train)
     assert trained.model.layer.engine is engine
 
 
@@ -151,3 +151,29 @@ def test_runs_that_have_no_circuit_or_are_none_are_one_line(runs, tmp_path, caps
             hardware("evaluate", "--run", run, "--noise", "none")
         error = capsys.readouterr().err
         assert (end.value.code, error.count("\n")) == (1, 1) and words in error, error
+
+
+def test_mitigation_brings_back_what_noise_took(runs, capsys):
+    noise, ways = "depolarizing:0.03,readout:0.02,0.1", ("readout", "zne", "rescale", "head", "head+rescale+readout")
+    (row,) = evaluated(runs / "implicit", "--noise", noise, "--mitigate", *ways, "--f_thres", 40)["rows"]
+    found = {of_way["mitigation"]: of_way for of_way in row["mitigated"]}
+    assert list(found) == ["readout", "zne", "rescale", "head", "readout+rescale+head"]
+    assert all(of_way["acc"] > row["acc"] and of_way["drop"] < row["drop"] for of_way in found.values())
+    assert found["zne"]["circuits_of_f"] == 2 and found["readout"]["circuits_of_calibration"] == 2
+    assert found["rescale"]["circuits_of_calibration"] == 20
+    assert "| readout+rescale+head |" in capsys.readouterr().out
+    # afterwards the run is what it was, its head too
+    (again,) = evaluated(runs / "implicit", "--noise", noise, "--f_thres", 40)["rows"]
+    assert again["loss"] == pytest.approx(row["loss"], rel=1e-6)
+
+
+def test_a_mitigation_that_is_not_known_or_cannot_be_is_refused(runs, capsys):
+    run = ("evaluate", "--run", runs / "implicit")
+    for flags, message in {
+        ("--noise", "none", "--mitigate", "pec"): "pec is not known; known, joined by +: readout, zne, rescale, head",
+        ("--noise", "readout:0.5", "--mitigate", "readout"): "read by chance",
+        ("--noise", "device:manila", "--encoding_noise", "device:manila", "--mitigate", "zne"): "zne folds the ansatz",
+    }.items():
+        with pytest.raises(SystemExit):
+            hardware(*run, *flags)
+        assert message in capsys.readouterr().err

@@ -8,6 +8,7 @@ from training.settings import Settings
 from utils.command_line import LARGEST, LARGEST_SEED, OneLineParser, integer, path, shown
 
 FORMATS = ("qasm3", "qiskit", "json")
+MITIGATIONS = ("readout", "zne", "rescale", "head")
 OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol")
 NOISE_HELP = """noise, joined by commas:
   depolarizing:TWO[,ONE]     rho -> (1 - p) rho + p I/d after gates on two wires and on one (default: a tenth)
@@ -24,6 +25,8 @@ EXAMPLES = """examples:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-3 depolarizing:1e-2 device:manila
   the same by counting:
     python hardware.py evaluate --run ../runs/NAME --noise none device:manila --shots 1024
+  what mitigation brings back, one way after another:
+    python hardware.py evaluate --run ../runs/NAME --noise device:quito --mitigate readout readout+rescale readout+rescale+head
   its equilibrium to round-off, where the prediction of first order can be seen:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
   its 136 or 5050 numbers measured once, and then no quantum computer:
@@ -48,6 +51,14 @@ def noise(text: str):
         return parse_noise(text)
     except NoiseError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def mitigation(text: str) -> tuple[str, ...]:
+    """Ways of --mitigate that go together, in the order of `MITIGATIONS`."""
+    ways = text.split("+")
+    if unknown := [way for way in ways if way not in MITIGATIONS]:
+        raise argparse.ArgumentTypeError(f"{shown(unknown[0])} is not known; known, joined by +: {', '.join(MITIGATIONS)}")
+    return tuple(way for way in MITIGATIONS if way in ways)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -88,6 +99,12 @@ def _add_evaluate(commands) -> None:
                          help="of the encoding's gates, in each (default: none); slow for amplitudes")  # fmt: skip
     command.add_argument("--shots", type=integer(1), metavar="N",
                          help="of every circuit, besides exact expectation values (default: these alone)")  # fmt: skip
+    command.add_argument(
+        "--mitigate", type=mitigation, nargs="+", default=[], metavar="WAY+WAY",
+        help="also with exact expectation values and: readout, inverted bits; zne, extrapolated to no noise from the "
+        "ansatz once and three times; rescale, every readout on a line fitted to 20 training images, inside f; head, "
+        "trained again on 2,000 noisy states",
+    )  # fmt: skip
     _add_draws_and_images(command)
     command.add_argument("--json", type=path, metavar="FILE",
                          help="(default: hardware_evaluation.json in the run folder)")  # fmt: skip

@@ -4,10 +4,9 @@ To first order noise that changes h by dh moves an equilibrium r* = h(r*) by (I 
 L layers by d_L, d_l = J(r_(l-1)) d_(l-1) + dh(r_(l-1)). Both are computed and shown beside what is measured.
 """
 
-import time
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,37 +14,25 @@ from torch import Tensor
 from dataset import Split
 from deployment.command_line import OF_SOLVER
 from deployment.differences import drop, finite_mean
+from deployment.mitigating import evaluate as evaluate_mitigated
+from deployment.mitigating import prepare
 from deployment.sampled import sampled
+from deployment.states import States, states, summary
 from deployment.trained import Trained, read_trained
 from engines.protocol import ReadoutMap
 from hardware.engine import NO_NOISE, NoisyEngine
+from hardware.mitigation import MitigatedEngine
 from hardware.noise import Noise, NoiseError
 from hardware.shots import ShotEngine
 from models.depth import Depth, Stack
 from models.qdeq_model import EquilibriumClassifier
 from runs.machine import choose_device, environment
-from training.evaluation import BATCH, load_splits, measure
+from training.evaluation import BATCH, load_splits
 from utils.files import write_json
 from utils.markdown import markdown_table
 from utils.statistics import Spread
 
 OF_JACOBIANS = BATCH  # images whose states and Jacobians are compared
-
-
-@dataclass
-class States:
-    """Of N images.
-
-    Attributes:
-        r: (N, K) readouts that the model came to.
-        measured: each metric's values, (N,).
-        seconds: of it all; `compile_seconds` to compile the circuit.
-    """
-
-    r: Tensor
-    measured: dict[str, Tensor]
-    compile_seconds: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -56,11 +43,13 @@ class Condition:
         noise: as results name it.
         exact: the engine of infinitely many shots.
         counting: engines of finitely many, one for each draw; none where none is asked for.
+        mitigated: engines by combination of --mitigate, before they are calibrated.
     """
 
     noise: Noise
     exact: NoisyEngine
     counting: tuple[ShotEngine, ...] = ()
+    mitigated: dict[tuple[str, ...], MitigatedEngine] = field(default_factory=dict)
 
 
 def run_evaluate(options: Namespace) -> None:
@@ -79,12 +68,14 @@ def run_evaluate(options: Namespace) -> None:
                 ShotEngine(circuit, options.shots, noise, of_encoding, options.seed + k)
                 for k in range(options.repeat if options.shots else 0)
             ),
+            {ways: prepare(trained.model, noise, of_encoding, ways) for ways in options.mitigate},
         )
         for noise in options.noise
     ]
-    split = getattr(load_splits(trained.settings, torch.device("cpu")).to(device), options.split)
+    splits = load_splits(trained.settings, torch.device("cpu")).to(device)
+    split = getattr(splits, options.split)
     split = Split(split.features[: options.max_images], split.labels[: options.max_images])
-    content = evaluation(trained, split, conditions) | {
+    content = evaluation(trained, split, conditions, splits.train) | {
         "run": options.run.name,
         "checkpoint": options.checkpoint,
         "split": options.split,
@@ -95,13 +86,14 @@ def run_evaluate(options: Namespace) -> None:
     print(table(content))
 
 
-def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition]) -> dict:
+def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition], train: Split) -> dict:
     """The model without noise, and under each condition; on the split's device.
 
     Args:
         trained: its model's engine is put back at the end.
         split: features and labels.
         conditions: one row each.
+        train: images for what is calibrated.
     """
     model, depth, s = trained.model.to(split.features.device), trained.depth, trained.settings
     own = model.layer.engine
@@ -109,10 +101,17 @@ def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition]) 
     compared = ideal.r[:OF_JACOBIANS].isfinite().all(1).nonzero().flatten()
     x = split.features[compared]
     quiet = model.layer.bind(x).reduced()
-    try:
-        rows = [_row(model, split, depth, condition, ideal, quiet, compared) for condition in conditions]
-    finally:
-        model.layer.engine = own
+    rows = []
+    for condition in conditions:
+        try:
+            row = _row(model, split, depth, condition, ideal, quiet, compared)
+        finally:
+            model.layer.engine = own
+        found = [
+            evaluate_mitigated(model, depth, engine, ways, train, split, ideal.measured["acc"])
+            for ways, engine in condition.mitigated.items()
+        ]
+        rows.append(row | ({"mitigated": found} if found else {}))
     return {
         "model": s.model, "encoding": s.encoding, "n_wires": s.n_wires, "step": trained.step,
         "n_layer": depth.n_layers if isinstance(depth, Stack) else 0,
@@ -139,27 +138,6 @@ def _row(
     if condition.counting:
         row["counted"] = sampled(model, split, depth, condition.counting, noisy.r, ideal.measured["acc"])
     return row
-
-
-@torch.no_grad()
-def states(model: EquilibriumClassifier, split: Split, depth: Depth) -> States:
-    """Classify a split with the layer's present engine."""
-    start = time.perf_counter()
-    compiled = model.layer.compile()
-    compile_seconds = time.perf_counter() - start
-    r, parts = [], []
-    for x, y in zip(split.features.split(BATCH), split.labels.split(BATCH)):
-        prediction = model(x, depth, compiled)
-        r.append(prediction.r)
-        parts.append(measure(prediction, y))
-    measured = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
-    return States(torch.cat(r), measured, compile_seconds, time.perf_counter() - start)
-
-
-def summary(found: States) -> dict[str, float]:
-    """Means over the images, and seconds."""
-    means = {name: finite_mean(values) for name, values in found.measured.items()}
-    return means | {"seconds": found.seconds, "seconds_of_observables": found.compile_seconds}
 
 
 def shift(depth: Depth, quiet: ReadoutMap, noisy: ReadoutMap, r: Tensor, r_noisy: Tensor) -> dict[str, float]:
@@ -225,9 +203,18 @@ def table(content: dict) -> str:
     counted = [_counted(row) for row in content["rows"] if "counted" in row]
     header_of_counted = ["noise", "shots", "accuracy, %", "drop, points (95 %)", "residual, fresh shots", "its floor",
                          "distance from the exact state, %"]  # fmt: skip
+    mitigated = [
+        [row["noise"], *_mitigated(of_way)] for row in content["rows"] for of_way in row.get("mitigated", [])
+    ]
+    header_of_mitigated = ["noise", "mitigation", "accuracy, %", "drop, points (95 %)", "circuits of f",
+                           "circuits of the calibration"]  # fmt: skip
     machines = {(d["device"], d["calibrated"], d["source"]) for row in content["rows"] for d in row["devices"]}
     lines = [f"{name}: calibrated {day}, {source}" for name, day, source in sorted(machines)]
-    tables = [markdown_table(header, rows), *([markdown_table(header_of_counted, counted)] if counted else [])]
+    tables = [
+        markdown_table(head, body)
+        for head, body in ((header, rows), (header_of_counted, counted), (header_of_mitigated, mitigated))
+        if body
+    ]
     return "\n\n".join([*tables, *(["\n".join(lines)] if lines else [])])
 
 
@@ -242,6 +229,11 @@ def _counted(row: dict) -> list[str]:
         f"{found['res_floor']:.1e}",
         f"{100 * found['error']:.2f}",
     ]
+
+
+def _mitigated(found: dict) -> list[str]:
+    circuits = [f"{found[name]:,}" for name in ("circuits_of_f", "circuits_of_calibration")]
+    return [found["mitigation"], f"{100 * found['acc']:.2f}", _interval(found), *circuits]
 
 
 def _interval(row: dict) -> str:

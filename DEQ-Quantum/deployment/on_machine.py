@@ -6,7 +6,7 @@ import torch
 
 from dataset import Split
 from deployment.command_line import OF_SOLVER
-from deployment.evaluation import states
+from deployment.states import states
 from deployment.sampled import sampled
 from deployment.trained import read_trained
 from hardware.aer import AerEngine, cost_on, machine, median_costs, noisy_gates

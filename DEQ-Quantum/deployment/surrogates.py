@@ -8,7 +8,7 @@ import torch
 from dataset import Split
 from deployment.command_line import OF_SOLVER
 from deployment.differences import drop, finite_mean
-from deployment.evaluation import states
+from deployment.states import states
 from deployment.trained import read_trained
 from hardware.engine import NoisyEngine
 from hardware.surrogate import SurrogateEngine

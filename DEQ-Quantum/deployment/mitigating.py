@@ -1,0 +1,127 @@
+"""A trained model under noise with mitigation: calibrated on training images, measured on the same images as without.
+
+Nothing but training images is looked at before the evaluation. Expectation values are exact, also those of the
+calibration: what is shown is the bias that mitigation leaves, not the variance that it adds.
+"""
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from dataset import Split
+from deployment.differences import drop
+from deployment.states import States, states, summary
+from engines.protocol import ReadoutMap
+from hardware.mitigation import IMAGES, MitigatedEngine, mitigated, rescaled
+from hardware.noise import Noise, NoiseError
+from models.depth import Depth
+from models.qdeq_model import EquilibriumClassifier
+
+IMAGES_OF_HEAD = 2000  # the first training images, on which the head is trained again
+STEPS_OF_HEAD = 100  # of L-BFGS
+
+
+def prepare(model: EquilibriumClassifier, noise: Noise, encoding_noise: Noise, ways: Sequence[str]) -> MitigatedEngine:
+    """The engine of a combination of --mitigate, before what needs images.
+
+    Raises:
+        NoiseError, UnsupportedCircuit: a part of it that this model or noise does not have.
+    """
+    if "head" in ways and not any(parameter.requires_grad for parameter in model.head.parameters()):
+        raise NoiseError("--mitigate head trains the head again, and this model's has no parameters: leave it out")
+    return mitigated(model.layer.circuit, noise, encoding_noise, inverted="readout" in ways, extrapolated="zne" in ways)
+
+
+def evaluate(
+    model: EquilibriumClassifier, depth: Depth, engine: MitigatedEngine, ways: Sequence[str], train: Split, split: Split,
+    right: Tensor,
+) -> dict:  # fmt: skip
+    """What is left of the noise; the model's engine and head are put back.
+
+    Args:
+        model, depth: what is evaluated, its own engine without noise.
+        engine: of `prepare`.
+        ways: of --mitigate.
+        train: images of the calibrations.
+        split: images of the evaluation.
+        right: (N,) 1 where the model without noise is right.
+
+    Returns:
+        accuracy, drop with its interval, and circuits: for an evaluation of f, and for the calibrations, where every
+        image costs the evaluations of its solve.
+    """
+    n_calibration = 2 * ("readout" in ways)
+    if "rescale" in ways:
+        x = train.features[:IMAGES]
+        noisy, ideal = readouts_at_ideal_states(model, depth, engine, x)
+        engine = rescaled(engine, noisy, ideal)
+        n_calibration += len(x) * engine.n_circuits
+    with borrowed(model, engine):
+        if "head" in ways:
+            found = states(model, Split(train.features[:IMAGES_OF_HEAD], train.labels[:IMAGES_OF_HEAD]), depth)
+            train_head(model, found, train.labels[:IMAGES_OF_HEAD])
+            steps = found.measured.get("solver_steps")
+            n_solves = len(found.r) * getattr(depth, "n_layers", 1) if steps is None else int(steps.sum()) + len(found.r)
+            n_calibration += n_solves * engine.n_circuits
+        found = states(model, split, depth)
+    return {
+        "mitigation": "+".join(ways),
+        "circuits_of_f": engine.n_circuits,
+        "circuits_of_calibration": n_calibration,
+        **summary(found),
+        **drop(right, found.measured["acc"]),
+    }
+
+
+def readouts_at_ideal_states(
+    model: EquilibriumClassifier, depth: Depth, engine: MitigatedEngine, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Readouts under noise and simulated without, at the inputs of the layers that the model without noise comes to.
+
+    Returns:
+        both (N, K), of images that have a finite state.
+    """
+    found = model(x, depth)
+    r = found.r[found.r.isfinite().all(1)]
+    x = x[found.r.isfinite().all(1)]
+    ideal = _reduced(model, x)(r)
+    with borrowed(model, engine):
+        return _reduced(model, x)(r).detach(), ideal.detach()
+
+
+def train_head(model: EquilibriumClassifier, found: States, labels: Tensor) -> None:
+    """The head alone, from where it is, by L-BFGS on the cross entropy of the states that noise leaves."""
+    kept = found.r.isfinite().all(1)
+    r, labels = found.r[kept], labels[kept]
+    state = model.layer.lift(r) if model.layer.lift.sees_state else r
+    parameters = list(model.head.parameters())
+    optimizer = torch.optim.LBFGS(parameters, max_iter=STEPS_OF_HEAD, line_search_fn="strong_wolfe")
+
+    @torch.enable_grad()
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(model.classify(state), labels)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+
+
+@contextmanager
+def borrowed(model: EquilibriumClassifier, engine: MitigatedEngine):
+    """The model with another engine; afterwards with its own, and with the head that it had."""
+    own, head = model.layer.engine, deepcopy(model.head.state_dict())
+    model.layer.engine = engine
+    try:
+        yield
+    finally:
+        model.layer.engine = own
+        model.head.load_state_dict(head)
+
+
+def _reduced(model: EquilibriumClassifier, x: Tensor) -> ReadoutMap:
+    return model.layer.bind(x).reduced()
