@@ -9,6 +9,7 @@ import torch
 
 import evaluate_qdeq
 from conftest import SCRIPTS
+from deployment.evaluation import evaluate_run
 from hardware.devices import known_devices
 from quick_runs import train_quickly
 
@@ -177,3 +178,30 @@ def test_a_mitigation_that_is_not_known_or_cannot_be_is_refused(runs, capsys):
         with pytest.raises(SystemExit):
             hardware(*run, *flags)
         assert message in capsys.readouterr().err
+
+
+def test_a_sweep_measures_what_is_left_and_groups_seeds(runs, tmp_path, capsys, monkeypatch):
+    train_quickly(runs, "other_seed", 30, "--seed", 5)
+    folders, file = [runs / "implicit", runs / "other_seed", runs / "direct"], tmp_path / "sweep.json"
+    flags = ("--noise", "none", "depolarizing:1e-2", "--encoding_noise", "same", "--max_images", 50, "--json", file)
+    hardware("sweep", "--runs", *folders[:2], *flags)
+    first = json.loads(file.read_text())["runs"]
+    capsys.readouterr()
+    monkeypatch.setattr("deployment.sweeping.evaluate_run", lambda options: {**evaluate_run(options), "new": True})
+    hardware("sweep", "--runs", *folders, *flags)
+    content = json.loads(file.read_text())["runs"]
+    assert [run.get("new") for run in content.values()] == [None, None, True]
+    assert {name: content[name] for name in first} == first
+    accuracies = [100 * content[str(run)]["rows"][1]["acc"] for run in folders]
+    shown = capsys.readouterr().out
+    spread = f"{np.mean(accuracies[:2]):.2f} ± {np.std(accuracies[:2], ddof=1):.2f}"
+    (implicit,) = [line for line in shown.splitlines() if line.startswith("| IMPLICIT, amplitude, 4 wires")]
+    assert spread in implicit and implicit.endswith("| 2 |")
+    assert f"| {accuracies[2]:.2f} | 1 |" in shown and file.with_suffix(".png").stat().st_size > 5000
+    # the encoding is noisy too: more gates, a larger drop
+    row = content[str(folders[0])]["rows"][1]
+    alone = evaluated(folders[0], "--noise", "depolarizing:1e-2", "--max_images", 50)["rows"][0]
+    assert row["noisy_gates"] > alone["noisy_gates"] and row["shift"] > alone["shift"]
+    with pytest.raises(SystemExit):
+        hardware("sweep", "--runs", *folders, *flags[:2], *flags[3:])
+    assert f"--json {file} holds a sweep with other flags" in capsys.readouterr().err

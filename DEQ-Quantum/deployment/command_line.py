@@ -9,6 +9,7 @@ from utils.command_line import LARGEST, LARGEST_SEED, OneLineParser, integer, pa
 
 FORMATS = ("qasm3", "qiskit", "json")
 MITIGATIONS = ("readout", "zne", "rescale", "head")
+SAME = "same"  # as --noise
 OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol")
 NOISE_HELP = """noise, joined by commas:
   depolarizing:TWO[,ONE]     rho -> (1 - p) rho + p I/d after gates on two wires and on one (default: a tenth)
@@ -27,6 +28,8 @@ EXAMPLES = """examples:
     python hardware.py evaluate --run ../runs/NAME --noise none device:manila --shots 1024
   what mitigation brings back, one way after another:
     python hardware.py evaluate --run ../runs/NAME --noise device:quito --mitigate readout readout+rescale readout+rescale+head
+  many runs at once, with means over seeds and a picture:
+    python hardware.py sweep --runs ../runs/paper/table1/*/seed-? --noise none depolarizing:1e-3 depolarizing:1e-2 --json sweep.json
   its equilibrium to round-off, where the prediction of first order can be seen:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
   its 136 or 5050 numbers measured once, and then no quantum computer:
@@ -53,6 +56,11 @@ def noise(text: str):
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def encoding_noise(text: str):
+    """What --encoding_noise names: `SAME`, or a `hardware.noise.Noise`; None for "none"."""
+    return None if text == "none" else SAME if text == SAME else noise(text)
+
+
 def mitigation(text: str) -> tuple[str, ...]:
     """Ways of --mitigate that go together, in the order of `MITIGATIONS`."""
     ways = text.split("+")
@@ -71,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_evaluate(commands)
+    _add_sweep(commands)
     _add_surrogate(commands)
     _add_export(commands)
     _add_run(commands)
@@ -93,10 +102,33 @@ def _add_evaluate(commands) -> None:
         "evaluate", help=about, description=about.capitalize() + ".", epilog=NOISE_HELP, parents=[of_run()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    _add_conditions(command)
+    command.add_argument("--json", type=path, metavar="FILE",
+                         help="(default: hardware_evaluation.json in the run folder)")  # fmt: skip
+
+
+def _add_sweep(commands) -> None:
+    about = "many trained runs under the same noises: means and spreads over seeds, as a table and a picture"
+    command = commands.add_parser(
+        "sweep", help=about, description=about.capitalize() + ".", epilog=NOISE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.add_argument("--runs", type=path, nargs="+", required=True, metavar="DIR", help="folders of train_qdeq.py")
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best", help="parameters (default: best)")
+    _add_conditions(command)
+    command.add_argument(
+        "--json", type=path, required=True, metavar="FILE",
+        help="all that is measured, and a picture beside it; runs that it holds are not measured again",
+    )  # fmt: skip
+
+
+def _add_conditions(command: argparse.ArgumentParser) -> None:
+    """Flags of commands that put trained models under noise."""
     command.add_argument("--noise", type=noise, nargs="+", required=True, metavar="TEXT",
                          help="of the ansatz, one or more")  # fmt: skip
-    command.add_argument("--encoding_noise", type=noise, metavar="TEXT",
-                         help="of the encoding's gates, in each (default: none); slow for amplitudes")  # fmt: skip
+    command.add_argument("--encoding_noise", type=encoding_noise, metavar="TEXT",
+                         help="of the encoding's gates, in each, or same: as --noise (default: none); slow for "
+                         "amplitudes")  # fmt: skip
     command.add_argument("--shots", type=integer(1), metavar="N",
                          help="of every circuit, besides exact expectation values (default: these alone)")  # fmt: skip
     command.add_argument(
@@ -106,8 +138,6 @@ def _add_evaluate(commands) -> None:
         "trained again on 2,000 noisy states",
     )  # fmt: skip
     _add_draws_and_images(command)
-    command.add_argument("--json", type=path, metavar="FILE",
-                         help="(default: hardware_evaluation.json in the run folder)")  # fmt: skip
 
 
 def _add_draws_and_images(command: argparse.ArgumentParser) -> None:

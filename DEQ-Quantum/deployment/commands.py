@@ -6,6 +6,7 @@ from deployment.exporting import run_export
 from deployment.machines import run_devices
 from deployment.on_machine import run_on_machine, run_transpile
 from deployment.surrogates import run_surrogate
+from deployment.sweeping import run_sweep
 from engines.protocol import UnsupportedCircuit
 from hardware.noise import NoiseError
 from runs.checkpoint import CheckpointError
@@ -13,6 +14,7 @@ from runs.settings import SettingsError
 
 COMMANDS = {
     "evaluate": run_evaluate,
+    "sweep": run_sweep,
     "surrogate": run_surrogate,
     "export": run_export,
     "run": run_on_machine,

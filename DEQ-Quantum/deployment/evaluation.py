@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dataset import Split
-from deployment.command_line import OF_SOLVER
+from deployment.command_line import OF_SOLVER, SAME
 from deployment.differences import drop, finite_mean
 from deployment.mitigating import evaluate as evaluate_mitigated
 from deployment.mitigating import prepare
@@ -54,36 +54,48 @@ class Condition:
 
 def run_evaluate(options: Namespace) -> None:
     """`hardware.py evaluate`: measures, writes its JSON, prints a table."""
+    content = evaluate_run(options)
+    write_json(options.json or options.run / "hardware_evaluation.json", content)
+    print(table(content))
+
+
+def evaluate_run(options: Namespace) -> dict:
+    """What a command line asks of one run, as its JSON holds it."""
     trained = read_trained(options, (*OF_SOLVER, "data_dir", "device"))
     if options.shots and trained.settings.f_solver == "newton":
         raise NoiseError("--shots give no exact Jacobian, which --f_solver newton takes: choose another")
     device = torch.device(choose_device(trained.settings))
-    circuit = trained.model.layer.circuit
-    of_encoding = options.encoding_noise or NO_NOISE
-    conditions = [  # refuse before anything is computed
-        Condition(
-            noise,
-            NoisyEngine(circuit, noise, of_encoding),
-            tuple(
-                ShotEngine(circuit, options.shots, noise, of_encoding, options.seed + k)
-                for k in range(options.repeat if options.shots else 0)
-            ),
-            {ways: prepare(trained.model, noise, of_encoding, ways) for ways in options.mitigate},
-        )
-        for noise in options.noise
-    ]
+    conditions = [condition(trained.model, noise, options) for noise in options.noise]  # refuse before any computing
     splits = load_splits(trained.settings, torch.device("cpu")).to(device)
     split = getattr(splits, options.split)
     split = Split(split.features[: options.max_images], split.labels[: options.max_images])
-    content = evaluation(trained, split, conditions, splits.train) | {
+    asked = options.encoding_noise
+    return evaluation(trained, split, conditions, splits.train) | {
         "run": options.run.name,
+        "seed": trained.settings.seed,
         "checkpoint": options.checkpoint,
         "split": options.split,
-        "encoding_noise": of_encoding.describe() if of_encoding.channels else None,
+        "encoding_noise": asked if asked in (None, SAME) else asked.describe(),
         **environment(device),
     }
-    write_json(options.json or options.run / "hardware_evaluation.json", content)
-    print(table(content))
+
+
+def condition(model: EquilibriumClassifier, noise: Noise, options: Namespace) -> Condition:
+    """Engines of everything that is asked for under one noise.
+
+    Raises:
+        NoiseError, UnsupportedCircuit: what this model's circuit cannot have.
+    """
+    of_encoding = noise if options.encoding_noise == SAME else options.encoding_noise or NO_NOISE
+    return Condition(
+        noise,
+        NoisyEngine(model.layer.circuit, noise, of_encoding),
+        tuple(
+            ShotEngine(model.layer.circuit, options.shots, noise, of_encoding, options.seed + k)
+            for k in range(options.repeat if options.shots else 0)
+        ),
+        {ways: prepare(model, noise, of_encoding, ways) for ways in options.mitigate},
+    )
 
 
 def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition], train: Split) -> dict:
