@@ -21,12 +21,12 @@ MAY_KNOW = {
     "hardware": {"circuits", "engines", "utils"},
     "models": {"circuits", "engines", "deq"},
     "training": TRAINING - {"training"},
-    "deployment": TRAINING | {"hardware"},
+    "deployment": TRAINING | {"hardware", "figures"},
     "qep": DATA | {"circuits", "runs", "utils"},
     "figures": CIRCUIT | {"utils"},
     "theory": TRAINING | {"figures"},
     "benchmarks": CIRCUIT | {"dataset", "features", "figures", "qep", "runs", "training", "utils"},
-    "reproduction": TRAINING | {"benchmarks", "figures", "theory", "qep"},
+    "reproduction": TRAINING | {"benchmarks", "deployment", "hardware", "figures", "theory", "qep"},
 }
 COMMANDS = {"train_qdeq", "evaluate_qdeq", "train_qep", "reproduce", "benchmark"}
 ROOMS = {path.stem for path in SCRIPTS.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
