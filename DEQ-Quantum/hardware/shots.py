@@ -101,8 +101,13 @@ class CompiledShots(CompiledCircuit):
         """(B, n_inputs) to (B, K) means over the shots; a zero vector reads 0."""
         generator = seeds.generator(self.engine.seed, f"shots {self.calls}", self.step, v.device)
         self.calls, self.circuits = self.calls + 1, self.circuits + len(v)
-        counts = draw_counts(self.probabilities(v), self.engine.shots, generator)
-        return (counts @ self.engine.signs.to(counts).T / self.engine.shots).to(v)
+        return self.counted(v, self.engine.shots, generator)
+
+    @torch.no_grad()
+    def counted(self, v: Tensor, shots: int, generator: torch.Generator) -> Tensor:
+        """(B, n_inputs) to (B, K) means over so many shots of each circuit."""
+        counts = draw_counts(self.probabilities(v), shots, generator)
+        return (counts @ self.engine.signs.to(counts).T / shots).to(v)
 
 
 def draw_counts(probabilities: Tensor, shots: int, generator: torch.Generator) -> Tensor:
