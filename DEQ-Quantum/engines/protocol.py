@@ -61,9 +61,12 @@ class ReadoutMap(ABC):
         value_and_jacobian: r -> h(r) and that, where one pass has both cheaper; else None.
         vjp: (r, w) -> w^T (readouts' slope in v) at v = x + E r, (B, K) twice to (B, D), differentiable in all that h
             closes over; None where it is not offered.
+        measured_again: r -> h(r) where h is measured and every call has an error of its own: a residual is told by what no
+            solver has chosen among. None where h(r) is always the same.
     """
 
     jacobian: Callable[[Tensor], Tensor] | None = None
+    measured_again: Callable[[Tensor], Tensor] | None = None
     value_and_jacobian: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     vjp: Callable[[Tensor, Tensor], Tensor] | None = None
 

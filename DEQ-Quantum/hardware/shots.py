@@ -38,6 +38,7 @@ class ShotEngine(Engine):
 
     Attributes:
         step: of training, or whatever else numbers compilations; the caller's to set.
+        stream: what the draws are for; those of two streams are independent of each other.
 
     Raises:
         UnsupportedCircuit: also for a readout of X or Y, or where the observables of all bit strings are too large.
@@ -66,7 +67,7 @@ class ShotEngine(Engine):
         self.exact = NoisyEngine(
             Circuit(circuit.encoding, circuit.ansatz, PauliReadout(strings)), noise, encoding_noise
         )
-        self.shots, self.seed, self.step = shots, seed, 0
+        self.shots, self.seed, self.step, self.stream = shots, seed, 0, "shots"
         signs = string_signs(circuit.readout.supports(), range(n))
         self.register_buffer("signs", signs, persistent=False)
 
@@ -87,7 +88,7 @@ class CompiledShots(CompiledCircuit):
     """
 
     def __init__(self, engine: ShotEngine, exact: CompiledCircuit):
-        self.engine, self.exact, self.step = engine, exact, engine.step
+        self.engine, self.exact, self.step, self.stream = engine, exact, engine.step, engine.stream
         self.calls = self.circuits = 0
 
     def probabilities(self, v: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class CompiledShots(CompiledCircuit):
     @torch.no_grad()
     def readouts(self, v: Tensor) -> Tensor:
         """(B, n_inputs) to (B, K) means over the shots; a zero vector reads 0."""
-        generator = seeds.generator(self.engine.seed, f"shots {self.calls}", self.step, v.device)
+        generator = seeds.generator(self.engine.seed, f"{self.stream} {self.calls}", self.step, v.device)
         self.calls, self.circuits = self.calls + 1, self.circuits + len(v)
         return self.counted(v, self.engine.shots, generator)
 

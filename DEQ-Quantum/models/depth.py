@@ -1,11 +1,12 @@
 """How a layer is made deep: solved for its equilibrium, or applied several times (section 3.3 of arXiv 2410.23940)."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from deq import SolverResult, SolverSettings, equilibrium, unroll
+from deq import ConvergenceWarning, SolverResult, SolverSettings, equilibrium, unroll
 from engines.protocol import ReadoutMap
 
 PAPER_SOLVER = SolverSettings("broyden", 10, 1e-3)
@@ -17,7 +18,7 @@ class Deepened:
 
     Attributes:
         r: (B, n_units), with gradient: the equilibrium, or the last layer's output.
-        h_r: (B, n_units), without gradient: the layer's value there.
+        h_r: (B, n_units), without gradient: the layer's value there; measured anew where it is measured.
         solver: the equilibrium's solver result, None for a stack.
     """
 
@@ -39,8 +40,14 @@ class Equilibrium:
 
     def run(self, h: ReadoutMap, r0: Tensor) -> Deepened:
         """Solve from r0 (B, n_units)."""
-        r, solver = equilibrium(h, r0, self.forward, self.backward)
-        return Deepened(r, solver.f_z, solver)
+        if h.measured_again is None:
+            r, solver = equilibrium(h, r0, self.forward, self.backward)
+            return Deepened(r, solver.f_z, solver)
+        with warnings.catch_warnings():  # no solve comes below what errors of measurement leave
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            r, solver = equilibrium(h, r0, self.forward, self.backward)
+        with torch.no_grad():
+            return Deepened(r, h.measured_again(r.detach()), solver)
 
     def in_units_of(self, shrinking: float) -> "Equilibrium":
         """The same for states r with ||r|| = shrinking ||z||, which only an absolute tolerance notices."""
@@ -67,7 +74,7 @@ class Stack:
         """Apply h n_layers times to r0 (B, n_units)."""
         r = unroll(h, r0, self.n_layers)
         with torch.no_grad():
-            return Deepened(r, h(r), None)
+            return Deepened(r, (h.measured_again or h)(r), None)
 
     def in_units_of(self, shrinking: float) -> "Stack":
         """No tolerance, nothing to change."""

@@ -188,6 +188,7 @@ class _SlopeInZ(ReadoutMap):
     def __init__(self, h: ReadoutMap, gain: float):
         self.h, self.gain = h, gain
         self.jacobian, self.value_and_jacobian = h.jacobian, h.value_and_jacobian
+        self.measured_again = h.measured_again
 
     def __call__(self, r: Tensor) -> Tensor:
         return self.h(r)
