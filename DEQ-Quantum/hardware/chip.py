@@ -3,26 +3,18 @@
 What derivatives are made of. Factors that are multiplied come from different calls, so their errors are independent.
 """
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
 from circuits.encodings import AmplitudeEncoding
 from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
 from hardware.aer import AerEngine
+from hardware.cost import Counter
 from hardware.engine import NoisyEngine
 from hardware.shift import input_rules, parameter_rules, shots_of
 from hardware.shots import ShotEngine
 from hardware.surrogate import SurrogateEngine
 from utils import seeds
-
-
-class Counts(Protocol):
-    """Who counts what is run."""
-
-    def count(self, purpose: str, circuits: int, shots: int, rounds: int = 1) -> None:
-        """Circuits for a purpose, all their shots together, and how many times one had to wait; 0: beside others."""
 
 
 class Chip:
@@ -31,7 +23,7 @@ class Chip:
     Args:
         engine: a `ShotEngine`; or one with exact values, as many shots as one likes.
         step: |u| / |v| of the steps along which amplitudes are differentiated; any is exact, 1 needs the fewest shots.
-        counter: of circuits and shots, by purpose; None: nobody counts.
+        counter: of what is run; None: nobody counts. Exact values take circuits and no shots.
 
     Attributes:
         calls: in this step of training, so far.
@@ -41,10 +33,11 @@ class Chip:
         ValueError: a step that is not above 0.
     """
 
-    def __init__(self, engine: Engine, step: float = 1.0, counter: Counts | None = None):
+    def __init__(self, engine: Engine, step: float = 1.0, counter: Counter | None = None):
         if isinstance(engine, AerEngine | SurrogateEngine):
             raise UnsupportedCircuit(
-                f"shift rules share out shots among circuits, and {type(engine).__name__} has as many for each: use ShotEngine"
+                f"shift rules share out shots among circuits, and {type(engine).__name__} has as many for each: "
+                "use ShotEngine"
             )
         if not step > 0:
             raise ValueError(f"amplitudes are differentiated along steps longer than 0, got {step}")
@@ -125,9 +118,9 @@ class Chip:
     def _along_amplitudes(self, compiled: CompiledCircuit, v: Tensor, directions: Tensor, rounds: int) -> Tensor:
         """Two circuits for each direction, exact for every step length t.
 
-        N(v) = |v|^2 r(v) is quadratic, so dN/dv w = (N(v + w) - N(v - w)) / 2 for any w. Readouts do not depend on |v|, so
-        u counts only by its part across v, and for w across v of length t |v| both norms are the same and dN/dv w is
-        |v|^2 dr/dv w, which leaves
+        N(v) = |v|^2 r(v) is quadratic, so dN/dv w = (N(v + w) - N(v - w)) / 2 for any w. Readouts do not depend on |v|,
+        so u counts only by its part across v, and for w across v of length t |v| both norms are the same and dN/dv w
+        is |v|^2 dr/dv w, which leaves
 
             dr/dv w = (1 + t^2) / 2 (r(v + w) - r(v - w)).
 
@@ -136,8 +129,9 @@ class Chip:
         noisy = self.engine.exact if isinstance(self.engine, ShotEngine) else self.engine
         if isinstance(noisy, NoisyEngine) and noisy.tree is not None:
             raise UnsupportedCircuit(
-                "with --encoding_noise readouts are no quadratic form of the amplitudes, and two circuits do not give their "
-                "slope: leave --encoding_noise out, use angle encoding, or take the Jacobian for zero (jacobian_free)"
+                "with --encoding_noise readouts are no quadratic form of the amplitudes, and two circuits do not give "
+                "their slope: leave --encoding_noise out, use angle encoding, or take the Jacobian for zero "
+                "(jacobian_free)"
             )
         t, n, tiny = self.step_length, len(directions), torch.finfo(v.dtype).tiny
         length = torch.linalg.vector_norm(v, dim=1, keepdim=True).unsqueeze(1)  # (B, 1, 1)

@@ -1,10 +1,12 @@
-"""Shift rules: derivatives of readouts as differences of readouts of the same circuit at other angles, exact at any noise.
+"""Shift rules: derivatives of readouts as differences of readouts of one circuit at other angles, exact at any noise.
 
-A rotation's angle t enters with cos t and sin t, whatever follows its gate, so two values half a turn apart give the slope;
-a controlled rotation adds cos t/2 and sin t/2 and takes four:
+A rotation's angle t enters with cos t and sin t, whatever follows its gate, so two values half a turn apart give the
+slope; a controlled rotation adds cos t/2 and sin t/2 and takes four:
 
     rotation     r' = (r(t + pi/2) - r(t - pi/2)) / 2
-    controlled   r' = c (r(t + pi/2) - r(t - pi/2)) - d (r(t + 3 pi/2) - r(t - 3 pi/2)),  c, d = (sqrt 2 +- 1) / (4 sqrt 2)
+    controlled   r' = c (r(t + pi/2) - r(t - pi/2)) - d (r(t + 3 pi/2) - r(t - 3 pi/2))
+
+with c, d = (sqrt 2 +- 1) / (4 sqrt 2).
 
 Source: Schuld et al., arXiv 1811.11184; Anselmetti et al., New J. Phys. 23, 113010 (2021), appendix F.
 """
@@ -71,22 +73,17 @@ def _rules(operations: Sequence[Operation], positions: Sequence[int], name) -> d
             continue
         if operation.parameter in found:
             raise UnsupportedCircuit(
-                f"a shift rule shifts one gate, and {name(operation.parameter)} turns {found[operation.parameter][0]} and "
-                f"{operation}: give each gate a parameter of its own"
+                f"a shift rule shifts one gate, and {name(operation.parameter)} turns {found[operation.parameter][0]} "
+                f"and {operation}: give each gate a parameter of its own"
             )
         found[operation.parameter] = operation, rule_of(operation)
     return {position: rule for position, (_, rule) in found.items()}
 
 
-def n_circuits(rules: dict[int, Rule]) -> int:
-    """Circuits that these derivatives take."""
-    return sum(2 * len(rule) for rule in rules.values())
-
-
 def shots_of(rule: Rule, shots: int) -> tuple[int, ...]:
-    """Shots of each of the two circuits of every term, in proportion to the coefficients, as many in all as `shots` each.
+    """Shots of each of the two circuits of every term, in proportion to the coefficients; `shots` each on average.
 
-    The variance is then least: that of a difference of two circuits with all these shots. No circuit has fewer than one.
+    The variance is then least: that of a difference of two circuits with all these shots. No circuit has none.
     """
     weights = [abs(term.coefficient) for term in rule]
     others = [max(1, round(shots * len(rule) * weight / sum(weights))) for weight in weights[1:]]

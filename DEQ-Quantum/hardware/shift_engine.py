@@ -5,11 +5,14 @@ parameters and by two circuits for each number that f feeds back. So stacks of l
 and the head work as they do with other engines, and what is classical on a chip stays classical here.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from engines.protocol import CompiledCircuit, Engine, Lift, ReadoutMap, UnsupportedCircuit
-from hardware.chip import Chip, Counts
+from hardware.chip import Chip
+from hardware.cost import Counter
 
 
 class ShiftEngine(Engine):
@@ -31,7 +34,7 @@ class ShiftEngine(Engine):
         UnsupportedCircuit: see there.
     """
 
-    def __init__(self, engine: Engine, step: float = 1.0, counter: Counts | None = None, jacobian_free: bool = False):
+    def __init__(self, engine: Engine, step: float = 1.0, counter: Counter | None = None, jacobian_free: bool = False):
         super().__init__(engine.circuit)
         self.engine = engine
         self.chip = Chip(engine, step, counter)
@@ -86,8 +89,8 @@ class _Itself:
 class MeasuredReadouts(ReadoutMap):
     """h(r) = readouts at x + E r, measured, and its measured slopes.
 
-    An equilibrium is joined to its graph by one more call at the state that was found; what the solver measured there is
-    that call's value, and the chip is not asked again.
+    An equilibrium is joined to its graph by one more call at the state that was found; what the solver measured there
+    is that call's value, and the chip is not asked again.
 
     Args:
         compiled: the circuit.
@@ -109,6 +112,14 @@ class MeasuredReadouts(ReadoutMap):
             return value
         self._recorded = True
         return _Measured.apply(r, self.compiled.theta, self)
+
+    @property
+    def measured_again(self) -> Callable[[Tensor], Tensor] | None:
+        return self._measured_again if self.chip.shots else None
+
+    def _measured_again(self, r: Tensor) -> Tensor:
+        self.waits = 0  # slopes at r are measured in the same round
+        return self._value(r, "residual")
 
     def _value(self, r: Tensor, purpose: str) -> Tensor:
         return self.chip.read(self.compiled.exact, self.x + self.lift(r), purpose, 1)
