@@ -5,6 +5,7 @@
     python DEQ-Quantum/reproduce.py table5                                 search hyper-parameters
     python DEQ-Quantum/reproduce.py sweep --grid lr=0.01,0.05 --seeds 0 1 -- FLAGS     any flags of train_qdeq.py
     python DEQ-Quantum/reproduce.py theory                                 check the theory
+    python DEQ-Quantum/reproduce.py hardware                               the study of noise, shots and mitigation
     python DEQ-Quantum/reproduce.py figures                                draw the figures
     python DEQ-Quantum/reproduce.py report --html                          everything anew, and as one page
 
@@ -31,6 +32,7 @@ from reproduction.drawing import draw_circuit, draw_figures, draw_overview, draw
 from reproduction.qep_studies import run_qep
 from reproduction.report import write_report
 from reproduction.rows import TABLES
+from reproduction.run_hardware import run_hardware
 from reproduction.run_searches import run_searches
 from reproduction.run_sweep import run_sweep
 from reproduction.run_table import show_table
@@ -47,6 +49,7 @@ COMMANDS = {
     "figures": draw_figures,
     "report": write_report,
     "theory": run_theory,
+    "hardware": run_hardware,
     "table": show_table,
     "run": draw_run,
     "circuit": draw_circuit,

@@ -17,7 +17,9 @@ from reproduction.flags import (
     row_seeds_flags,
     running_flags,
     runs_flags,
+    seeds_flags,
 )
+from reproduction.hardware_rows import rows as hardware_rows
 from reproduction.names import DEPTHS
 from reproduction.qep_command_line import add_qep
 from reproduction.rows import TABLES
@@ -71,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run_table(commands)
     _add_pictures(commands)
     _add_dashboard(commands)
+    _add_hardware(commands)
     add_qep(commands)
     return parser
 
@@ -155,6 +158,16 @@ def _add_theory(commands) -> None:
     command.set_defaults(epochs=None)
 
 
+def _add_hardware(commands) -> None:
+    about = "Table 1's models under noise, by counting and with mitigation: train them, evaluate, write tables and figures"
+    command = commands.add_parser(
+        "hardware", help=about, description=about, parents=[results_flags(), runs_flags(), running_flags(), seeds_flags()]
+    )
+    command.add_argument("--rows", nargs="+", choices=[row.name for _, row in hardware_rows()], help="only these models")
+    add_images(command)
+    add_report(command)
+
+
 def _add_run_table(commands) -> None:
     about = "a Markdown table of finished runs, those that differ in their seed in one row"
     command = commands.add_parser("table", help=about, description=about)
@@ -229,13 +242,14 @@ def _choose_folders(options: argparse.Namespace) -> None:
         }
         apart = [name for name, differs in changed.items() if differs]
     folder = "_".join(["paper", *apart])
+    of_results = "_".join(["hardware", *apart]) if options.command == "hardware" else folder
     if "work_dir" in options:
         options.work_dir = options.work_dir or REPOSITORY / "runs" / folder
     # resolved, so that the committed folders are known however they are written
-    options.results_dir = (options.results_dir or REPOSITORY / "results" / folder).resolve()
+    options.results_dir = (options.results_dir or REPOSITORY / "results" / of_results).resolve()
     if "images_dir" in options:
-        of_paper = options.results_dir == REPOSITORY / "results" / "paper"
-        images = REPOSITORY / "images" / "paper" if of_paper else options.results_dir / "images"
+        of_committed = {REPOSITORY / "results" / name: REPOSITORY / "images" / name for name in ("paper", "hardware")}
+        images = of_committed.get(options.results_dir, options.results_dir / "images")
         options.images_dir = (options.images_dir or images).resolve()
     if getattr(options, "html", None) == HTML_IN_RESULTS:
         options.html = options.results_dir / "report.html"

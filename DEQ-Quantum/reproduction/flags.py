@@ -90,7 +90,8 @@ def add_images(command: argparse.ArgumentParser) -> None:
         "--images_dir",
         type=path,
         metavar="DIR",
-        help="folder of the figures of results (default: images/paper, with another --results_dir images in it)",
+        help="folder of the figures of results (default: images/paper, for hardware images/hardware, with another "
+        "--results_dir images in it)",
     )
 
 

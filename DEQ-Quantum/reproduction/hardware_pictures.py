@@ -1,0 +1,108 @@
+"""The figures of the study of hardware, from the evaluations that are kept."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from figures.panels import Line, Panel, draw_panels
+from figures.style import GREY, INK, save_figure
+from hardware.devices import read_device
+from reproduction.hardware_rows import COHERENT, DEPOLARIZING, DEVICES, WAYS
+from reproduction.hardware_tables import Kept, values
+
+SUFFIXES = (".svg", ".png")
+SHOWN = ("amplitude_implicit", "amplitude_direct-1", "amplitude_direct-10", COHERENT,
+         "angle_implicit", "angle_direct-1", "angle_direct-10")  # fmt: skip
+
+
+def draw_all(kept: Kept, images_dir: Path) -> list[Path]:
+    """Writes every figure for which something is kept; their paths."""
+    figures = {"crossover": crossover(kept), "shift": shift(kept), "mitigation": mitigation(kept)}
+    paths = []
+    for name, figure in figures.items():
+        if figure is not None:
+            for suffix in SUFFIXES:
+                paths.append(images_dir / f"{name}{suffix}")
+                save_figure(figure, paths[-1])
+    return paths
+
+
+def crossover(kept: Kept) -> Figure | None:
+    """Accuracy against the strength of depolarising noise, in the ansatz and in all gates; machines as ticks."""
+    strengths = np.array([float(noise.partition(":")[2]) for noise in DEPOLARIZING])
+    panels = []
+    for suite, title in (("ansatz", "noise in the ansatz"), ("all gates", "noise in the ansatz and the encoding")):
+        lines = []
+        for number, name in enumerate(SHOWN):
+            found = [values(kept.get(name, []), suite, noise, lambda row: row["acc"]) for noise in DEPOLARIZING]
+            if all(found):
+                lines.append(Line(kept[name][0]["label"], strengths, 100 * np.array(found).T, number, "o"))
+        if lines:
+            panels.append(Panel(title, "depolarising $p$ of a gate on two wires", "test accuracy, %", lines))
+    if not panels:
+        return None
+    figure = draw_panels(panels, 2)
+    for axes in figure.axes[: len(panels)]:
+        axes.set_xscale("log")
+        for noise in DEVICES:
+            device = read_device(noise.partition(":")[2])
+            at = 4 / 3 * device.two_wires_error  # of the average infidelity, p = e d / (d - 1)
+            axes.axvline(at, color=GREY, lw=0.8, ls=":", zorder=0)
+            axes.text(at, 0.02, device.name, rotation=90, fontsize=7, color=GREY, ha="right", transform=axes.get_xaxis_transform())
+    return figure
+
+
+def shift(kept: Kept) -> Figure | None:
+    """How far noise moves the states, measured against the first order, and what becomes of the spectral radius."""
+    names = [name for name in SHOWN if name in kept and name != COHERENT]
+    lines = {"shift": [], "radius": []}
+    for number, name in enumerate(names):
+        label = kept[name][0]["label"]
+        found = [[values(kept[name], "ansatz", noise, lambda row, key=key: row[key]) for noise in DEPOLARIZING]
+                 for key in ("shift_predicted", "shift", "spectral_radius")]  # fmt: skip
+        if not all(map(all, found)):
+            continue
+        predicted, measured, radius = map(np.array, found)
+        lines["shift"].append(Line(label, predicted.mean(1), measured.T, number, "o"))
+        if "implicit" in name:
+            strengths = np.array([float(noise.partition(":")[2]) for noise in DEPOLARIZING])
+            lines["radius"].append(Line(label, strengths, radius.T, number, "o"))
+    if not lines["shift"]:
+        return None
+    panels = [Panel("shift of the state, relative", "to first order", "measured", lines["shift"], log_y=True)]
+    if lines["radius"]:
+        panels.append(Panel("spectral radius", "depolarising $p$ of a gate on two wires", "", lines["radius"]))
+    figure = draw_panels(panels, 2)
+    for axes in figure.axes[: len(panels)]:
+        axes.set_xscale("log")
+    low, high = figure.axes[0].get_xlim()
+    figure.axes[0].plot([low, high], [low, high], color=GREY, lw=0.8, ls=":", zorder=0)
+    return figure
+
+
+def mitigation(kept: Kept) -> Figure | None:
+    """Accuracy on machines: without noise, with it, and with every way of mitigation."""
+    names = [name for name in ("amplitude_implicit", "amplitude_direct-1", "angle_implicit", "angle_direct-1")
+             if any("mitigation" in run["suites"] for run in kept.get(name, []))]  # fmt: skip
+    if not names:
+        return None
+    ways = ("no noise", "noisy", *WAYS)
+    figure = Figure(figsize=(11, 2.6 * len(names)), layout="constrained", facecolor="white")
+    for axes, name in zip(figure.subplots(len(names), 1, squeeze=False, sharex=True).flatten(), names):
+        for place, noise in enumerate(DEVICES):
+            heights = [values(kept[name], "mitigation", which, lambda row: row["acc"]) for which in (None, noise)]
+            entries = values(kept[name], "mitigation", noise, lambda row: row["mitigated"])
+            heights += [[found["acc"] for entry in entries for found in entry if found["mitigation"] == way] for way in WAYS]
+            for number, height in enumerate(heights):
+                if height:
+                    x = place + (number - len(ways) / 2 + 0.5) * 0.1
+                    axes.bar(x, 100 * np.mean(height), 0.09, color=f"C{number}", label=ways[number] if not place else None,
+                             yerr=100 * np.std(height, ddof=1) if len(height) > 1 else None, error_kw={"lw": 0.8})  # fmt: skip
+        axes.set_title(kept[name][0]["label"], fontsize=10, color=INK, loc="left")
+        axes.set_ylabel("test accuracy, %", color=INK)
+        axes.set_ylim(40, 100)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xticks(range(len(DEVICES)), [noise.partition(":")[2] for noise in DEVICES])
+    figure.axes[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1), frameon=False, fontsize=8)
+    return figure

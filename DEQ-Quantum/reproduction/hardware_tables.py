@@ -1,0 +1,148 @@
+"""The study of hardware as Markdown, from the evaluations that are kept. Torch-free."""
+
+from collections.abc import Callable, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean
+
+from reproduction.hardware_rows import DEPOLARIZING, DEVICES, OTHERS, SHOTS, WAYS, rows
+from utils.files import read_json
+from utils.markdown import markdown_table
+from utils.statistics import Spread, mean_and_spread
+
+DASH = "-"
+Kept = dict[str, list[dict]]  # by row: the contents of its seeds' files
+
+
+def load(results_dir: Path) -> Kept:
+    """What is kept, in the order of the study's rows; rows without a file are left out."""
+    found: Kept = {}
+    for _, row in rows():
+        files = sorted((results_dir / row.name).glob("seed-*.json"))
+        if files:
+            found[row.name] = [read_json(path) for path in files]
+    return found
+
+
+def values(runs: Sequence[dict], suite: str, noise: str | None, of: Callable[[dict], float]) -> list[float]:
+    """A number of every run that has the suite: under a noise, or for None without any."""
+    picked = []
+    for run in runs:
+        if suite in run["suites"]:
+            content = run["suites"][suite]["found"]
+            entries = [content["ideal"]] if noise is None else [r for r in content["rows"] if r["noise"] == noise]
+            picked += [of(entry) for entry in entries]
+    return picked
+
+
+def spread(found: Sequence[float], form: str, scale: float = 1.0) -> str:
+    """Mean and sample standard deviation over seeds, or a dash."""
+    return mean_and_spread(found).text(form, scale) if found else DASH
+
+
+def dropped(runs: Sequence[dict], suite: str, noise: str) -> str:
+    """Points lost on the same images, the mean over seeds with its 95 % interval over images."""
+    drops = values(runs, suite, noise, lambda row: row["drop"])
+    halves = values(runs, suite, noise, lambda row: row["drop_interval"][1] - row["drop"])
+    if not drops:
+        return DASH
+    return f"{mean(drops):.2f} ± {sqrt(sum(half**2 for half in halves)) / len(halves):.2f}"
+
+
+def markdown(kept: Kept) -> str:
+    """All tables."""
+    parts = [
+        ("Depolarising noise in the ansatz: test accuracy, %", _accuracies(kept, "ansatz", DEPOLARIZING)),
+        ("The same in the encoding too", _accuracies(kept, "all gates", DEPOLARIZING)),
+        ("Other channels, in the ansatz", _accuracies(kept, "ansatz", OTHERS)),
+        ("Machines: ansatz alone", _accuracies(kept, "ansatz", DEVICES)),
+        ("Machines: ansatz and encoding", _accuracies(kept, "all gates", DEVICES)),
+        ("Points of accuracy lost, mean over seeds with its 95 % interval over the same images", _drops(kept)),
+        ("What noise does to the states, at depolarizing:1e-2 in the ansatz", _states(kept)),
+        ("Shots", _shots(kept)),
+        ("Mitigation, ansatz alone noisy, exact expectation values: test accuracy, %", _mitigation(kept)),
+    ]
+    return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts)
+
+
+def _labelled(kept: Kept, cells: Callable[[str, list[dict]], list[str]]) -> list[list[str]]:
+    return [[runs[0]["label"], *cells(name, runs), str(len(runs))] for name, runs in kept.items()]
+
+
+def _accuracies(kept: Kept, suite: str, noises: Sequence[str]) -> str:
+    def cells(_: str, runs: list[dict]) -> list[str]:
+        return [spread(values(runs, suite, noise, lambda row: row["acc"]), ".2f", 100) for noise in (None, *noises)]
+
+    return markdown_table(["model", "no noise", *map(_short, noises), "seeds"], _labelled(kept, cells))
+
+
+def _drops(kept: Kept) -> str:
+    places = [("ansatz", "depolarizing:1e-2"), ("all gates", "depolarizing:1e-2"), ("ansatz", "device:manila"),
+              ("all gates", "device:manila"), ("all gates", "device:aachen")]  # fmt: skip
+    header = ["model", *(f"{_short(noise)}, {suite}" for suite, noise in places), "seeds"]
+    return markdown_table(header, _labelled(kept, lambda _, runs: [dropped(runs, *place) for place in places]))
+
+
+def _states(kept: Kept) -> str:
+    def cells(_: str, runs: list[dict]) -> list[str]:
+        def of(name: str, noise: str | None = "depolarizing:1e-2") -> list[float]:
+            return values(runs, "ansatz", noise, lambda row: row[name])
+
+        steps = [s for s in values(runs, "ansatz", "depolarizing:1e-2", lambda row: row.get("solver_steps")) if s]
+        return [
+            spread(of("shift"), ".1f", 100), spread(of("shift_predicted"), ".1f", 100),
+            spread(of("prediction_error"), ".1f", 100), spread(of("res_rel", None), ".1e"), spread(of("res_rel"), ".1e"),
+            spread(steps, ".1f"), spread(of("spectral_radius", None), ".3f"), spread(of("spectral_radius"), ".3f"),
+        ]  # fmt: skip
+
+    header = ["model", "shift of the state, %", "first order says, %", "its error, %", "`res_rel` without", "with noise",
+              "solver steps", "spectral radius without", "with noise", "seeds"]  # fmt: skip
+    return markdown_table(header, _labelled(kept, cells))
+
+
+def _shots(kept: Kept) -> str:
+    lines = []
+    for name, runs in kept.items():
+        for noise in ("none", "device:manila"):
+            for shots in SHOTS:
+                def of(key: str, noise: str = noise, suite: str = f"{shots} shots") -> list[float]:
+                    return values(runs, suite, noise, lambda row: row["counted"][key])
+
+                if accuracies := of("acc"):
+                    circuits = _circuits_of_images(runs, f"{shots} shots", of("circuits"))
+                    lines.append([
+                        runs[0]["label"], noise, str(shots), f"{mean(circuits):.1f}", spread(accuracies, ".2f", 100),
+                        Spread(mean(of("acc_std")), None).text(".2f", 100), spread(of("drop"), ".2f"),
+                        spread(of("res_fresh"), ".1e"), spread(of("res_floor"), ".1e"), spread(of("error"), ".1f", 100),
+                    ])  # fmt: skip
+    header = ["model", "noise", "shots a circuit", "circuits an image", "accuracy, %", "of draws, ±", "drop, points",
+              "residual, fresh shots", "its floor", "distance from the exact state, %"]  # fmt: skip
+    return markdown_table(header, lines)
+
+
+def _circuits_of_images(runs: Sequence[dict], suite: str, circuits: Sequence[float]) -> list[float]:
+    """That a prediction takes: one a layer; of an equilibrium all but those of the residual with fresh shots."""
+    found = [run["suites"][suite]["found"] for run in runs if suite in run["suites"]]
+    return [content["n_layer"] or n / content["images"] - 1 for content, n in zip(found, circuits)]
+
+
+def _mitigation(kept: Kept) -> str:
+    lines = []
+    for runs in kept.values():
+        for noise in DEVICES:
+            def of(way: str, key: str, noise: str = noise) -> list[float]:
+                return [
+                    found[key]
+                    for entry in values(runs, "mitigation", noise, lambda row: row["mitigated"])
+                    for found in entry
+                    if found["mitigation"] == way
+                ]
+
+            without = [spread(values(runs, "mitigation", which, lambda row: row["acc"]), ".2f", 100)
+                       for which in (None, noise)]  # fmt: skip
+            lines.append([runs[0]["label"], _short(noise), *without, *(spread(of(way, "acc"), ".2f", 100) for way in WAYS)])
+    return markdown_table(["model", "machine", "no noise", "noisy", *WAYS], lines)
+
+
+def _short(noise: str) -> str:
+    return noise.removeprefix("depolarizing:").removeprefix("device:")

@@ -1,0 +1,102 @@
+"""`reproduce.py hardware`: train the study's models, put each under every noise, keep that, write tables and figures.
+
+A model's evaluations are one file, results/hardware/<row>/seed-<n>.json, which grows suite by suite: a study that was
+stopped goes on where it was, and `--report` needs neither runs nor torch.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from reproduction import hardware_tables
+from reproduction.hardware_rows import Suite, rows, suites_of
+from reproduction.jobs import Job, make_job
+from reproduction.run_tables import run_unfinished, watched
+from runs.settings import SettingsError
+from utils.command_line import fail
+from utils.files import read_json, write_json, write_text
+
+
+def run_hardware(options: argparse.Namespace) -> None:
+    """Train and evaluate what is not there yet; show it all."""
+    if not options.report:
+        jobs = [
+            make_job(table, row, seed, options.epochs or table.epochs, options.work_dir, watched(options, table.name, row.name))
+            for table, row in rows()
+            for seed in options.seeds
+            if options.rows is None or row.name in options.rows
+        ]
+        if not run_unfinished(jobs, options, options.work_dir):
+            return
+        by_name = {row.name: row for _, row in rows()}
+        for job in tqdm(jobs, desc="models", unit="model", disable=None):
+            kept = kept_path(options.results_dir, job.row, job.seed)
+            evaluate(job, suites_of(by_name[job.row]), kept, options.data_dir)
+    write_all(options.results_dir, options.images_dir)
+
+
+def kept_path(results_dir: Path, row: str, seed: int) -> Path:
+    """Where a model's evaluations are kept."""
+    return results_dir / row / f"seed-{seed}.json"
+
+
+def read_kept(path: Path) -> dict:
+    """A model's evaluations: {"row", "seed", "run", "suites": {name: {"flags", "found"}}}; without any suite where it is new.
+
+    Raises:
+        SettingsError: a file with something else.
+    """
+    if not path.exists():
+        return {"suites": {}}
+    try:
+        content = read_json(path)
+        if isinstance(content["suites"], dict):
+            return content
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise SettingsError(f"{path} holds no evaluations: remove it")
+
+
+def evaluate(job: Job, suites: Sequence[Suite], path: Path, data_dir: Path | None) -> None:
+    """Every suite that the file lacks or that was of another run or with other flags."""
+    results = job.results()
+    run = {name: results[name] for name in ("git_commit", "test_acc", "n_parameters", "train_seconds")}
+    kept = read_kept(path)
+    if kept.get("run") != run:
+        kept = {"row": job.row, "label": job.label, "seed": job.seed, "run": run, "suites": {}}
+    for suite in suites:
+        if kept["suites"].get(suite.name, {}).get("flags") != suite.words:
+            kept["suites"][suite.name] = {"flags": suite.words, "found": found(job.folder, suite, data_dir)}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, kept)
+
+
+def found(run: Path, suite: Suite, data_dir: Path | None) -> dict:
+    """What `hardware.py evaluate` says of a run; ends the program where the data or the run cannot be read."""
+    from dataset import DataError  # here: --help and a dry run do not wait for torch
+    from deployment.command_line import parse_command_line
+    from deployment.evaluation import evaluate_run
+    from runs.checkpoint import CheckpointError
+
+    words = ["evaluate", "--run", str(run), *suite.words, *(("--data_dir", str(data_dir)) if data_dir else ())]
+    try:
+        return evaluate_run(parse_command_line(words))
+    except (DataError, CheckpointError) as error:
+        fail(error)
+
+
+def write_all(results_dir: Path, images_dir: Path) -> None:
+    """Tables, as Markdown, and figures, of all that is kept."""
+    from reproduction.hardware_pictures import draw_all
+
+    kept = hardware_tables.load(results_dir)
+    if not kept:
+        print(f"nothing is kept in {results_dir}")
+        return
+    text = hardware_tables.markdown(kept)
+    write_text(results_dir / "tables.md", text + "\n")
+    print(text)
+    for path in draw_all(kept, images_dir):
+        print(path)

@@ -1,0 +1,93 @@
+"""The study of hardware: what is evaluated again, and that tables and figures say what the evaluations hold."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from quick_runs import train_quickly
+from reproduction import hardware_tables, run_hardware
+from reproduction.hardware_pictures import draw_all
+from reproduction.hardware_rows import COHERENT, SUITES, rows, suites_of
+from reproduction.jobs import make_job
+from runs.settings import SettingsError
+
+KINDS = {"amplitude_implicit": (), "amplitude_direct-1": ("--mode", "direct", "--n_layer", 1),
+         "angle_implicit": ("--amplitude_encoder", False)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Runs of a few steps in place of the table's, and their evaluations on few images."""
+    folder = tmp_path_factory.mktemp("study")
+    few = [replace(suite, flags=(*suite.flags, "--max_images", "20")) for suite in SUITES]
+    jobs = []
+    for row, flags in KINDS.items():
+        for seed in (0, 1) if row == "amplitude_implicit" else (0,):
+            train_quickly(folder, f"{row}_{seed}", 20, "--seed", seed, *flags)
+            run = folder / f"{row}_{seed}"
+            results = json.loads((run / "results.json").read_text())
+            job = SimpleNamespace(row=row, label=row, seed=seed, folder=run, results=lambda results=results: results)
+            run_hardware.evaluate(job, few, run_hardware.kept_path(folder / "kept", row, seed), None)
+            jobs.append(job)
+    return SimpleNamespace(folder=folder, kept=folder / "kept", suites=few, jobs=jobs)
+
+
+def test_every_row_is_a_run_with_a_circuit():
+    names = [row.name for _, row in rows()]
+    assert len(names) == len(set(names)) == 15 and names[-1] == COHERENT
+    for table, row in rows():
+        settings = make_job(table, row, 0, 1, Path("runs")).settings
+        assert settings.model in ("qdeq", "wang2022") and settings.n_wires == 4
+        assert ("head" in str(suites_of(row))) == (settings.model == "qdeq")
+    assert make_job(table, row, 0, 1, Path("runs")).settings.n_blocks == 5
+
+
+def test_only_what_is_missing_is_evaluated(study, monkeypatch):
+    job = study.jobs[0]
+    path = run_hardware.kept_path(study.kept, job.row, job.seed)
+    before, asked = path.read_text(), []
+    monkeypatch.setattr(run_hardware, "found", lambda run, suite, data_dir: asked.append(suite.name) or {"new": 1})
+    run_hardware.evaluate(job, study.suites, path, None)
+    assert not asked and path.read_text() == before
+    other = replace(study.suites[0], noises=("none",))
+    run_hardware.evaluate(job, [other, *study.suites[1:]], path, None)
+    assert asked == ["ansatz"]
+    trained_again = SimpleNamespace(**(vars(job) | {"results": lambda: job.results() | {"test_acc": 0.1}}))
+    run_hardware.evaluate(trained_again, study.suites, path, None)
+    assert asked[1:] == [suite.name for suite in study.suites]
+    path.write_text(before)
+    wrong = study.folder / "wrong.json"
+    wrong.write_text("[]")
+    with pytest.raises(SettingsError, match="wrong.json holds no evaluations: remove it"):
+        run_hardware.read_kept(wrong)
+
+
+def test_tables_say_what_the_evaluations_hold(study, tmp_path, capsys):
+    run_hardware.write_all(study.kept, tmp_path)
+    text = (study.kept / "tables.md").read_text()
+    assert text.strip() in capsys.readouterr().out and text.count("### ") == 9
+    contents = [json.loads(path.read_text()) for path in sorted((study.kept / "amplitude_implicit").glob("*.json"))]
+    suite = [content["suites"]["ansatz"]["found"] for content in contents]
+    accuracies = [100 * found["rows"][4]["acc"] for found in suite]  # of depolarizing:1e-2
+    shown = f"{np.mean(accuracies):.2f} ± {np.std(accuracies, ddof=1):.2f}"
+    first = text.split("### ")[1].splitlines()
+    assert [cell.strip() for cell in first[2].split("|")][7] == "1e-2"
+    assert [cell.strip() for cell in first[4].split("|")][7] == shown
+    drops = [found["rows"][4]["drop"] for found in suite]
+    assert f"| {np.mean(drops):.2f} ± " in text
+    # what the residuals take is not of the prediction
+    (direct,) = [line for line in text.splitlines() if line.startswith("| amplitude_direct-1 | none | 1024 ")]
+    assert [cell.strip() for cell in direct.split("|")][4] == "1.0"
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert set(sizes) == {f"{name}.{suffix}" for name in ("crossover", "shift", "mitigation") for suffix in ("svg", "png")}
+    assert min(sizes.values()) > 10_000
+
+
+def test_nothing_is_drawn_of_nothing(tmp_path, capsys):
+    run_hardware.write_all(tmp_path / "none", tmp_path)
+    assert "nothing is kept" in capsys.readouterr().out
+    assert draw_all({}, tmp_path) == [] and hardware_tables.load(tmp_path) == {}
