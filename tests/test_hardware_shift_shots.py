@@ -110,7 +110,8 @@ def bias(depth, shots, n_steps=8):
     wanted = gradient(x[:1], exact)
     model.layer.engine = engine = ShiftEngine(ShotEngine(model.layer.circuit, shots, NOISE))
     draws = []
-    for engine.step in range(n_steps):
+    for number in range(n_steps):
+        engine.draw_for("training", number)
         draws.append(gradient(x, depth))
     draws = torch.stack(draws)
     return draws.mean(0) - wanted, draws.std(0) / n_steps**0.5
@@ -125,7 +126,7 @@ def test_what_is_not_linear_has_a_bias_that_falls_with_shots(depth):
 
 
 def step(engine, model, x, number):
-    engine.step = number
+    engine.draw_for("training", number)
     model.zero_grad()
     cross_entropy(model(x, IMPLICIT).logits, torch.zeros(len(x), dtype=torch.long)).backward()
     return model.layer.theta.grad.clone()

@@ -26,7 +26,7 @@ class Chip:
         counter: of what is run; None: nobody counts. Exact values take circuits and no shots.
 
     Attributes:
-        calls: in this step of training, so far.
+        calls: so far, of what the engine's stream and step name.
 
     Raises:
         UnsupportedCircuit: a parameter without a shift rule, or an engine whose shots are its own affair.
@@ -69,7 +69,8 @@ class Chip:
             self.counter.count(purpose, settings * len(v), settings * len(v) * shots, rounds)
         if not shots:
             return compiled.readouts(v)
-        generator = seeds.generator(self.engine.seed, f"shift {self.calls}", self.engine.step, v.device)
+        stream = f"{self.engine.stream}, shifts {self.calls}"
+        generator = seeds.generator(self.engine.seed, stream, self.engine.step, v.device)
         self.calls += 1
         return compiled.counted(v, shots, generator)
 

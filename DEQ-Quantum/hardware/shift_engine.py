@@ -19,7 +19,7 @@ class ShiftEngine(Engine):
     """Another engine's values, with measured derivatives.
 
         layer.engine = ShiftEngine(ShotEngine(layer.circuit, 1024, parse_noise("device:aachen")))
-        layer.engine.step = 1        # of training: what is random is a function of (seed, step, call)
+        layer.engine.draw_for("training", 1)    # what is random is a function of (seed, stream, step, call)
         loss(model(x, depth).logits, y).backward()
 
     Without shots (`NoisyEngine`, or any exact engine) these are autograd's gradients. Shots make them random: unbiased
@@ -41,13 +41,13 @@ class ShiftEngine(Engine):
         self.jacobian_free = jacobian_free
 
     @property
-    def step(self) -> int:
-        """Of training, or whatever else numbers what is random; the caller's to set, which starts its calls anew."""
-        return getattr(self.engine, "step", 0)
+    def shots(self) -> int:
+        """Of each circuit, on average; 0: exact values."""
+        return self.chip.shots
 
-    @step.setter
-    def step(self, step: int) -> None:
-        self.engine.step, self.chip.calls = step, 0
+    def draw_for(self, stream: str, step: int) -> None:
+        """Name what the coming calls draw for, anew from the first one; calls count on through compilations."""
+        self.engine.stream, self.engine.step, self.chip.calls = stream, step, 0
 
     def compile(self, theta: Tensor) -> "CompiledShift":
         """The circuit at the parameters theta (n_parameters,)."""
