@@ -16,7 +16,7 @@ from deq import SolverSettings
 from models.depth import Depth, Equilibrium, Stack
 from models.qdeq_model import EquilibriumClassifier, Prediction, Whole
 from runs.ranks import ALONE, Ranks
-from training.settings import Settings
+from training.settings import JACOBIAN_FREE, Settings
 from utils import seeds
 
 BATCH = 2048  # images at a time; no result depends on it
@@ -66,9 +66,10 @@ def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0)
     s = settings
     if s.mode == "direct" or warming_up:
         return Stack(s.n_layer)
+    name, steps = ("fixed_point", 0) if s.b_solver == JACOBIAN_FREE else (s.b_solver, s.b_thres)
     return Equilibrium(
         forward=SolverSettings(s.f_solver, s.f_thres - fewer_steps, s.f_tol, s.stop_mode),
-        backward=SolverSettings(s.b_solver, s.b_thres, s.b_tol, s.stop_mode),
+        backward=SolverSettings(name, steps, s.b_tol, s.stop_mode),
     )
 
 

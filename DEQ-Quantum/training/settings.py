@@ -24,6 +24,9 @@ from runs.settings import (
 )
 
 
+JACOBIAN_FREE = "identity"  # --b_solver: (I - J)^-1 taken for 1
+
+
 @dataclass
 class ModelSettings(BaseSettings):
     """The layer and what is built from it: read by `models.table.build_model` and `training.evaluation.depth_of`."""
@@ -121,8 +124,9 @@ class EquilibriumSettings(BaseSettings):
 
     f_solver: str = setting("broyden", "equilibrium", "solver of z = f(z; x); newton (exact Jacobian) is the fastest "
                             "with the compiled amplitude engine", FORWARD_SOLVERS)
-    b_solver: str = setting("broyden", "equilibrium", "solver of the gradient's linear system; exact: direct solve",
-                            ("broyden", "anderson", "fixed_point", "exact"))
+    b_solver: str = setting("broyden", "equilibrium", "solver of the gradient's linear system; exact: direct solve; "
+                            "fixed_point: the Neumann series of --b_thres terms; identity: none of them, Jacobian-free",
+                            ("broyden", "anderson", "fixed_point", "exact", JACOBIAN_FREE))
     stop_mode: str = setting("rel", "equilibrium", "residual that stops: rel ||f(z)-z||/||z||, abs ||f(z)-z||",
                              ("rel", "abs"))
     f_thres: int = setting(10, "equilibrium", "most forward solver steps", at_least=1, at_most=100_000)
