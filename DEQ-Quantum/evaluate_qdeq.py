@@ -54,7 +54,7 @@ from dataset import DataError
 from engines.protocol import UnsupportedCircuit
 from figures import draw_confusion_matrix, save_figure
 from models.depth import Stack
-from models.table import build_model
+from hardware.noise import NoiseError
 from runs import checkpoint
 from runs.collectives import RankLost
 from runs.folder import IN_EVERY_CHECKPOINT
@@ -62,13 +62,15 @@ from runs.machine import choose_device
 from runs.ranks import ALONE, Ranks, joined_ranks
 from runs.resume import IN_BEST
 from training.evaluation import confusion_matrix, depth_of, evaluate, load_splits
+from training.hardware import build_trained_model, counting_engine
+from training.results import conditions
 from utils.files import as_json, remove_leftovers, write_json
 
 
 def main(options: argparse.Namespace) -> None:
     """The command: writes the metrics and the confusion matrix into the run's folder, and prints the metrics."""
     mendable = (
-        SettingsError, DataError, checkpoint.CheckpointError, RankLost, ImportError, UnsupportedCircuit, OSError
+        SettingsError, DataError, checkpoint.CheckpointError, RankLost, ImportError, NoiseError, UnsupportedCircuit, OSError
     )  # fmt: skip
     with one_line_ends(*mendable, smaller="--max_images or --f_thres"), joined_ranks() as ranks:
         result, classes, suffix = measure(options, ranks)
@@ -105,7 +107,7 @@ def measure(options: argparse.Namespace, ranks: Ranks = ALONE) -> tuple[dict, tu
     kind = ranks.from_first(lambda: choose_device(settings))
     with ranks.together():
         device = ranks.device(kind)
-    model = build_model(settings)
+    model = build_trained_model(settings)
     checkpoint.load_weights(model, content["model"], path)
     model.to(device)
     splits = ranks.from_first(lambda: load_splits(settings, torch.device("cpu"))).to(device)
@@ -116,6 +118,8 @@ def measure(options: argparse.Namespace, ranks: Ranks = ALONE) -> tuple[dict, tu
     radius_seed = settings.seed if settings.spectral_radius_mode else None
     step = content["step"] if which == "last" else content["best"]["step"]
     depth = depth_of(settings, warming_up=step <= settings.pretrain_steps)
+    if counting := counting_engine(model):
+        counting.draw_for(options.split, step)
     evaluation = evaluate(model, split, depth, options.max_images, radius_seed, ranks)
     counts = confusion_matrix(split.labels, evaluation.predictions, splits.n_classes)
     result = {
@@ -127,6 +131,8 @@ def measure(options: argparse.Namespace, ranks: Ranks = ALONE) -> tuple[dict, tu
         "n_layer": depth.n_layers if isinstance(depth, Stack) else 0,
         "engine": settings.engine,
         **{name: getattr(settings, name) for name in ("f_solver", "stop_mode", "f_thres", "f_tol")},
+        **(conditions(settings) if settings.on_hardware else {}),
+        **({} if evaluation.cost is None else {"cost": evaluation.cost.describe()}),
         "images": len(evaluation.predictions),
         **evaluation.metrics,
         "confusion_matrix": counts.tolist(),

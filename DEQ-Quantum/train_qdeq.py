@@ -25,6 +25,7 @@ import torch
 
 from dataset import DataError
 from engines.protocol import UnsupportedCircuit
+from hardware.noise import NoiseError
 from runs.folder import find_run
 from runs.lifecycle import is_finished, one_line_errors, open_run, refuse_failure
 from runs.machine import choose_device
@@ -33,7 +34,7 @@ from runs.signals import StopRequest
 from training.evaluation import load_splits, size_warnings
 from training.loop import Training
 from training.memory import refuse_what_cannot_fit
-from training.metrics import COLUMNS
+from training.metrics import columns
 from training.results import NOT_IN_SUMMARY, measure
 from training.settings import Settings
 from training.together import Life, OneOfSeveral, train_together
@@ -55,7 +56,7 @@ def debugging(settings: Settings) -> Iterator[None]:
 def errors() -> AbstractContextManager:
     """Errors that are the user's to mend end the program with one line."""
     smaller = "--batch_size, --n_wires, --f_thres, --b_thres or --n_layer, or raise --batch_chunk"
-    return one_line_errors(DataError, ImportError, UnsupportedCircuit, smaller=smaller)
+    return one_line_errors(DataError, ImportError, NoiseError, UnsupportedCircuit, smaller=smaller)
 
 
 def train(command: TrainingCommand) -> None:
@@ -80,7 +81,7 @@ def train_one(command: CommandLine) -> None:
         if is_finished(training.state):
             return
         warnings = [*command.warnings, *size_warnings(folder.settings, splits)]
-        with open_run(training.state, COLUMNS, warnings, kept):
+        with open_run(training.state, columns(folder.settings.shots > 0), warnings, kept):
             with StopRequest() as stop:
                 training.run(stop)
             finish(training, kept)
@@ -123,7 +124,7 @@ def life(command: CommandLine, n_runs: int) -> Life:
     training = Training(folder, splits, device)
     if is_finished(training.state):
         return
-    with open_run(training.state, COLUMNS, [*command.warnings, *size_warnings(folder.settings, splits)]):
+    with open_run(training.state, columns(False), [*command.warnings, *size_warnings(folder.settings, splits)]):
         stop = yield training
         yield from training.steps(stop)
         yield None

@@ -98,7 +98,7 @@ def test_what_both_kinds_of_training_share_is_the_same_setting():
     one, other = ({f.name: f for f in fields(kind)} for kind in (Settings, QEPSettings))
     shared = set(one) & set(other)
     assert shared == {f.name for part in (RunSettings, OptimisationSettings) for f in fields(part)} | {
-        "num_classes", "data_dir"
+        "num_classes", "data_dir", "shots"
     }  # fmt: skip
     for name in shared:
         assert one[name].type is other[name].type and flag_of(one[name]) == flag_of(other[name])

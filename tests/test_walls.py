@@ -20,7 +20,7 @@ MAY_KNOW = {
     "engines": {"circuits"},
     "hardware": {"circuits", "engines", "utils"},
     "models": {"circuits", "engines", "deq"},
-    "training": TRAINING - {"training"},
+    "training": (TRAINING | {"hardware"}) - {"training"},
     "deployment": TRAINING | {"hardware", "figures"},
     "qep": DATA | {"circuits", "runs", "utils"},
     "figures": CIRCUIT | {"utils"},

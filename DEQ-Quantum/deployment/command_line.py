@@ -10,6 +10,7 @@ from utils.command_line import LARGEST, LARGEST_SEED, OneLineParser, integer, pa
 FORMATS = ("qasm3", "qiskit", "json")
 MITIGATIONS = ("readout", "zne", "rescale", "head")
 SAME = "same"  # as --noise
+WITH_VALUES_OF_THEIR_OWN = ("noise", "encoding_noise", "shots")  # called as settings of a run
 OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol")
 NOISE_HELP = """noise, joined by commas:
   depolarizing:TWO[,ONE]     rho -> (1 - p) rho + p I/d after gates on two wires and on one (default: a tenth)
@@ -217,7 +218,7 @@ def _add_devices(commands) -> None:
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it is wrong."""
     parser = build_parser()
-    options = read_options(parser, Settings, arguments)
+    options = read_options(parser, Settings, arguments, own=WITH_VALUES_OF_THEIR_OWN)
     if options.command == "devices" and options.package and not options.make:
         parser.error(f"--package {shown(options.package)} is where --make reads: name the machines to make")
     return options

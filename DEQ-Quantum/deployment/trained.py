@@ -1,7 +1,7 @@
 """A trained run read back: settings, model and the checkpoint's step."""
 
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from hardware.noise import NoiseError
 from models.depth import Depth
@@ -12,7 +12,11 @@ from runs.folder import IN_EVERY_CHECKPOINT
 from runs.resume import IN_BEST
 from runs.settings import SettingsError
 from training.evaluation import depth_of
+from training.hardware_settings import HardwareSettings
 from training.settings import Settings
+
+
+WITHOUT_NOISE = {f.name: f.default for f in fields(HardwareSettings)}
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Trained:
     """What a run holds.
 
     Attributes:
-        settings: of the run, those of the command line changed.
+        settings: of the run, those of the command line changed, without noise and shots, which commands have of their own.
         model: with its parameters, in evaluation mode; it has a circuit.
         depth: equilibrium, or stack of layers.
         step: of the checkpoint.
@@ -51,7 +55,7 @@ def read_trained(options: Namespace, changes: tuple[str, ...] = ()) -> Trained:
     except SettingsError as error:
         raise SettingsError(f"{path} is of another command or version: {error}") from error
     changed = {name: value for name, value in vars(options).items() if name in changes}
-    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", **changed)
+    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", **WITHOUT_NOISE, **changed)
     settings.validate()
     model = build_model(settings).eval()
     if not hasattr(model.layer, "circuit"):

@@ -2,7 +2,7 @@
 
 import argparse
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import Field, dataclass, fields
 
 from runs.settings import BaseSettings, SettingsError, flag_of
@@ -45,12 +45,19 @@ def settings_parser(
 
 
 def read_options(
-    parser: argparse.ArgumentParser, kind: type[BaseSettings], arguments: Sequence[str] | None
+    parser: argparse.ArgumentParser, kind: type[BaseSettings], arguments: Sequence[str] | None, own: Container[str] = ()
 ) -> argparse.Namespace:
-    """Read a command line some of whose flags are settings; ends the program with one line if a value is wrong."""
+    """Read a command line some of whose flags are settings; ends the program with one line if a value is wrong.
+
+    Args:
+        parser: of the command.
+        kind: whose fields such flags are.
+        arguments: None: the program's own.
+        own: flags of the command that are called as settings and are none.
+    """
     options = parser.parse_args(arguments)
     try:
-        kind.check_values(vars(options))
+        kind.check_values({name: value for name, value in vars(options).items() if name not in own})
     except SettingsError as error:
         parser.error(str(error))
     return options

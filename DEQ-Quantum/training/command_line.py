@@ -12,6 +12,7 @@ GROUPS = {
     "data": "what is classified",
     "model": "the layer and what is built from it",
     "equilibrium": "how z* = f(z*; x) and its gradient are found",
+    "hardware": "noise and shots of a quantum computer, in training, validation and test",
     "optimisation": "how parameters are trained",
     "run": "where a run is kept and watched",
 }
@@ -30,6 +31,9 @@ EXAMPLES = """examples:
     python train_qdeq.py --model classical
     python train_qdeq.py --model alam2021 --mode direct --n_layer 1
     python train_qdeq.py --model linear
+  under exact noise, and with equilibria from 1024 shots of every circuit:
+    python train_qdeq.py --num_classes 4 --n_wires 4 --noise depolarizing:1e-2
+    python train_qdeq.py --num_classes 4 --n_wires 4 --noise depolarizing:1e-2,readout:0.02 --shots 1024
   three seeds side by side, each a run of its own:
     python train_qdeq.py --seeds 0 1 2
   continue a run after Ctrl-C or a crash:
@@ -93,4 +97,6 @@ def _wrong_with_several(seeds: list[int], names: list[str], given: dict) -> str:
                          ("restart_dir", "use --restart, and --work_dir and --names as at the start")):  # fmt: skip
         if name in given:
             return f"--{name} is of one run, --seeds of several: {remedy}"
+    if given.get("shots"):
+        return "--shots are drawn for one run, --seeds has several: use --seed, once for each"
     return "--seeds trains in one process: start it without torchrun, or use --seed" if world_size() > 1 else ""

@@ -13,9 +13,11 @@ from torch.nn.functional import cross_entropy
 
 from dataset import Split, Splits, load_features
 from deq import SolverSettings
+from hardware.cost import Counter
 from models.depth import Depth, Equilibrium, Stack
 from models.qdeq_model import EquilibriumClassifier, Prediction, Whole
 from runs.ranks import ALONE, Ranks
+from training.hardware import count_pass, counting_engine
 from training.settings import JACOBIAN_FREE, Settings
 from utils import seeds
 
@@ -27,10 +29,14 @@ log = logging.getLogger("qdeq")
 
 @dataclass
 class Evaluation:
-    """Mean metrics over a split, and each image's predicted class (N,), NO_CLASS for those that failed."""
+    """Mean metrics over a split, and each image's predicted class (N,), NO_CLASS for those that failed.
+
+    With shots also what all of it took.
+    """
 
     metrics: dict[str, float]
     predictions: Tensor
+    cost: Counter | None = None
 
 
 def load_splits(settings: Settings, device: torch.device) -> Splits:
@@ -131,6 +137,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     compiled = model.layer.compile()
+    counting, cost = counting_engine(model), Counter()
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     predicted = torch.zeros_like(split.labels[:max_images])
@@ -141,6 +148,8 @@ def evaluate(
         n_images, own = len(x), ranks.share(len(x))
         x, y = x[own.rows], y[own.rows]
         p = model(x, depth, compiled)
+        if counting is not None:
+            count_pass(cost, counting, depth, p)
         classes = p.logits.argmax(-1)
         if own.count:
             of_batch[own.rows] = classes if p.failed is None else torch.where(p.failed, NO_CLASS, classes)
@@ -160,7 +169,7 @@ def evaluate(
         log.warning("%d of %d images have no finite state and are counted as wrong", n_failed, len(predicted))
     if spectral_radius_seed is not None:
         metrics["spectral_radius"] = float(radius)
-    return Evaluation(metrics, predicted)
+    return Evaluation(metrics, predicted, None if counting is None else cost)
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, n_classes: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dataset import Split, Splits
 from models.qdeq_model import Whole
-from models.table import build_model
+from hardware.cost import Counter
 from runs import checkpoint
 from runs.folder import IN_EVERY_CHECKPOINT, RunFolder
 from runs.lifecycle import TrainingError
@@ -30,6 +30,7 @@ from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
 from training import metrics
 from training.evaluation import Evaluation, depth_of, evaluate, measure, measure_backward
+from training.hardware import build_trained_model, count_pass, counting_engine, described
 from training.settings import ModelSettings, Settings
 from training.sums import Sums
 from utils import seeds
@@ -68,7 +69,9 @@ class Training:
         s = self.settings = folder.settings
         self.splits, self.device, self.ranks = splits, device, ranks
         seeds.seed_everything(s.seed)
-        self.model = build_model(s).to(device)
+        self.model = build_trained_model(s).to(device)
+        self.counting = counting_engine(self.model)
+        self.cost = Counter()  # of all steps, with shots
         if s.shard == "columns" and not ranks.alone:
             self.model.layer.engine.share_columns(ranks)
         optimizer = make_optimizer(self.model, s, s.weight_decay)
@@ -80,6 +83,8 @@ class Training:
         if folder.last is not None:
             checkpoint.check(folder.last, IN_CHECKPOINT, folder.last_path)
             self.failed = folder.last.get("failed", 0)
+            if self.counting is not None:
+                self.cost.load_state(folder.last["cost"])
         self.stop: StopRequest | None = None
         self.must_stop = False
         if folder.last is None and s.load:
@@ -142,11 +147,14 @@ class Training:
 
         state.learning_rate.apply(step)
         state.optimizer.zero_grad()
-        taken = Sums()
-        for x_part, y_part in zip(x.chunk(s.batch_chunk), y.chunk(s.batch_chunk)):
+        taken, cost = Sums(), Counter()
+        for number, (x_part, y_part) in enumerate(zip(x.chunk(s.batch_chunk), y.chunk(s.batch_chunk))):
+            self.draw_for(f"training {number}", step)
             own = self.ranks.share(len(y_part))
             whole = Whole(len(y_part), own.rows)
             p = self.model(x_part[own.rows], depth, with_jac_loss=jac_weight > 0, generator=generator, whole=whole)
+            if self.counting is not None:
+                count_pass(cost, self.counting, depth, p, with_gradient=True, with_jac_loss=jac_weight > 0)
             measured = measure(p, y_part[own.rows])
             share = own.count / len(y)
             losses = measured["loss"]
@@ -161,6 +169,10 @@ class Training:
         self._add_up(taken)
         for name, total, count in taken.sums:
             state.meter.add_sum(name, total, count)
+        if self.counting is not None:
+            self.cost.add(cost)
+            for name, value in described(cost).items():
+                state.meter.add_sum(name, value, 1)
         if jac_weight > 0:
             state.meter.add_sum("jac_loss", taken.jac_loss.double(), 1)
         # the one value that a GPU is waited for at every step: such a gradient must not enter the optimiser's state
@@ -250,7 +262,8 @@ class Training:
             RanksDiffer: the ranks' parameters are not the same.
         """
         self.ranks.check_equal(self.model)
-        self.state.save_last(failed=int(self.failed))
+        counted = {} if self.counting is None else {"cost": self.cost.state()}
+        self.state.save_last(failed=int(self.failed), **counted)
 
     def log(self, event: str, values: dict) -> None:
         """Track metrics of the present step."""
@@ -259,7 +272,14 @@ class Training:
     def _log_training(self) -> None:
         means, others = self.state.training_entry()
         others["grad_norm"] = means.pop("grad_norm")
+        if self.counting is not None:
+            others["shots_so_far"] = self.cost.shots
         self.log("train", {f"train_{name}": value for name, value in means.items()} | others)
+
+    def draw_for(self, stream: str, step: int) -> None:
+        """Name what the coming shots are drawn for, if there are any: "val" or "test" with the step of the parameters."""
+        if self.counting is not None:
+            self.counting.draw_for(stream, step)
 
     def evaluate(self, split: Split, max_images: int | None = None) -> Evaluation:
         """Measure a split, or its first images, with the present parameters."""
@@ -272,12 +292,14 @@ class Training:
         """Measure the validation split; keep the parameters if none were better."""
         s, state = self.settings, self.state
         max_images = s.max_eval_steps * s.batch_size if s.max_eval_steps > 0 else None
-        found = self.evaluate(self.splits.val, max_images).metrics
+        self.draw_for("val", state.step)
+        evaluation = self.evaluate(self.splits.val, max_images)
+        found = evaluation.metrics
         if not state.best or (found["acc"], -found["loss"]) > (state.best["acc"], -state.best["loss"]):
             state.save_best(found)
         state.learning_rate.after_validation(found["loss"])
         best = {f"best_val_{name}": state.best[name] for name in metrics.names("best_val")}
-        self.log("val", {f"val_{name}": value for name, value in found.items()} | best)
+        self.log("val", {f"val_{name}": value for name, value in (found | described(evaluation.cost)).items()} | best)
         steps = f"  solver steps {found['solver_steps']:.1f}" if "solver_steps" in found else ""
         log.info(
             "step %d/%d  epoch %.1f  val loss %.4f  acc %.2f %%  residual %.1e%s",

@@ -35,6 +35,10 @@ METRICS = (
 BACKWARD_METRICS = (Metric("b_converged", ("train",)), Metric("b_res_rel", ("train",)))
 
 
+# of quantum circuits: in the training's entries the mean of a step, else of all images; only where there are shots
+COSTS = ("circuits", "shots", "rounds", "jobs", "circuits_solve", "circuits_residual", "circuits_jacobian", "circuits_shift")
+
+
 def names(event: str) -> tuple[str, ...]:
     """Names of the metrics of an event of `EVENTS`, without it."""
     return tuple(metric.name for metric in METRICS if event in metric.events)
@@ -46,3 +50,9 @@ COLUMNS = (
     *(f"{event}_{name}" for event in EVENTS for name in names(event)),
     *(f"train_{metric.name}" for metric in BACKWARD_METRICS),
 )  # fmt: skip
+COLUMNS_WITH_SHOTS = (*COLUMNS, *(f"{event}_{name}" for event in ("train", "val", "test") for name in COSTS), "shots_so_far")
+
+
+def columns(with_shots: bool) -> tuple[str, ...]:
+    """Of metrics.csv."""
+    return COLUMNS_WITH_SHOTS if with_shots else COLUMNS

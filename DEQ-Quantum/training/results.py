@@ -1,24 +1,50 @@
 """The end of a run: the test split measured with the best validated parameters, and what results.json holds of it."""
 
 from dataset import test_images_sha256
+from hardware.cost import DELAY_US, Counter
 from runs.lifecycle import failure
 from runs.machine import environment, peak_memory_mb
 from training.evaluation import confusion_matrix
+from training.hardware import described
 from training.loop import Training
 from training.metrics import BACKWARD_METRICS
-from training.settings import CIRCUIT_SETTINGS
+from training.settings import CIRCUIT_SETTINGS, Settings
 
 # large, or shown already as wandb's config or history
 NOT_IN_SUMMARY = ("settings", "confusion_matrix", "mode")
+
+
+def conditions(s: Settings) -> dict:
+    """Under what a model was trained, validated and tested: noise, with dates and sources of machines, and shots."""
+    noise, of_encoding = s.noises()
+    return {
+        **noise.describe(),
+        "encoding_noise": of_encoding.describe() if of_encoding.channels else None,
+        "shots": s.shots or None,
+    }
+
+
+def costs(training: Training, test: Counter) -> dict:
+    """What the run's circuits took: all steps, the mean step, the test, and its mean image; hours at `DELAY_US` a shot."""
+    n_images, steps = len(training.splits.test), training.state.step - training.settings.start_train_steps
+    return {
+        "max_circuits_per_job": test.max_circuits,
+        "delay_us": DELAY_US,
+        "training": training.cost.describe() | {"hours": training.cost.hours()},
+        "training_step": {name: value / steps for name, value in training.cost.describe().items()},
+        "test": test.describe() | {"hours": test.hours()},
+        "inference": {name: value / n_images for name, value in test.describe().items() if name not in ("rounds", "jobs")},
+    }
 
 
 def measure(training: Training) -> dict:
     """What results.json holds, on the first rank; the model gets its best validated parameters."""
     s, state, splits = training.settings, training.state, training.splits
     best = state.load_best()
+    training.draw_for("test", best["step"])
     evaluation = training.evaluate(splits.test)
     metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
-    training.log("test", metrics)
+    training.log("test", metrics | {f"test_{name}": value for name, value in described(evaluation.cost).items()})
     if not training.ranks.is_first:
         return {}
     circuit = getattr(training.model.layer, "circuit", None)
@@ -59,5 +85,7 @@ def measure(training: Training) -> dict:
         "backend": training.ranks.backend,
         # with their number, train_seconds is this run's equal share of the steps that they took as one
         "runs_together": training.n_together,
+        **(conditions(s) if s.on_hardware else {}),
+        **({} if evaluation.cost is None else {"cost": costs(training, evaluation.cost)}),
         "settings": s.without_paths(),
     }

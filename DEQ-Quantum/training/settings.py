@@ -22,6 +22,7 @@ from runs.settings import (
     changed,
     setting,
 )
+from training.hardware_settings import HardwareSettings
 
 
 JACOBIAN_FREE = "identity"  # --b_solver: (I - J)^-1 taken for 1
@@ -181,7 +182,7 @@ class TrainingSettings(PlateauSettings):
 
 
 @dataclass
-class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings, ModelSettings):
+class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings, ModelSettings, HardwareSettings):
     """Settings of one run of train_qdeq.py. Fields are the flags; `help` says what each does."""
 
     name: str = changed(RunSettings, "name", help="name of the run (default: made from data set, model and seed)")
@@ -200,7 +201,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
         encoding = self.encoding if len(model.encodings) > 1 else ""
         kind = kind if model.has_depth else ""
         model = model.name if model.label else ""
-        parts = (self.dataset_name, f"{self.num_classes}c", f"{self.n_wires}q", encoding, *self.circuit_choices, model, kind)
+        choices = (*self.circuit_choices, *self.hardware_choices)
+        parts = (self.dataset_name, f"{self.num_classes}c", f"{self.n_wires}q", encoding, *choices, model, kind)
         return self.name or "_".join(filter(None, (*parts, f"seed{self.seed}")))
 
     @property
@@ -228,6 +230,7 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
                 "--shard columns shares out what the compiled engine does for amplitude-encoded inputs, and does nothing "
                 f"with --model {self.model}, --engine {self.engine}, encoding {self.encoding}: leave it out"
             )
+        self.check_hardware(self)
         if self.restart and self.debug:
             raise SettingsError("--debug leaves no run folder behind: there is nothing to --restart")
         return [*warnings, *self._without_effect()]
