@@ -3,6 +3,7 @@
     python DEQ-Quantum/hardware.py evaluate --run runs/NAME --noise TEXT...    under exact noise, beside without
     python DEQ-Quantum/hardware.py sweep --runs runs/*/ --noise TEXT... --json FILE    many runs, means and a picture
     python DEQ-Quantum/hardware.py surrogate --run runs/NAME --shots 4096      its circuit measured once, then none
+    python DEQ-Quantum/hardware.py cost --run runs/NAME                        circuits, shots, jobs, hours it takes
     python DEQ-Quantum/hardware.py export --run runs/NAME --format qasm3       its circuit and head for other programs
     python DEQ-Quantum/hardware.py run --run runs/NAME --device manila         from counts alone, on Aer's machine
     python DEQ-Quantum/hardware.py transpile --run runs/NAME --device manila   gates, depth, duration, success there

@@ -3,14 +3,19 @@
 import argparse
 from dataclasses import fields
 
+from hardware.cost import DELAY_US, MOST_CIRCUITS
 from runs.command_line import add_flag, read_options
 from training.settings import Settings
-from utils.command_line import LARGEST, LARGEST_SEED, OneLineParser, integer, path, shown
+from utils.command_line import LARGEST, LARGEST_SEED, OneLineParser, integer, number, path, shown
 
 FORMATS = ("qasm3", "qiskit", "json")
 MITIGATIONS = ("readout", "zne", "rescale", "head")
 SAME = "same"  # as --noise
 WITH_VALUES_OF_THEIR_OWN = ("noise", "encoding_noise", "shots")  # called as settings of a run
+# what a cost depends on
+OF_COST = ("model", "n_wires", "amplitude_encoder", "mode", "n_layer", "trainable_gates", "ansatz", "n_random_operations",
+           "n_blocks", "readout", "f_thres", "b_solver", "jac_loss_weight", "jac_loss_freq", "pretrain_steps", "batch_size",
+           "epochs", "max_step")  # fmt: skip
 OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol")
 NOISE_HELP = """noise, joined by commas:
   depolarizing:TWO[,ONE]     rho -> (1 - p) rho + p I/d after gates on two wires and on one (default: a tenth)
@@ -35,6 +40,9 @@ EXAMPLES = """examples:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
   its 136 or 5050 numbers measured once, and then no quantum computer:
     python hardware.py surrogate --run ../runs/NAME --noise device:manila --shots 4096
+  what it takes on a quantum computer, of a run or of a model that there is not yet:
+    python hardware.py cost --run ../runs/NAME
+    python hardware.py cost --n_wires 10 --shots 1024
   its circuit for other programs, in OpenQASM 3:
     python hardware.py export --run ../runs/NAME
   its equilibria from counts, on a machine that Aer simulates, and what the circuit costs there:
@@ -82,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_sweep(commands)
     _add_surrogate(commands)
+    _add_cost(commands)
     _add_export(commands)
     _add_run(commands)
     _add_transpile(commands)
@@ -165,6 +174,25 @@ def _add_surrogate(commands) -> None:
     _add_draws_and_images(command)
     command.add_argument("--json", type=path, metavar="FILE",
                          help="(default: hardware_surrogate.json in the run folder)")  # fmt: skip
+
+
+def _add_cost(commands) -> None:
+    about = "circuits, shots, rounds, jobs and hours of a model, of a run or of flags, without running it"
+    command = commands.add_parser("cost", help=about, description=about.capitalize() + ".")
+    command.add_argument("--run", type=path, metavar="DIR", help="run folder of train_qdeq.py (default: as flags say)")
+    command.add_argument("--shots", type=integer(1), metavar="N", help="of every circuit (default: the run's, or 1024)")
+    command.add_argument("--delay_us", type=number(0, above=True), default=DELAY_US, metavar="X",
+                         help=f"between two shots (default: {DELAY_US:g})")  # fmt: skip
+    command.add_argument("--max_circuits", type=integer(1), default=MOST_CIRCUITS, metavar="N",
+                         help=f"of a job (default: {MOST_CIRCUITS}, as of newer machines)")  # fmt: skip
+    command.add_argument("--images", type=integer(1), default=10_000, metavar="N",
+                         help="that are classified (default: 10000)")  # fmt: skip
+    command.add_argument("--train_images", type=integer(1), default=48_000, metavar="N",
+                         help="of an epoch, where --max_step does not say how long training is (default: 48000)")  # fmt: skip
+    for f in fields(Settings):
+        if f.name in OF_COST:
+            add_flag(command, f)
+    command.add_argument("--json", type=path, metavar="FILE", help="what the tables hold (default: nowhere)")
 
 
 def _add_export(commands) -> None:

@@ -1,6 +1,7 @@
 """What each sub-command of `hardware.py` calls, and what the user can mend."""
 
 from data_files import DataError
+from deployment.costing import run_cost
 from deployment.evaluation import run_evaluate
 from deployment.exporting import run_export
 from deployment.machines import run_devices
@@ -16,6 +17,7 @@ COMMANDS = {
     "evaluate": run_evaluate,
     "sweep": run_sweep,
     "surrogate": run_surrogate,
+    "cost": run_cost,
     "export": run_export,
     "run": run_on_machine,
     "transpile": run_transpile,

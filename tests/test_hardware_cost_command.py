@@ -1,0 +1,89 @@
+"""`hardware.py cost`: the numbers of HARDWARE's table without running a model, of runs and of flags."""
+
+import json
+import runpy
+
+import pytest
+
+from conftest import SCRIPTS
+from quick_runs import train_quickly
+
+LABELS = ("DIRECT, 1 layer", "DIRECT, 2 layers", "DIRECT, 5 layers", "DIRECT, 10 layers", "IMPLICIT",
+          "IMPLICIT, Jacobian-free", "IMPLICIT, Jacobian loss")  # fmt: skip
+
+
+def cost(tmp_path, *flags):
+    """What the command writes."""
+    file = tmp_path / "cost.json"
+    arguments = ["cost", "--json", str(file), *map(str, flags)]
+    runpy.run_path(str(SCRIPTS / "hardware.py"))["main"](arguments)
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("flags, training, inference", [
+    (("--n_wires", 4), (81, 170, 437, 882, 99, 91, 261), (1, 2, 5, 10, 11, 11, 11)),
+    (("--n_wires", 10), (121, 262, 685, 1390, 151, 131, 393), (1, 2, 5, 10, 11, 11, 11)),
+])  # fmt: skip
+def test_the_table(tmp_path, flags, training, inference):
+    found = cost(tmp_path, *flags)
+    rows = {row["label"]: row for row in found["rows"][1:]}
+    assert tuple(rows) == LABELS
+    assert tuple(rows[label]["training_sample"]["circuits"] for label in LABELS) == training
+    assert tuple(rows[label]["inference_sample"]["circuits"] for label in LABELS) == inference
+    assert [rows[label]["training_sample"]["rounds"] for label in LABELS] == [1, 2, 5, 10, 12, 12, 12]
+    assert found["surrogate_circuits"] == {4: 136, 10: 5050}[found["n_wires"]]
+
+
+def test_the_papers_training_and_inference(tmp_path, capsys):
+    """5.9 years for 18,800 steps of 256, 7.8 hours for 10,000 images, at 1024 shots and 250 us."""
+    found = cost(tmp_path, "--max_step", 18_800)
+    own = found["rows"][0]
+    assert own["training"]["circuits"] == 18_800 * 256 * 151
+    assert own["training"]["hours"] / 8766 == pytest.approx(5.9, abs=0.05)
+    assert own["inference"]["hours"] == pytest.approx(7.8, abs=0.05)
+    # 11 rounds of 10,000 circuits
+    assert (own["inference"]["rounds"], own["inference"]["jobs"]) == (11, 11 * 34)
+    assert "5.9 years" in capsys.readouterr().out
+    halved = cost(tmp_path, "--max_step", 18_800, "--shots", 512, "--delay_us", 125, "--max_circuits", 900)
+    assert halved["rows"][0]["training"]["hours"] == pytest.approx(own["training"]["hours"] / 4)
+    assert halved["rows"][0]["inference"]["jobs"] == 11 * 12
+
+
+def test_angles_warm_ups_and_jacobian_losses(tmp_path):
+    angle = cost(tmp_path, "--n_wires", 4, "--amplitude_encoder", False)
+    assert angle["rows"][0]["training_sample"]["circuits"] == 123 and angle["surrogate_circuits"] is None
+    flags = ("--n_wires", 4, "--max_step", 10, "--batch_size", 2)
+    warm = cost(tmp_path, *flags, "--n_layer", 1, "--pretrain_steps", 4, "--jac_loss_weight", 1, "--jac_loss_freq", 0.5)
+    own = warm["rows"][0]
+    assert own["training_sample"]["circuits"] == pytest.approx((4 * 81 + 3 * 261 + 3 * 99) / 10)
+    assert own["training"]["circuits"] == 2 * (4 * 81 + 3 * 261 + 3 * 99)
+    assert own["training"]["rounds"] == 4 + 6 * 12
+    assert cost(tmp_path, *flags, "--b_solver", "identity")["rows"][0]["training"]["circuits"] == 20 * 91
+
+
+def test_of_a_run_it_is_what_the_run_counted(tmp_path):
+    flags = ("--shots", 16, "--rand_f_thres_delta", 0, "--f_tol", 1e-9)
+    run = train_quickly(tmp_path, "run", 2, *flags)
+    found = cost(tmp_path, "--run", run, "--images", 146)
+    own, counted = found["rows"][0], json.loads((run / "results.json").read_text())["cost"]
+    assert (own["label"], found["shots"], found["n_steps"]) == ("run", 16, 2)
+    without_residual = counted["training"]["circuits"] - counted["training"]["circuits_residual"]
+    assert own["training"]["circuits"] == without_residual
+    assert own["training"]["rounds"] == counted["training"]["rounds"]
+    assert own["inference"]["circuits"] == counted["test"]["circuits_solve"]
+
+
+@pytest.mark.parametrize("flags, status, words", [
+    ("--model linear", 1, "--model linear has no circuit"),
+    ("--run nowhere", 1, "--run nowhere is no run folder of train_qdeq.py"),
+    ("--shots 0", 2, "argument --shots: expected an integer from 1"),
+    ("--delay_us 0", 2, "argument --delay_us: expected a number above 0"),
+    ("--max_circuits 0", 2, "argument --max_circuits: expected an integer from 1"),
+    ("--n_wires 5", 1, "--n_wires must be an even number"),
+    ("--mode direct", 1, "--mode direct needs --n_layer"),
+])  # fmt: skip
+def test_bad_input_is_one_line(flags, status, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(SCRIPTS / "hardware.py"))["main"](["cost", *flags.split()])
+    error = capsys.readouterr().err
+    assert (end.value.code, error.count("\n")) == (status, 1) and words in error, error
