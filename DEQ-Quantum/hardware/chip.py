@@ -131,8 +131,8 @@ class Chip:
         if isinstance(noisy, NoisyEngine) and noisy.tree is not None:
             raise UnsupportedCircuit(
                 "with --encoding_noise readouts are no quadratic form of the amplitudes, and two circuits do not give "
-                "their slope: leave --encoding_noise out, use angle encoding, or take the Jacobian for zero "
-                "(jacobian_free)"
+                "their slope: leave --encoding_noise out, use angle encoding, or take an equilibrium's Jacobian "
+                "for zero (--b_solver identity)"
             )
         t, n, tiny = self.step_length, len(directions), torch.finfo(v.dtype).tiny
         length = torch.linalg.vector_norm(v, dim=1, keepdim=True).unsqueeze(1)  # (B, 1, 1)

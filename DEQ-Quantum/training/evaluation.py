@@ -18,7 +18,8 @@ from models.depth import Depth, Equilibrium, Stack
 from models.qdeq_model import EquilibriumClassifier, Prediction, Whole
 from runs.ranks import ALONE, Ranks
 from training.hardware import count_pass, counting_engine
-from training.settings import JACOBIAN_FREE, Settings
+from training.hardware_settings import JACOBIAN_FREE
+from training.settings import Settings
 from utils import seeds
 
 BATCH = 2048  # images at a time; no result depends on it

@@ -1,8 +1,8 @@
 """A model on the terms of a quantum computer: its engine under noise, read by counting, and what that costs.
 
 With noise alone the engine is exact and differentiable, so a training step is as without. With shots every value is
-counted, and derivatives are those of the exact (noisy) expectation values. Circuits for values are counted as they are
-run; those for derivatives as a chip would need them at the same places.
+counted, and derivatives are those of the exact (noisy) expectation values, or measured as well (--gradient shift). Circuits
+for values are counted as they are run; those for derivatives as a chip needs them.
 """
 
 from circuits.circuit import Circuit
@@ -12,11 +12,13 @@ from engines.protocol import Engine
 from hardware.cost import CircuitCost, Counter, count_implicit_gradient, count_layers, count_solve
 from hardware.counted import CountedEngine
 from hardware.engine import NoisyEngine
+from hardware.shift_engine import ShiftEngine
 from hardware.shots import ShotEngine
 from models.depth import Depth, Stack
 from models.qdeq_model import EquilibriumClassifier, Prediction
 from models.table import build_model
 from runs.settings import SettingsError
+from training.hardware_settings import JACOBIAN_FREE
 from training.metrics import COSTS
 from training.settings import Settings
 
@@ -40,19 +42,22 @@ def build_trained_model(settings: Settings) -> EquilibriumClassifier:
 def _engine(s: Settings, circuit: Circuit) -> Engine:
     noise, of_encoding = s.noises()
     exact: Engine = NoisyEngine(circuit, noise, of_encoding) if s.has_noise else CompiledEngine(circuit)
-    if isinstance(exact, NoisyEngine) and (needed := bytes_of_gradient(exact)) > MOST_BYTES:
+    if isinstance(exact, NoisyEngine) and not s.by_shifts and (needed := bytes_of_gradient(exact)) > MOST_BYTES:
         raise SettingsError(
             f"--noise: a training step of {circuit.n_wires} wires needs {needed / 2**30:.0f} GiB for the gradient of noisy "
             f"observables, more than {MOST_BYTES / 2**30:g}: take fewer --n_wires, or train without and use hardware.py evaluate"
         )
     if not s.shots:
-        return exact
+        return ShiftEngine(exact, jacobian_free=s.b_solver == JACOBIAN_FREE) if s.by_shifts else exact
     if 8**circuit.n_wires > MOST_NUMBERS:
         raise SettingsError(
             f"--shots: observables of all bit strings of {circuit.n_wires} wires would be made anew at every step: take fewer "
             "--n_wires, or train without and use hardware.py evaluate"
         )
-    return CountedEngine(ShotEngine(circuit, s.shots, noise, of_encoding, s.seed), exact)
+    counting = ShotEngine(circuit, s.shots, noise, of_encoding, s.seed)
+    if s.by_shifts:
+        return ShiftEngine(counting, jacobian_free=s.b_solver == JACOBIAN_FREE)
+    return CountedEngine(counting, exact)
 
 
 def bytes_of_gradient(engine: NoisyEngine) -> int:
@@ -62,10 +67,10 @@ def bytes_of_gradient(engine: NoisyEngine) -> int:
     return 2 * 4 * n_joints * 4**readouts.n_wires
 
 
-def counting_engine(model: EquilibriumClassifier) -> CountedEngine | None:
+def counting_engine(model: EquilibriumClassifier) -> CountedEngine | ShiftEngine | None:
     """The model's engine where it counts; else None."""
     engine = getattr(model.layer, "engine", None)
-    return engine if isinstance(engine, CountedEngine) else None
+    return engine if isinstance(engine, CountedEngine | ShiftEngine) and engine.shots else None
 
 
 def described(cost: Counter | None) -> dict[str, int]:
@@ -74,7 +79,7 @@ def described(cost: Counter | None) -> dict[str, int]:
 
 
 def count_pass(
-    counter: Counter, engine: CountedEngine, depth: Depth, p: Prediction, with_gradient: bool = False, with_jac_loss: bool = False
+    counter: Counter, engine: CountedEngine | ShiftEngine, depth: Depth, p: Prediction, with_gradient: bool = False, with_jac_loss: bool = False
 ) -> None:
     """Count the circuits of one pass of a batch, and with gradient those of its derivatives.
 

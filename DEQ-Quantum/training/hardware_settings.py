@@ -8,6 +8,7 @@ from runs.settings import BaseSettings, SettingsError, setting
 from utils.launch import world_size
 
 SAME = "same"  # --encoding_noise as --noise
+JACOBIAN_FREE = "identity"  # --b_solver: (I - J)^-1 taken for 1
 
 
 @dataclass
@@ -21,12 +22,19 @@ class HardwareSettings(BaseSettings):
                                   "amplitudes")
     shots: int = setting(0, "hardware", "of every circuit: values are read by counting, anew at every call, and equilibria "
                          "are solved from them; derivatives stay exact, so the implicit gradient is that at the counted "
-                         "equilibrium. 0: exact expectation values", at_least=0)
+                         "equilibrium, but for --gradient shift. 0: exact expectation values", at_least=0)
+    gradient: str = setting("autograd", "hardware", "shift: every derivative from values of circuits at shifted angles and "
+                            "inputs, as a chip gives it, with --shots of each; the same gradient without shots",
+                            ("autograd", "shift"))
 
     @property
     def on_hardware(self) -> bool:
-        """Whether circuits have noise or are counted."""
-        return self.has_noise or self.shots > 0
+        """Whether circuits have noise, are counted, or give derivatives as a chip does."""
+        return self.has_noise or self.shots > 0 or self.by_shifts
+
+    @property
+    def by_shifts(self) -> bool:
+        return self.gradient == "shift"
 
     @property
     def has_noise(self) -> bool:
@@ -38,7 +46,8 @@ class HardwareSettings(BaseSettings):
         noise = self.noise if self.noise != "none" else ""
         encoding = f"encoding-{self.encoding_noise}" if self.encoding_noise != "none" else ""
         shots = f"{self.shots}shots" if self.shots else ""
-        words = (re.sub(r"[^\w.+-]+", "-", word)[:60] for word in (noise, encoding, shots))
+        gradient = self.gradient if self.by_shifts else ""
+        words = (re.sub(r"[^\w.+-]+", "-", word)[:60] for word in (noise, encoding, shots, gradient))
         return [*filter(None, words)]
 
     def noises(self):
@@ -79,7 +88,8 @@ class HardwareSettings(BaseSettings):
             raise SettingsError("--encoding_noise same is that of --noise, and there is none: give --noise")
         if not self.on_hardware:
             return
-        flag = "--shots" if not self.has_noise else "--noise" if self.noise != "none" else "--encoding_noise"
+        flags = {"--noise": self.noise != "none", "--encoding_noise": self.has_noise, "--shots": self.shots > 0}
+        flag = next((flag for flag, given in flags.items() if given), "--gradient shift")
         if self.has_noise:
             self.noises()
         if MODELS[s.model].circuit is None:
@@ -92,3 +102,21 @@ class HardwareSettings(BaseSettings):
             raise SettingsError("--shots give no exact Jacobian, which --f_solver newton takes: choose another")
         if self.shots and world_size() > 1:
             raise SettingsError("--shots are drawn for the whole batch in one process: start it without torchrun")
+        if self.by_shifts:
+            self._check_shifts(s)
+
+    def _check_shifts(self, s) -> None:
+        implicit = s.mode == "implicit"
+        if implicit and s.jac_loss_weight and s.jac_loss_freq:
+            raise SettingsError(
+                "--gradient shift gives first derivatives, and the Jacobian loss asks for those of derivatives: use "
+                "--jac_loss_freq 0, or --gradient autograd"
+            )
+        layers = s.n_layer if not implicit or s.pretrain_steps else 0
+        solves = implicit and (s.b_solver != JACOBIAN_FREE or s.f_solver == "newton") or s.spectral_radius_mode
+        if s.encoding == "amplitude" and self.encoding_noise != "none" and (solves or layers > 1):
+            raise SettingsError(
+                "--gradient shift: with --encoding_noise readouts are no quadratic form of the amplitudes, and two "
+                "circuits do not give their slope in what f feeds back: leave --encoding_noise out, use "
+                "--amplitude_encoder False, or take no such slope (--b_solver identity, or one layer)"
+            )

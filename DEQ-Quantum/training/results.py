@@ -21,6 +21,7 @@ def conditions(s: Settings) -> dict:
         **noise.describe(),
         "encoding_noise": of_encoding.describe() if of_encoding.channels else None,
         "shots": s.shots or None,
+        "gradient": s.gradient,
     }
 
 

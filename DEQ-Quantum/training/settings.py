@@ -22,10 +22,7 @@ from runs.settings import (
     changed,
     setting,
 )
-from training.hardware_settings import HardwareSettings
-
-
-JACOBIAN_FREE = "identity"  # --b_solver: (I - J)^-1 taken for 1
+from training.hardware_settings import JACOBIAN_FREE, HardwareSettings
 
 
 @dataclass
