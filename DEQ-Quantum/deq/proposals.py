@@ -32,6 +32,8 @@ from deq.rows import (
 from deq.settings import SOLVERS, SolverSettings
 from deq.state import Layer
 
+Noise = Callable[[Tensor, Tensor], Tensor]  # see `noise.py`
+DOUBTS = 3.0  # a difference is believed from so many standard deviations of its error
 RIDGE_RETRIES = (1.0, 1e3, 1e6)
 # entries of a state up to which Broyden's matrix may be kept whole
 WHOLE_WIDTH = 8
@@ -41,7 +43,8 @@ class Proposal(Protocol):
     """A step: (z, f_z) to the next iterate, all (B, d), in the dtype that the solver computes in.
 
     It may keep what it is given, and must not write into it. If it has a `n_jacobians`, that is reported; if it has an
-    `evaluate`, that is called for f.
+    `evaluate`, that is called for f; if it has a `noise`, that is set to the error of an f that is measured, (z, f_z) to
+    (B,); if it has an `averages_after`, the mean of the iterates after so many steps is the answer.
     """
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor: ...
@@ -84,12 +87,32 @@ class Picard:
         return f_z if self.damping == 1 else torch.lerp(z, f_z, self.damping)
 
 
+class Averaged:
+    """z <- z + damping / k^power (f(z) - z) in step k, answered with the mean of the iterates after the burn-in.
+
+    Where f is measured with an error that is new at every call, an iterate is no better than one error lets it be; the mean
+    of n has an error of about 1 / sqrt(n) of that, where f is as good as linear within the errors.
+    Source: H. Robbins, S. Monro, Ann. Math. Statist. 22 (1951); B. T. Polyak, A. B. Juditsky, SIAM J. Control Optim. 30
+    (1992).
+    """
+
+    def __init__(self, f: Layer, shape: torch.Size, max_steps: int, damping: float, power: float, burn_in: float) -> None:
+        self.damping, self.power = damping, power
+        self.averages_after = int(burn_in * max_steps)
+        self.n_steps = 0
+
+    def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
+        self.n_steps += 1
+        share = self.damping / self.n_steps**self.power
+        return f_z if share == 1 else torch.lerp(z, f_z, share)
+
+
 class Broyden:
     """Good Broyden: z <- z - damping H g, where H estimates the inverse Jacobian of g.
 
     H starts at -I, so the first step is Picard's. After a step dz that changed g by dg, H <- H + u v^T with
-    u = (dz - H dg) / (dz^T H dg) and v = H^T dz make H dg = dz hold. A sample whose denominator is lost in rounding
-    skips its update. H is kept as its pairs (u, v), or whole where the state is narrow.
+    u = (dz - H dg) / (dz^T H dg) and v = H^T dz make H dg = dz hold. A sample whose denominator is lost in rounding, or
+    in the errors of an f that is measured, skips its update. H is kept as its pairs (u, v), or whole where the state is narrow.
     Source: C. G. Broyden, Math. Comp. 19 (1965).
     """
 
@@ -98,14 +121,23 @@ class Broyden:
         whole = math.prod(shape[1:]) <= min(memory, WHOLE_WIDTH)
         self.inverse = (_WholeInverse if whole else _PairedInverse)(max(1, min(memory, max_steps)))
         self.damping = damping
+        self.noise: Noise | None = None
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
+        if self.noise is not None:
+            self.inverse.doubt = DOUBTS * 2**0.5 * self.noise(z, f_z)
         h_g = self.inverse.times(f_z - z, z)
         return z - h_g if self.damping == 1 else z - self.damping * h_g
 
 
 class _PairedInverse:
-    """Broyden's H as -I + sum_k u_k v_k^T."""
+    """Broyden's H as -I + sum_k u_k v_k^T.
+
+    Attributes:
+        doubt: (B,) length up to which H dg, along dz, may be made of errors; None where f is exact.
+    """
+
+    doubt: Tensor | None = None
 
     def __init__(self, memory: int) -> None:
         self.memory = memory
@@ -135,7 +167,10 @@ class _PairedInverse:
         h_dg = h_g - self.h_g
         v = self._low_rank(self.v[:k], self.u[:k], dz)
         denominator = dot(dz, h_dg)
-        usable = denominator.abs() > norm(dz) * rounding(z, h_g, self.h_g)
+        least = rounding(z, h_g, self.h_g)
+        if self.doubt is not None:
+            least = torch.maximum(least, self.doubt.unsqueeze(1) / dz.shape[1] ** 0.5)
+        usable = denominator.abs() > norm(dz) * least
         u = zero_unless(usable, (dz - h_dg) / denominator)
         self.u[k], self.v[k] = u, v
         self.rank = k + 1
@@ -154,7 +189,13 @@ class _PairedInverse:
 
 
 class _WholeInverse:
-    """Broyden's H as a matrix: fewer operations, each of which runs along the samples, which come last here."""
+    """Broyden's H as a matrix: fewer operations, each of which runs along the samples, which come last here.
+
+    Attributes:
+        doubt: as above.
+    """
+
+    doubt: Tensor | None = None
 
     def __init__(self, memory: int) -> None:
         self.memory = memory
@@ -183,7 +224,10 @@ class _WholeInverse:
         _, along_h_g, along_before, along_dz = (vectors * dz).sum(1).unbind()
         denominator = along_h_g - along_before
         # the share of H dg along dz against the rounding of what it is made of, both squared
-        usable = denominator * (denominator / along_dz) > squared_rounding_of(vectors.square().sum((0, 1)))
+        least = squared_rounding_of(vectors.square().sum((0, 1)))
+        if self.doubt is not None:
+            least = torch.maximum(least, self.doubt.square() / len(z))
+        usable = denominator * (denominator / along_dz) > least
         u = torch.where(usable, (dz - h_g + self.h_g) / denominator, 0.0)
         self.h = torch.addcmul(self.h, u.unsqueeze(1), v)
         self.rank += 1
@@ -195,7 +239,9 @@ class Anderson:
 
     gamma minimises ||g - sum_i gamma_i dg_i||, and z <- z + mixing * g - sum_i gamma_i (dz_i + mixing *
     dg_i). The normal equations are those of the dg_i scaled to unit length, so that the ridge is relative to their
-    trace and old, long differences do not drown new, short ones. A sample whose factorisation fails is tried again
+    trace and old, long differences do not drown new, short ones. Where f is measured, what its errors make of a
+    difference's squared length is added on the diagonal: the larger its share, the less is learnt from it, and combinations
+    of many are means of a kind. (Leaving such differences out, as Broyden does, has larger errors.) A sample whose factorisation fails is tried again
     with a larger ridge and at last takes the Picard step (gamma = 0).
     Source: D. G. Anderson, J. ACM 12 (1965); H. F. Walker, P. Ni, SIAM J. Numer. Anal. 49 (2011).
     """
@@ -210,6 +256,7 @@ class Anderson:
         self.z: Tensor | None = None
         self.g: Tensor
         self.g_norm: Tensor
+        self.noise: Noise | None = None
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
         g = f_z - z
@@ -225,6 +272,9 @@ class Anderson:
             row, target = history_dots(self.dg, dg, g, room=self.room)
             length = row[:, slot].sqrt()
             usable = length > rounding_of(z_norm + g_norm + self.g_norm)
+            if self.noise is not None:
+                errors = 2 * (self.noise(z, f_z) / length).square()
+                self.errors[:, slot] = torch.where(usable, errors, 0.0)
             self.inverse_length[:, slot] = inverse = torch.where(usable, 1 / length, 0.0)
             # the one row and column of the normal equations that this step changes
             self.gram[:, slot] = self.gram[:, :, slot] = row * self.inverse_length * inverse.unsqueeze(1)
@@ -242,6 +292,7 @@ class Anderson:
         self.moves = torch.zeros_like(self.dg)
         self.room = z.new_empty(len(z), 2, z.shape[1]) if z.shape[1] >= WIDE else None
         self.inverse_length = z.new_zeros(len(z), self.memory)
+        self.errors = torch.zeros_like(self.inverse_length)
         self.gram = z.new_zeros(len(z), self.memory, self.memory)
         eps = torch.finfo(z.dtype).eps
         ridge = 10 * eps if self.ridge is None else max(self.ridge, eps)
@@ -251,10 +302,11 @@ class Anderson:
     def _weights(self, target: Tensor) -> Tensor:
         """gamma (B, memory) for the inner products of the slots with the current g, (B, memory)."""
         scaled = (target * self.inverse_length).unsqueeze(2)
+        gram = self.gram if self.noise is None else self.gram + torch.diag_embed(self.errors)
         gamma, failed = scaled, None
         for ridge in self.ridges:
             # on an empty slot's diagonal stands the ridge alone, so it is never zero
-            lower, info = torch.linalg.cholesky_ex(self.gram + ridge)
+            lower, info = torch.linalg.cholesky_ex(gram + ridge)
             candidate = torch.cholesky_solve(scaled, lower)
             if failed is None and host_may_look(target) and not info.any() and math.isfinite(candidate.sum()):
                 return candidate.squeeze(2) * self.inverse_length

@@ -35,6 +35,7 @@ class SolverStatus(IntEnum):
     NON_FINITE = 3, "not finite: f or the iterate became inf or NaN; the best finite iterate, or NaN, is returned"
     SINGULAR = 4, "singular: I - J has no inverse; the least-squares solution is returned"
     STAGNATED = 5, "stagnated: the residual did not fall for `patience` steps; the best iterate is returned"
+    AT_FLOOR = 6, "at the noise floor: no residual below it can be told from an error of measurement"
 
 
 class ConvergenceWarning(UserWarning):
@@ -71,6 +72,9 @@ class SolverResult:
         n_jacobians: batched Jacobians formed besides those calls (newton: one per step; exact: one).
         trace: (n_steps + 1, B) residual of every current iterate, in the measure of `residual`; a sample that
             has stopped repeats its last best value.
+        floor: (B,) residual that the errors of a measured f make at an exact solution, in the measure of `residual`;
+            None where f is exact. With it nothing here is the least of several residuals: z is where a sample stopped, or
+            an average, and the residuals are of an evaluation that no step has seen.
         states: the best iterates after the steps that `record` named, each shaped as z0.
         backward: the outcome of the implicit gradient's linear solve, once a backward pass has run.
     """
@@ -85,6 +89,7 @@ class SolverResult:
     n_f_evals: int
     n_jacobians: int
     trace: Tensor
+    floor: Tensor | None = None
     states: list[State] = field(default_factory=list)
     backward: SolverResult | None = None
 
@@ -92,6 +97,11 @@ class SolverResult:
     def converged(self) -> Tensor:
         """(B,) bool: which samples met the tolerance."""
         return self.status == SolverStatus.CONVERGED
+
+    @property
+    def settled(self) -> Tensor:
+        """(B,) bool: which samples met the tolerance, or the floor below which a measured f shows nothing."""
+        return self.converged | (self.status == SolverStatus.AT_FLOOR)
 
     def counts(self) -> dict[SolverStatus, int]:
         """How many samples ended in which status; those that do not occur are left out."""
@@ -104,7 +114,7 @@ class SolverResult:
 
 
 def report(result: SolverResult, settings: SolverSettings, what: str, throw: bool, depth: int = 2) -> None:
-    """Warn where no sample converged; with `throw`, raise where any did not.
+    """Warn where no sample converged or came to its floor; with `throw`, raise where any did not.
 
     Python shows a warning once per place and text, so the text holds no numbers. tol = 0 and max_steps = 0 ask for a
     number of steps, not for convergence: then nothing is said. On a GPU only `throw` looks.
@@ -117,11 +127,11 @@ def report(result: SolverResult, settings: SolverSettings, what: str, throw: boo
         ConvergenceError: `throw`, and a sample did not converge.
     """
     if throw and not traced():
-        if not result.converged.all():
+        if not result.settled.all():
             raise ConvergenceError(f"{what} with {settings.label}: {result.describe()}", result)
         return
     asked = settings.tol > 0 and settings.max_steps > 0 and len(result.status) > 0
-    if asked and host_may_look(result.status) and not result.converged.any():
+    if asked and host_may_look(result.status) and not result.settled.any():
         messages = "; ".join(status.message for status in result.counts())
         warnings.warn(
             f"{what} with {settings.label}: no sample of the batch converged ({messages}). SolverResult.describe() "

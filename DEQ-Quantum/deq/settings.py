@@ -62,6 +62,13 @@ SOLVERS = {
         "mixing": Option(1.0, lambda m: _is_number(m) and m > 0, "a number > 0"),
     }),
     "fixed_point": SolverKind("Picard", {"damping": DAMPING}),
+    "averaged": SolverKind("Averaged", {
+        # the step's share of f(z) - z: damping / k^power in step k; Robbins and Monro's theorem needs a power in (1/2, 1]
+        "damping": DAMPING,
+        "power": Option(0.0, lambda p: _is_number(p) and 0 <= p <= 1, "a number >= 0 and <= 1"),
+        # the share of max_steps before the average begins
+        "burn_in": Option(0.4, lambda share: _is_number(share) and 0 <= share < 1, "a number >= 0 and < 1"),
+    }),
     "newton": SolverKind("Newton"),
     "exact": SolverKind(""),
     # vectors of the Krylov space before a restart
@@ -89,7 +96,7 @@ class SolverSettings(metaclass=_NamedArguments):
     """How to look for z = f(z).
 
     Args:
-        name: `broyden`, `anderson`, `fixed_point` (Picard) or `newton`; the linear system of the implicit
+        name: `broyden`, `anderson`, `fixed_point` (Picard), `averaged` or `newton`; the linear system of the implicit
             gradient is solved by `broyden`, `anderson`, `fixed_point`, `exact`, `gmres`, `bicgstab` or `phantom` (see
             `deq.equilibrium`). Or a solver of one's own (see `deq.Solver` and `deq.Proposal`).
         max_steps: cap on the steps of every sample; 0 evaluates the starting point and no more.
@@ -102,6 +109,10 @@ class SolverSettings(metaclass=_NamedArguments):
         polish: the answer is f of the iterate found, which is known already: closer to the solution by the factor
             of contraction, farther where the spectral radius is above 1. The residuals stay those of the iterate. For
             solvers that iterate z = f(z) only.
+        noise: sqrt(E ||error||^2) of one evaluation of f of a sample, where it is measured with an error that is new at
+            every call; None: as f offers it, by `noise(z, f_z)` -> (B,), else f is exact; 0: exact. Then `broyden` learns
+            nothing from differences that the errors may have made, `anderson` the less, a sample also stops at the floor
+            that they set (`SolverStatus.AT_FLOOR`), and residuals are of one more evaluation, at the answer.
 
     Raises:
         ValueError: a value out of range, an unknown solver or an unknown option; it names the known ones.
@@ -116,6 +127,7 @@ class SolverSettings(metaclass=_NamedArguments):
     patience: int | None = None
     wait_for_all: bool = False
     polish: bool = False
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         if self.stop_mode not in STOP_MODES:
@@ -126,6 +138,8 @@ class SolverSettings(metaclass=_NamedArguments):
             raise ValueError(f"tol must be a number >= 0, not {self.tol!r}")
         if self.patience is not None and not _is_count(self.patience):
             raise ValueError(f"patience must be an integer >= 1, or None, not {self.patience!r}")
+        if self.noise is not None and not (_is_number(self.noise) and self.noise >= 0):
+            raise ValueError(f"noise must be a number >= 0, or None, not {self.noise!r}")
         for name in ("wait_for_all", "polish"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")

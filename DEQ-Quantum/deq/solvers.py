@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deq.call import FlatCall, without_autocast
 from deq.host import host_may_look, transformed
+from deq.noise import NoisyWatch, constant, noise_of
 from deq.proposals import Proposal, Solver, proposal_of
 from deq.result import SolverResult, report, residuals
 from deq.rows import choose
@@ -35,7 +36,8 @@ def solve(
 
     Args:
         f: map of (B, ...) to (B, ...), acting on every sample alone. `newton` calls its `jacobian(z)`
-            -> (B, d, d) where it offers one, or `value_and_jacobian(z)` in place of both. It may write into z.
+            -> (B, d, d) where it offers one, or `value_and_jacobian(z)` in place of both. Where it is measured, its
+            `noise(z, f_z)` -> (B,) says how wrong (see `SolverSettings.noise`). It may write into z.
         z0: (B, ...) starting points; dtype and device of the answer follow it. Or a tuple, list or dict of
             such tensors, which f maps to the like: a sample then has one residual over all of them. Half precision
             is what f sees; the solver computes in float32.
@@ -81,7 +83,13 @@ def iterate(
         if transformed():
             # what vmap maps over reaches z by way of f; histories are made in its likeness
             z = torch.where(f_z.isnan(), z, z)
-        watch = watch_of(z, f_z, settings)
+        noise, averages_after = noise_of(f, settings), getattr(propose, "averages_after", None)
+        if noise is None and averages_after is None:
+            watch = watch_of(z, f_z, settings)
+        else:
+            watch = NoisyWatch(z, f_z, settings, noise or constant(0.0), averages_after)
+            if noise is not None and hasattr(propose, "noise"):
+                propose.noise = noise
         n_steps = 0
         states = {0: z}
         while n_steps < settings.max_steps and watch.goes_on():
@@ -94,8 +102,13 @@ def iterate(
                 states[n_steps] = watch.best()[0]
         watch.close()
         recorded = [call.back(states[step] if step in states else watch.best()[0]) for step in record]
+        floor = None
+        if isinstance(watch, NoisyWatch):
+            z = call.rounded(watch.answer_before_measuring())
+            floor = watch.measure_again(z, call(z))
+            n_steps += 1
         result = _result(watch, call, n_steps + 1, getattr(propose, "n_jacobians", 0))
-    return replace(result, states=recorded), watch.had_finite()
+    return replace(result, states=recorded, floor=floor if noise is not None else None), watch.had_finite()
 
 
 def with_nan(result: SolverResult, had_finite: Tensor) -> SolverResult:
