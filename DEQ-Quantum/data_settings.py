@@ -10,6 +10,7 @@ from utils.files import REPOSITORY
 
 IMAGE_SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "digits": 8}  # pixels
 DATASETS = tuple(IMAGE_SIDES)
+IMAGES = ("pixels", "frqi_pixels", "frqi_blocks", "compressed_frqi")  # features of whole images, see `given_images`
 SIDE = 28  # pixels of the images that features are made of, and the most features of a side
 OWN = "file:"  # before the path of a data set of one's own
 CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}  # by their number: labels of the data set
@@ -43,6 +44,13 @@ class ImageSettings(DataSettings):
     num_classes: int = changed(DataSettings, "num_classes", choices=None, at_most=100_000,
                                help="2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10; of images of your own all there are")
 
+    classes: str = setting("", "data", "labels to classify, rising, as 0,1,2,3 (default: those of --num_classes)")
+
+    @property
+    def chosen_classes(self) -> tuple[int, ...] | None:
+        """The labels of --classes; None where there is none."""
+        return tuple(map(int, self.classes.split(","))) if self.classes else None
+
     @property
     def dataset_name(self) -> str:
         """What folders and tags call it: of a file its name without ending."""
@@ -61,6 +69,8 @@ class ImageSettings(DataSettings):
 
     def validate(self) -> list[str]:
         warnings = super().validate()
+        if self.classes:
+            self._check_chosen()
         if self.dataset.startswith(OWN):
             if not self.dataset.endswith(".npz"):
                 raise SettingsError(f"--dataset {self.dataset} must name a file, as {OWN}PATH.npz")
@@ -68,7 +78,17 @@ class ImageSettings(DataSettings):
         if self.dataset not in DATASETS:
             known = ", ".join(DATASETS)
             raise SettingsError(f"--dataset must be one of {known}, or {OWN}PATH.npz, got {shown(self.dataset)}")
-        if self.num_classes not in CLASSES:
+        if self.num_classes not in CLASSES and not self.classes:
             known = ", ".join(map(str, CLASSES))
             raise SettingsError(f"--num_classes must be one of {known} with --dataset {self.dataset}, got {self.num_classes}")
         return warnings
+
+    def _check_chosen(self) -> None:
+        if self.dataset.startswith(OWN):
+            raise SettingsError("--classes chooses labels of the data sets that have names; of a file all are taken: leave it out")
+        words = self.classes.split(",")
+        if not set(words) <= set(map(str, range(10))) or words != sorted(set(words)) or len(words) != self.num_classes:
+            raise SettingsError(
+                f"--classes takes --num_classes labels from 0 to 9, rising, with commas between, as 0,1,2,3: got "
+                f"{shown(self.classes)} and --num_classes {self.num_classes}"
+            )

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from data_files import DataError, load_images
-from data_settings import CLASSES, OWN
+from data_settings import CLASSES, IMAGES, OWN
 from features import SIDE, PrincipalComponents, pad_vectors, pool_images
+from given_images import image_features
 from own_data import load_own
 from utils.seeds import generator
 
-REDUCTIONS = ("pooling", "components")
+REDUCTIONS = ("pooling", "components", *IMAGES)
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Split:
     """Images of one split, ready for the model.
 
     Attributes:
-        features: float32 (N, D): D = n_wires^2 pooled pixels row by row, or numbers of a vector of one's own and zeros; or
-            D = n_wires principal components.
+        features: float32 (N, D): D = n_wires^2 pooled pixels row by row, or numbers of a vector of one's own and zeros;
+            D = n_wires principal components; or what `given_images` makes of whole images.
         labels: int64 (N,), 0..n_classes-1: positions in `Splits.classes`.
     """
 
@@ -47,7 +48,7 @@ class Splits:
     Attributes:
         train, val, test: the splits, all on one device.
         classes: the data set's own labels of the chosen classes, in the order of the new labels.
-        side: pooled features of an image form a side x side picture; side = n_wires.
+        side: n_wires; pooled features of an image form a side x side picture.
     """
 
     train: Split
@@ -74,18 +75,22 @@ def load_features(
     data_dir: str | Path,
     device: torch.device | str,
     reduction: str = "pooling",
+    classes: tuple[int, ...] | None = None,
+    bond_dimension: int = 0,
 ) -> Splits:
     """Load a data set as features.
 
     Args:
         dataset: one of `DATASETS`, or "file:PATH.npz".
         num_classes: 2, 4 or 10: the classes of `CLASSES`; of a file as many as it has.
-        n_wires: qubits, even, 4..28.
+        n_wires: qubits, 4..28, even with pooling.
         seed: of the split; the same seed gives the same images on every device.
         data_dir: folder of the cached .npz files (not used for digits), and of a relative PATH.
         device: where the features are kept.
         reduction: "pooling" to n_wires x n_wires features, or "components": the first n_wires principal components
-            of the training split.
+            of the training split; or whole images as `given_images.IMAGES` names them.
+        classes: num_classes labels in place of those of `CLASSES`, rising.
+        bond_dimension: of the states of "compressed_frqi".
 
     Returns:
         The splits, in the file's order. The 80 %, rounded down, are taken after the classes are chosen.
@@ -97,17 +102,18 @@ def load_features(
 
     Source: Schleich et al., arXiv 2410.23940, sections 3.1 and 3.2.
     """
-    if num_classes not in CLASSES and not dataset.startswith(OWN):
+    if num_classes not in CLASSES and not dataset.startswith(OWN) and classes is None:
         raise DataError(f"num_classes is {num_classes}; choose one of {', '.join(map(str, CLASSES))}")
-    _check_n_wires(n_wires)
+    _check_n_wires(n_wires, reduction)
     images = _load(dataset, data_dir)
-    classes = _own_classes(images, num_classes, dataset) if dataset.startswith(OWN) else CLASSES[num_classes]
+    if classes is None:
+        classes = _own_classes(images, num_classes, dataset) if dataset.startswith(OWN) else CLASSES[num_classes]
     chosen, chosen_labels = _select(images, "train", classes, dataset)
     test, test_labels = _select(images, "test", classes, dataset)
     train_rows, val_rows = split_rows(len(chosen), seed)
     drawn = f"the 80 % of train_images of {dataset} that --seed {seed} draws for training have none"
     _check_classes(chosen_labels[train_rows], classes, drawn)
-    reduce = _reduction(reduction, chosen[train_rows], n_wires)
+    reduce = _reduction(reduction, chosen[train_rows], n_wires, bond_dimension)
 
     def split(pixels: np.ndarray, labels: np.ndarray) -> Split:
         return Split(reduce(pixels).to(device), torch.from_numpy(labels).to(device))
@@ -141,10 +147,14 @@ def _own_classes(arrays: dict[str, np.ndarray], num_classes: int, dataset: str) 
     return tuple(classes)
 
 
-def _reduction(name: str, train_images: np.ndarray, n_wires: int) -> Callable[[np.ndarray], Tensor]:
+def _reduction(name: str, train_images: np.ndarray, n_wires: int, bond_dimension: int) -> Callable[[np.ndarray], Tensor]:
     """What makes features of images; principal components are those of the training images."""
     if name not in REDUCTIONS:
         raise DataError(f"unknown reduction {name!r}; choose one of {', '.join(REDUCTIONS)}")
+    if name in IMAGES:
+        if train_images.ndim == 2:
+            raise DataError(f"{name} makes states of images, and this data set has vectors: choose --model qdeq")
+        return lambda images: image_features(images, name, n_wires, bond_dimension)
     if name == "pooling" and train_images.ndim == 2:
         if (width := train_images.shape[1]) > n_wires**2:
             enough = next((n for n in range(4, SIDE + 1, 2) if n**2 >= width), None)
@@ -179,9 +189,10 @@ def test_images_sha256(dataset: str, data_dir: str | Path) -> str:
     return hashlib.sha256(_load(dataset, data_dir)["test_images"].tobytes()).hexdigest()
 
 
-def _check_n_wires(n_wires: int) -> None:
-    if n_wires % 2 or not 4 <= n_wires <= SIDE:
-        raise DataError(f"n_wires is {n_wires}; choose an even number from 4 to {SIDE}")
+def _check_n_wires(n_wires: int, reduction: str) -> None:
+    even = reduction not in IMAGES
+    if n_wires % 2 and even or not 4 <= n_wires <= SIDE:
+        raise DataError(f"n_wires is {n_wires}; choose {'an even' if even else 'a'} number from 4 to {SIDE}")
 
 
 def _select(

@@ -20,7 +20,7 @@ from models.depth import Equilibrium, Stack
 from models.quantum_layer import QuantumLayer
 from models.table import MODELS, build_model
 from runs import checkpoint
-from training.command_line import parse_command_line
+from test_models_table import N_INPUTS, settings_of
 
 BASELINES = [name for name in MODELS if name != "qdeq"]
 TIGHT = Equilibrium(SolverSettings("newton", 40, 1e-13), SolverSettings("exact", 1))
@@ -31,8 +31,7 @@ DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_si
 def build(name: str, *flags: str, seed: int = 0):
     """A baseline for four wires and four classes in float64, in eval mode."""
     torch.manual_seed(seed)
-    settings = parse_command_line(["--model", name, "--n_wires", "4", "--num_classes", "4", *flags]).settings
-    return build_model(settings).double().eval()
+    return build_model(settings_of(name, *flags)).double().eval()
 
 
 def draw(size: int, n_features: int = 16, seed: int = 1) -> torch.Tensor:
@@ -40,7 +39,7 @@ def draw(size: int, n_features: int = 16, seed: int = 1) -> torch.Tensor:
 
 
 def features_of(name: str) -> int:
-    return 4 if MODELS[name].features == "components" else 16
+    return N_INPUTS[MODELS[name].features]
 
 
 # the classical equilibrium model
@@ -219,12 +218,13 @@ def test_gradients_against_finite_differences(name, depth):
 @pytest.mark.parametrize("mode", [("--mode", "implicit"), ("--mode", "direct", "--n_layer", 1)])
 def test_a_baseline_trains_and_is_evaluated_by_the_same_commands(name, mode, tmp_path, capsys):
     train_here(*DIGITS, *mode, "--model", name, "--epochs", 12, "--eval-interval", 50, "--spectral_radius_mode",
+               *(("--readout", "marginal", "--z_gain", 0.05) if name.startswith("dilip2022") else ()),
                "--name", "run", "--work_dir", tmp_path)  # fmt: skip
     run = tmp_path / "run"
     results = json.loads((run / "results.json").read_text())
     assert results["model"] == results["settings"]["model"] == name
     circuit = MODELS[name].circuit
-    assert results["encoding"] == (circuit(parse_command_line(["--model", name]).settings).encoding.name if circuit else "none")
+    assert results["encoding"] == (circuit(settings_of(name)).encoding.name if circuit else "none")
     assert results["test_acc"] > 0.6  # four classes: chance is 0.25
     assert (run / "circuit.png").exists() == (circuit is not None)
     evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(run)]))

@@ -13,7 +13,13 @@ from models.table import MODELS, build_model
 from training.command_line import parse_command_line
 
 
+# of four wires
+N_INPUTS = {"pooling": 16, "components": 4, "pixels": 25, "frqi_pixels": 8, "frqi_blocks": 8, "compressed_frqi": 16}
+
+
 def settings_of(name: str, *flags: str):
+    if name.startswith("dilip2022"):
+        flags = ("--readout", "marginal", "--z_gain", "0.05", *flags)
     return parse_command_line(["--model", name, "--n_wires", "4", "--num_classes", "4", *flags]).settings
 
 
@@ -22,7 +28,7 @@ def test_an_entry_is_true_of_the_model_it_builds(name):
     model, entry = build_model(settings_of(name)), MODELS[name]
     circuit = getattr(model.layer, "circuit", None)
     assert (circuit is not None) == (entry.circuit is not None) == bool(entry.encodings)
-    assert model.layer.n_inputs == (4 if entry.features == "components" else 16)
+    assert model.layer.n_inputs == N_INPUTS[entry.features]
     assert (model.dropout > 0) == entry.has_dropout
     for flag in ("True", "False"):
         settings = settings_of(name, "--amplitude_encoder", flag)

@@ -8,7 +8,8 @@ import pytest
 
 from conftest import SCRIPTS
 
-DATA = {"data_files", "data_settings", "dataset", "features", "load_cifar", "load_digits", "load_mnist", "own_data"}
+DATA = {"data_files", "data_settings", "dataset", "features", "given_images", "load_cifar", "load_digits", "load_mnist",
+        "own_data"}  # fmt: skip
 CIRCUIT = {"circuits", "engines", "deq", "models"}
 TRAINING = DATA | CIRCUIT | {"runs", "training", "utils"}
 MAY_KNOW = {
@@ -16,7 +17,8 @@ MAY_KNOW = {
     "deq": set(),
     "circuits": set(),
     "runs": {"utils"},
-    **dict.fromkeys(DATA, DATA | {"runs", "utils"}),
+    **dict.fromkeys(DATA - {"given_images"}, DATA | {"runs", "utils"}),
+    "given_images": {"data_settings"},
     "engines": {"circuits"},
     "hardware": {"circuits", "engines", "utils"},
     "models": {"circuits", "engines", "deq"},

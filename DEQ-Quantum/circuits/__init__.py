@@ -8,7 +8,13 @@ Nothing here simulates; numpy draws the random operations, no other library is n
 
 from circuits.ansatz import Ansatz, from_gates, paper_ansatz
 from circuits.circuit import Circuit, build_circuit
-from circuits.encodings import AmplitudeEncoding, AngleEncoding, rotation_layers
+from circuits.encodings import (
+    AmplitudeEncoding,
+    AngleEncoding,
+    ComplexAmplitudeEncoding,
+    FRQIEncoding,
+    rotation_layers,
+)
 from circuits.operations import GATES, Gate, Operation
 from circuits.readout import PauliReadout, ProbabilityReadout, z_on
 
@@ -18,6 +24,8 @@ __all__ = [
     "AngleEncoding",
     "Ansatz",
     "Circuit",
+    "ComplexAmplitudeEncoding",
+    "FRQIEncoding",
     "Gate",
     "Operation",
     "PauliReadout",

@@ -2,8 +2,8 @@
 
 Section 3.2, Figs 2 and 3 of Schleich et al. (arXiv 2410.23940): 50 random operations, then four-qubit blocks in a
 staircase. Departs from the released code in that every gate's parameter has a name and can be trained. The others:
-strongly entangling layers (Schuld et al., arXiv 1804.00633), as West et al. (arXiv 2309.09424) use them but for their
-open chain, and sequential two-qubit gates (Dilip et al., arXiv 2204.11170; Kiwit et al., arXiv 2505.03399).
+strongly entangling layers (Schuld et al., arXiv 1804.00633), with an open chain in place of the ring as West et al. (arXiv
+2309.09424) use them, and sequential two-qubit gates (Dilip et al., arXiv 2204.11170; Kiwit et al., arXiv 2505.03399).
 """
 
 from collections.abc import Sequence
@@ -123,6 +123,22 @@ def strongly_entangling(n_wires: int, n_blocks: int = 1) -> Ansatz:
     return from_gates(n_wires, gates, "strongly_entangling")
 
 
+def rotation_chain(n_wires: int, n_blocks: int = 1) -> Ansatz:
+    """Layers of a general rotation RZ RY RZ of every wire and CNOTs from wire 0 to 1, 1 to 2, and so on to the last.
+
+    Args:
+        n_wires: qubits, from 2.
+        n_blocks: layers, of 3 n_wires parameters each.
+
+    Raises:
+        ValueError: too few wires, or n_blocks below 1.
+    """
+    _check_blocks(n_blocks, n_wires)
+    rotations = [(axis, (wire,)) for wire in range(n_wires) for axis in ("rz", "ry", "rz")]
+    chain = [("cnot", (wire, wire + 1)) for wire in range(n_wires - 1)]
+    return from_gates(n_wires, n_blocks * (rotations + chain), "rotation_chain")
+
+
 def su4(n_wires: int, n_blocks: int = 1) -> Ansatz:
     """Sweeps of general two-qubit gates over the pairs (0, 1), (1, 2), ..., (n_wires - 2, n_wires - 1).
 
@@ -137,13 +153,36 @@ def su4(n_wires: int, n_blocks: int = 1) -> Ansatz:
         ValueError: too few wires, or n_blocks below 1.
     """
     _check_blocks(n_blocks, n_wires)
+    return from_gates(n_wires, _general_gates(n_blocks * _neighbours(n_wires)), "su4")
+
+
+def su4_last_four(n_wires: int, n_blocks: int = 1) -> Ansatz:
+    """The sweeps of `su4`, then one more over the last four wires, as Dilip et al. (arXiv 2204.11170) measure these.
+
+    Args:
+        n_wires: qubits, from 2.
+        n_blocks: sweeps over all wires, of 15 (n_wires - 1) parameters each; the last has at most 45.
+
+    Raises:
+        ValueError: too few wires, or n_blocks below 1.
+    """
+    _check_blocks(n_blocks, n_wires)
+    pairs = _neighbours(n_wires)
+    return from_gates(n_wires, _general_gates(n_blocks * pairs + pairs[-3:]), "su4_last_four")
+
+
+def _neighbours(n_wires: int) -> list[tuple[int, int]]:
+    return list(zip(range(n_wires - 1), range(1, n_wires)))
+
+
+def _general_gates(pairs: Sequence[tuple[int, int]]) -> list[tuple[str, tuple[int, ...]]]:
+    """A gate of SU(4) on each pair of wires."""
     gates = []
-    for _ in range(n_blocks):
-        for a, b in zip(range(n_wires - 1), range(1, n_wires)):
-            turns = [(axis, (wire,)) for wire in (a, b) for axis in ("rz", "ry", "rz")]
-            core = [("cnot", (b, a)), ("rz", (a,)), ("ry", (b,)), ("cnot", (a, b)), ("ry", (b,)), ("cnot", (b, a))]
-            gates += [*turns, *core, *turns]
-    return from_gates(n_wires, gates, "su4")
+    for a, b in pairs:
+        turns = [(axis, (wire,)) for wire in (a, b) for axis in ("rz", "ry", "rz")]
+        core = [("cnot", (b, a)), ("rz", (a,)), ("ry", (b,)), ("cnot", (a, b)), ("ry", (b,)), ("cnot", (b, a))]
+        gates += [*turns, *core, *turns]
+    return gates
 
 
 def _check_blocks(n_blocks: int, n_wires: int = 2) -> None:
@@ -183,4 +222,10 @@ def _staircase(n_wires: int, repetition: int) -> list[tuple[str, tuple[int, ...]
 
 
 # the choices of `build_circuit`: called with n_wires, n_blocks and what else `build_circuit` is given for the ansatz
-ANSATZE = {"paper": paper_ansatz, "strongly_entangling": strongly_entangling, "su4": su4}
+ANSATZE = {
+    "paper": paper_ansatz,
+    "strongly_entangling": strongly_entangling,
+    "rotation_chain": rotation_chain,
+    "su4": su4,
+    "su4_last_four": su4_last_four,
+}

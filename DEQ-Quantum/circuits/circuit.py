@@ -85,8 +85,9 @@ def build_circuit(
 
     Args:
         n_wires: number of qubits Q.
-        encoding: "amplitude" or "angle", of Q^2 inputs, or "components", of Q.
-        ansatz: "paper", "strongly_entangling" or "su4".
+        encoding: "amplitude" or "angle", of Q^2 inputs; "components", of Q; "complex_amplitude", of a square image of up to
+            28 x 28 pixels; "frqi" or "frqi_colour_first", of 2^(Q-1); or "state", of 2^Q amplitudes.
+        ansatz: "paper", "strongly_entangling", "rotation_chain", "su4" or "su4_last_four".
         readout: "z", on every wire; "zz", also of pairs; "pauli1", X, Y and Z; "pauli2", also XX, YY and ZZ of pairs;
             "projections", on the first Q^2 basis states; "marginal", of the last four wires; or strings, as "ZIII,XXII".
         trainable_gates: "all", or "released" to freeze the four-qubit blocks' gates as the released code does by

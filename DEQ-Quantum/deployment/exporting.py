@@ -39,13 +39,12 @@ def run_export(options: Namespace) -> None:
 def classical_part(trained: Trained) -> dict:
     """All but the circuit: what a program needs to classify an image with it."""
     s, depth, lift, head = trained.settings, trained.depth, trained.model.layer.lift, trained.model.head
-    n_features = s.n_wires**2 if s.reduction == "pooling" else s.n_wires
     return {
         "model": s.model,
         "dataset": s.dataset,
         "num_classes": s.num_classes,
         "step": trained.step,
-        "features": f"x: the image's {n_features} numbers by {s.reduction}",
+        "features": f"x: the image's {trained.model.layer.n_inputs} numbers by {s.reduction}",
         **_layer(lift, s.z_gain),
         "depth": f"{depth.n_layers} layers from z = 0" if isinstance(depth, Stack) else "equilibrium z = f(z)",
         "head": _of_sums(head, lift.n) if isinstance(head, GroupSums) else _of_linear(head, "z" if lift.sees_state else "r"),

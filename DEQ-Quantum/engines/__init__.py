@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from circuits.circuit import Circuit
-from circuits.encodings import AmplitudeEncoding
-from engines.cones import light_cone, n_columns
+from engines.cones import light_cone, n_columns, sends_columns
 
 STATES_AT_ONCE = {False: 2, True: 3}  # what goes into the circuit, what comes out, and, if wanted, its gradient
 
@@ -39,7 +38,7 @@ def _of_the_batch(circuit: Circuit, batch_size: int) -> int:
 
 def _of_the_columns(circuit: Circuit, batch_size: int) -> int:
     """Amplitude encoding: basis states of the inputs go once through the largest light cone, not every sample."""
-    if not isinstance(circuit.encoding, AmplitudeEncoding):
+    if not sends_columns(circuit):
         return _of_the_batch(circuit, batch_size)
     cones = [light_cone(circuit, support) for support in circuit.readout.supports()]
     return max(n_columns(circuit, cone.wires) * 2 ** len(cone.wires) for cone in cones)

@@ -2,8 +2,8 @@
 
 After amplitude encoding the circuit does not depend on the data: `amplitude.py` turns it into observables, or, where the
 readouts are many or not of Z alone, `measured.py` into columns that are measured. After angle encoding the states are
-product states, which `bloch.py` or `angle.py` read. Values, first and second derivatives equal those of the other engines
-(tested); dtype follows theta.
+product states, which `bloch.py` or `angle.py` read; other states go through the circuit one by one (`given_states.py`).
+Values, first and second derivatives equal those of the other engines (tested); dtype follows theta.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from circuits.circuit import Circuit
-from circuits.encodings import AmplitudeEncoding
 from circuits.readout import PauliReadout
 from engines.amplitude import CompiledAmplitude, string_signs
 from engines.angle import KNOWN_GATES, ProductStates
 from engines.bloch import BlochPolynomials
+from engines.cones import sends_columns
 from engines.fusion import Block, FusedBlocks
+from engines.given_states import GivenStates
 from engines.measured import ColumnMeasurement
 from engines.observables import ObservableBuilder
 from engines.parts import Part, all_columns, by_cones, cheapest
@@ -33,7 +34,7 @@ WAYS = {"cheapest": cheapest, "columns": all_columns, "cones": by_cones}
 class CompiledEngine(Engine):
     """Compiles a circuit for given parameters.
 
-    It takes any ansatz, amplitude encoding, any encoding of gates on single wires, and any readout.
+    It takes any ansatz, states given by their amplitudes or as FRQI, any encoding of gates on single wires, and any readout.
 
     Args:
         circuit: what to evaluate.
@@ -49,13 +50,14 @@ class CompiledEngine(Engine):
         _refuse(circuit)
         self._of_several: dict[tuple, SeveralObservables] = {}  # by how many there are, their dtype and device
         self.blocks: FusedBlocks | None
-        if isinstance(circuit.encoding, AmplitudeEncoding) and _reads_few_strings_of_z(circuit):
+        if sends_columns(circuit) and _reads_few_strings_of_z(circuit):
             self._choose(WAYS[way](circuit))
             self.states = ObservableBuilder(circuit, self.parts)
             return
         self.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires)
-        if isinstance(circuit.encoding, AmplitudeEncoding):
-            self.states = ColumnMeasurement(circuit, self.blocks.wires)
+        if not circuit.encoding.operations:
+            kind = ColumnMeasurement if sends_columns(circuit) else GivenStates
+            self.states = kind(circuit, self.blocks.wires)
             return
         try:
             if not isinstance(circuit.readout, PauliReadout):
@@ -93,7 +95,7 @@ class CompiledEngine(Engine):
         """
         if not isinstance(self.states, ObservableBuilder):
             what = "a readout of many strings, or not of Z alone, is not found by observables, whose columns are shared out"
-            what = what if isinstance(self.circuit.encoding, AmplitudeEncoding) else "angle encoding has no columns to share out"
+            what = what if sends_columns(self.circuit) else f"{self.circuit.encoding.name} encoding has no columns to share out"
             raise UnsupportedCircuit(f"{what}; {COLUMNS_REMEDY}")
         if team.size > self.circuit.n_inputs:
             raise UnsupportedCircuit(f"--shard columns: {team.size} processes for {self.circuit.n_inputs} columns")

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from circuits.circuit import Circuit
+from circuits.encodings import AmplitudeEncoding
 from circuits.operations import Operation
 
 ANY = "*"  # of a wire: the operator may be anything there; a letter: it lies in the span of I and that Pauli matrix
 AXIS = {"rx": "X", "ry": "Y", "rz": "Z", "sx": "X"}
 TURNED = {"h": {"X": "Z", "Y": "Y", "Z": "X"}, "sx": {"Y": "Z", "Z": "Y"}}
+MOST_COLUMNS = 1024  # inputs: of more amplitudes a batch has fewer states than there are columns
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Cone:
         """What two need together: the operations that only one needs commute with the other's operator in their place."""
         wires, operations = ({*a, *b} for a, b in ((self.wires, other.wires), (self.operations, other.operations)))
         return Cone(tuple(sorted(wires)), tuple(sorted(operations)))
+
+
+def sends_columns(circuit: Circuit) -> bool:
+    """Whether the compiled engine sends the inputs' basis states through the circuit, once a step, and not every sample."""
+    return isinstance(circuit.encoding, AmplitudeEncoding) and circuit.n_inputs <= MOST_COLUMNS
 
 
 def data_wires(circuit: Circuit) -> range:

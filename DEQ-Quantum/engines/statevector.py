@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from circuits.circuit import Circuit
-from circuits.encodings import AmplitudeEncoding
+from circuits.encodings import AmplitudeEncoding, ComplexAmplitudeEncoding, FRQIEncoding
 from circuits.operations import Operation
 from circuits.readout import PauliReadout, ProbabilityReadout
 from engines.protocol import CompiledCircuit, Engine
@@ -50,7 +50,7 @@ class CompiledStatevector(CompiledCircuit):
         """(B, n_inputs) to (B, K) in v's dtype; a zero vector in amplitudes has no direction and reads 0."""
         circuit, inputs = self.circuit, v.double()
         has_direction = None
-        if isinstance(circuit.encoding, AmplitudeEncoding):
+        if isinstance(circuit.encoding, AmplitudeEncoding | ComplexAmplitudeEncoding):
             squared_norm = inputs.square().sum(-1, keepdim=True)
             has_direction = ~(squared_norm <= torch.finfo(inputs.dtype).tiny)
             inputs = torch.where(has_direction, inputs, torch.eye(1, inputs.shape[1]).to(inputs))
@@ -71,6 +71,13 @@ def encoded(circuit: Circuit, v: Tensor) -> Tensor:
     if isinstance(circuit.encoding, AmplitudeEncoding):
         amplitudes = pad(v / v.norm(dim=1, keepdim=True), (0, size - v.shape[1])).to(torch.complex128)
         return amplitudes.view(len(v), *(2,) * n)
+    if isinstance(circuit.encoding, ComplexAmplitudeEncoding):
+        pairs = pad(v / v.norm(dim=1, keepdim=True), (0, 2 * size - v.shape[1])).view(len(v), *(2,) * n, 2)
+        return torch.complex(pairs[..., 0], pairs[..., 1])
+    if isinstance(circuit.encoding, FRQIEncoding):
+        turned = torch.exp(0.5j * torch.pi * v) / v.shape[1] ** 0.5  # cos + i sin of every pixel
+        pixels = torch.stack([turned.real, turned.imag]).to(torch.complex128).view(2, len(v), *(2,) * (n - 1))
+        return pixels.movedim(0, 1 + circuit.encoding.colour)
     state = torch.zeros(len(v), size, dtype=torch.complex128, device=v.device)
     state[:, 0] = 1
     return applied(circuit.encoding.operations, v.T.unsqueeze(-1).unsqueeze(-1), state.view(len(v), *(2,) * n))

@@ -23,10 +23,10 @@ except ImportError as error:
     ) from error
 
 from circuits.circuit import Circuit
-from circuits.encodings import AmplitudeEncoding
+from circuits.encodings import AmplitudeEncoding, ComplexAmplitudeEncoding
 from circuits.readout import PauliReadout, z_on
 from engines.protocol import CompiledCircuit, Engine
-from engines.statevector import probabilities
+from engines.statevector import encoded, probabilities
 
 
 class TorchQuantumEngine(Engine):
@@ -40,7 +40,7 @@ class TorchQuantumEngine(Engine):
         super().__init__(circuit)
         if isinstance(circuit.encoding, AmplitudeEncoding):
             self.encoder = tq.StateEncoder()
-        else:
+        elif circuit.encoding.operations:
             self.encoder = tq.GeneralEncoder(
                 [
                     {"input_idx": None if o.parameter is None else [o.parameter], "func": o.gate, "wires": list(o.wires)}
@@ -77,14 +77,16 @@ class SimulatedCircuit(CompiledCircuit):
         if not len(v):
             return v.new_zeros(0, circuit.n_readouts)
         device = tq.QuantumDevice(n_wires=circuit.n_wires, bsz=v.shape[0], device=v.device)
-        if isinstance(circuit.encoding, AmplitudeEncoding):
+        has_direction = None
+        if isinstance(circuit.encoding, AmplitudeEncoding | ComplexAmplitudeEncoding):
             squared_norm = v.square().sum(-1, keepdim=True)
             has_direction = ~(squared_norm <= torch.finfo(v.dtype).tiny)
-            # TorchQuantum's encoder divides by the norm: give it a unit vector where there is no direction
-            self.engine.encoder(device, torch.where(has_direction, v, torch.eye(1, v.shape[1]).to(v)))
-        else:
-            has_direction = None
+            # encoders divide by the norm: give them a unit vector where there is no direction
+            v = torch.where(has_direction, v, torch.eye(1, v.shape[1]).to(v))
+        if isinstance(circuit.encoding, AmplitudeEncoding) or circuit.encoding.operations:
             self.engine.encoder(device, v)
+        else:  # TorchQuantum has no encoder for these states
+            device.states = encoded(circuit, v.double()).to(device.states.dtype)
         for operation in circuit.ansatz.operations:
             params = None if operation.parameter is None else self.theta[operation.parameter].view(1, 1)
             func_name_dict[operation.gate](device, wires=list(operation.wires), params=params)

@@ -14,7 +14,6 @@ from matplotlib.patches import Circle, FancyBboxPatch, Patch
 
 from circuits.ansatz import BLOCK, RANDOM
 from circuits.circuit import Circuit
-from circuits.encodings import AmplitudeEncoding
 from circuits.operations import Operation
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, blank_canvas, tint
 
@@ -64,13 +63,13 @@ def place_operations(circuit: Circuit) -> tuple[list[Placed], int]:
     """Columns for a circuit's operations: as far left as order allows, parts one after the other.
 
     Args:
-        circuit: any circuit. An amplitude encoding takes column 0 whole.
+        circuit: any circuit. An encoding without gates takes column 0 whole.
 
     Returns:
         The placed operations in order, and the number of columns they take, that of the encoding included.
     """
     placed: list[Placed] = []
-    n_columns = int(isinstance(circuit.encoding, AmplitudeEncoding))
+    n_columns = int(not circuit.encoding.operations)
     encoder, ansatz = circuit.encoding.operations, circuit.ansatz.operations
     parts = ["encoder"] * len(encoder) + [_part(circuit, operation) for operation in ansatz]
     numbered = zip(parts, enumerate(encoder + ansatz))
@@ -120,8 +119,8 @@ def draw_circuit(circuit: Circuit) -> Figure:
     placed, n_columns = place_operations(circuit)
     paper = _Paper(circuit, n_columns + 1)
     _draw_wires(paper, circuit)
-    if isinstance(circuit.encoding, AmplitudeEncoding):
-        _draw_amplitude_encoding(paper)
+    if not circuit.encoding.operations:
+        _draw_state_encoding(paper, circuit.encoding.name.replace("_", " "))
     for gate in placed:
         _draw_operation(paper, gate)
     for wire in range(circuit.n_wires):
@@ -162,12 +161,12 @@ def _draw_box(
     )
 
 
-def _draw_amplitude_encoding(paper: _Paper) -> None:
+def _draw_state_encoding(paper: _Paper, name: str) -> None:
     x, top, bottom = paper.x(0), paper.y(0, 0), paper.y(0, paper.n_wires - 1)
     half_height = (top - bottom) / 2 + GATE_HALF_HEIGHT
     colour = PARTS["encoder"][0]
-    _draw_box(paper.axes, x, (top + bottom) / 2, GATE_HALF_WIDTH, half_height, colour, "amplitude-encoding")
-    text = "amplitude encoding of z + x" if paper.n_wires >= 6 else "amplitude encoding\nof z + x"
+    _draw_box(paper.axes, x, (top + bottom) / 2, GATE_HALF_WIDTH, half_height, colour, f"{name.replace(' ', '-')}-encoding")
+    text = f"{name} encoding of z + x" if paper.n_wires >= 6 else f"{name} encoding\nof z + x"
     paper.axes.text(
         x, (top + bottom) / 2, text, rotation=90, ha="center", va="center", fontsize=9, color=INK, zorder=4,
         linespacing=1.3,

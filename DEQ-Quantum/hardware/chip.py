@@ -14,6 +14,7 @@ from hardware.engine import NoisyEngine
 from hardware.shift import input_rules, parameter_rules, shots_of
 from hardware.shots import ShotEngine
 from hardware.surrogate import SurrogateEngine
+from hardware.tree import refuse_other_states
 from utils import seeds
 
 
@@ -39,6 +40,7 @@ class Chip:
                 f"shift rules share out shots among circuits, and {type(engine).__name__} has as many for each: "
                 "use ShotEngine"
             )
+        refuse_other_states(engine.circuit)
         if not step > 0:
             raise ValueError(f"amplitudes are differentiated along steps longer than 0, got {step}")
         self.engine, self.circuit, self.step_length, self.counter = engine, engine.circuit, step, counter

@@ -17,7 +17,7 @@ from hardware.native import native_gates
 from hardware.noise import Noise, common_gate
 from hardware.observables import NoisyReadouts, first_entries, on_last_wires
 from hardware.template import Template, refuse_idle_noise
-from hardware.tree import Tree
+from hardware.tree import Tree, refuse_other_states
 
 NO_NOISE = Noise()
 
@@ -44,6 +44,7 @@ class NoisyEngine(Engine):
         self, circuit: Circuit, noise: Noise, encoding_noise: Noise = NO_NOISE, *, folds: int = 0, inverted: bool = False
     ):
         super().__init__(circuit)
+        refuse_other_states(circuit)
         if not isinstance(circuit.readout, PauliReadout):
             raise UnsupportedCircuit("the noisy engine reads Pauli strings, and this readout has probabilities")
         two_wires = common_gate(noise, encoding_noise)

@@ -12,7 +12,7 @@ from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.readout import PauliReadout
 from engines.protocol import UnsupportedCircuit
-from hardware.tree import Tree
+from hardware.tree import Tree, refuse_other_states
 
 BIT_ORDER = (
     "wire w is qubit q[w] and is measured into bit c[w]; wire 0 is the most significant bit of a basis state's number, "
@@ -52,6 +52,7 @@ def program_of(circuit: Circuit, theta: Sequence[float]) -> Program:
     Raises:
         UnsupportedCircuit: a readout of X or Y, which one measurement of all wires in Z does not give, or of probabilities.
     """
+    refuse_other_states(circuit)
     if not isinstance(circuit.readout, PauliReadout):
         raise UnsupportedCircuit("an exported circuit reads Pauli strings; this readout has probabilities")
     if not circuit.readout.is_diagonal:

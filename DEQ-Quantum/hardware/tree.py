@@ -9,7 +9,22 @@ a circuit is transpiled once and bound per vector. Only the last wires hold numb
 import torch
 from torch import Tensor
 
+from circuits.circuit import Circuit
+from circuits.encodings import AmplitudeEncoding
+from engines.protocol import UnsupportedCircuit
 from hardware.native import NativeGate, controlled_x, ry
+
+
+def refuse_other_states(circuit: Circuit) -> None:
+    """Refuse states that are given as a whole and are not real amplitudes, which the tree makes, or made by gates.
+
+    Raises:
+        UnsupportedCircuit: one line with the encoding.
+    """
+    if not (isinstance(circuit.encoding, AmplitudeEncoding) or circuit.encoding.operations):
+        raise UnsupportedCircuit(
+            f"no gates here prepare the states of {circuit.encoding.name} encoding; machines take amplitudes and angles"
+        )
 
 
 class Tree:

@@ -35,6 +35,34 @@ class ReadoutClassifier(EquilibriumClassifier):
         return self.head(self.layer.lift.readouts(z) if self.layer.lift.sees_state else z)
 
 
+class OutcomeClassifier(EquilibriumClassifier):
+    """Outcomes of a measurement are the classes: p(c) is the probability of outcome c among the first n_classes outcomes.
+
+    The logits are logarithms of probabilities, so that cross-entropy is -log p(c), as Dilip et al. (Phys. Rev. Research 4,
+    043007) measure four wires for ten classes. There is neither dropout nor ReLU.
+
+    Args:
+        layer: f(z; x), whose readouts are probabilities, in any unit.
+        n_classes: at most as many as readouts.
+
+    Raises:
+        ValueError: more classes than readouts.
+    """
+
+    LEAST = 1e-6  # of a readout, whose logarithm is finite
+
+    def __init__(self, layer: Layer, n_classes: int):
+        if n_classes > layer.n_units:
+            raise ValueError(f"{layer.n_units} outcomes cannot be {n_classes} classes")
+        super().__init__(layer, nn.Identity())
+        self.n_classes = n_classes
+
+    def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
+        """Logits of an equilibrium: (B, layer.width) or (B, layer.n_units) to (B, n_classes)."""
+        readouts = self.layer.lift.readouts(z) if self.layer.lift.sees_state else z
+        return (readouts[:, : self.n_classes].clamp_min(0) + self.LEAST).log()
+
+
 class GroupSums(nn.Module):
     """Sums of n_groups equally long runs of the last dimension: (B, n) to (B, n_groups)."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 PAPER_ENCODINGS = ("amplitude", "angle")
+MOST_WIRES_OF_FRQI = 11
 LIFTS = ("auto", "repeat", "interpolate", "projection")  # of readouts to the state, for `lift.make_lift`
 
 
@@ -24,7 +25,7 @@ class Model:
         circuit: the circuit that settings describe; None for models without one.
         encodings: how features can enter that circuit, as results.json says it: two where --amplitude_encoder chooses,
             none without a circuit.
-        features: what images become, "pooling" or "components" (`dataset.load_features`).
+        features: what images become, one of `dataset.REDUCTIONS`.
         has_dropout: whether --dropout acts on it.
         has_depth: whether its depth changes anything.
         check: what is wrong with settings, in one line that names the flags; "" where nothing is.
@@ -57,12 +58,15 @@ def build_model(settings):
 
 
 def _circuit(s):
+    return _encoded(s, MODELS[s.model].encoding(s))
+
+
+def _encoded(s, encoding: str):
     from circuits.circuit import build_circuit
 
     of_ansatz = {"n_blocks": s.n_blocks}
     if s.ansatz == "paper":
         of_ansatz["n_random_operations"] = s.n_random_operations
-    encoding = MODELS[s.model].encoding(s)
     return build_circuit(s.n_wires, encoding, s.ansatz, s.readout, s.trainable_gates, **of_ansatz)
 
 
@@ -92,6 +96,26 @@ def _readouts_shared_out(s) -> str:
         f"--model {s.model} shares its {n_readouts} readouts out among the classes: choose --num_classes and --n_wires "
         "with no remainder"
     )
+
+
+def _outcomes(s):
+    from models.baselines import OutcomeClassifier
+
+    return OutcomeClassifier(_quantum_layer(s), s.num_classes)
+
+
+def _of_whole_images(s) -> str:
+    if s.n_wires <= MOST_WIRES_OF_FRQI:
+        return ""
+    return f"--model {s.model} takes images of up to 32 x 32 pixels: choose --n_wires {MOST_WIRES_OF_FRQI} or fewer"
+
+
+def _outcomes_suffice(s) -> str:
+    if s.readout not in ("marginal", "projections"):
+        return f"--model {s.model} reads probabilities: choose --readout marginal"
+    if (n := MODELS[s.model].circuit(s).n_readouts) < s.num_classes:
+        return f"--model {s.model} reads a probability for each class, and there are {n}: choose --num_classes {n} or fewer"
+    return _of_whole_images(s)
 
 
 def _tanh_layer(n_units: Callable[..., int]):
@@ -155,6 +179,58 @@ MODELS = {
             _circuit,
             ("components",),
             features="components",
+        ),
+        Model(
+            "west2024",
+            "pixels as complex amplitudes, the readouts are the logits",
+            "West et al. 2024",
+            _readouts,
+            _circuit,
+            ("complex_amplitude",),
+            features="pixels",
+            has_dropout=False,
+            check=_readouts_shared_out,
+        ),
+        Model(
+            "west2024_head",
+            "the same with a linear head",
+            "West et al. 2024 with a head",
+            _quantum,
+            _circuit,
+            ("complex_amplitude",),
+            features="pixels",
+        ),
+        Model(
+            "dilip2022",
+            "images as FRQI, probabilities of outcomes are the classes'",
+            "Dilip et al. 2022",
+            _outcomes,
+            _circuit,
+            ("frqi",),
+            features="frqi_pixels",
+            has_dropout=False,
+            check=_outcomes_suffice,
+        ),
+        Model(
+            "dilip2022_mps",
+            "the same of matrix product states",
+            "Dilip et al. 2022, compressed",
+            _outcomes,
+            lambda s: _encoded(s, "state"),
+            ("amplitude",),
+            features="compressed_frqi",
+            has_dropout=False,
+            check=_outcomes_suffice,
+        ),
+        Model(
+            "kiwit2025",
+            "images as FRQI and a linear head",
+            "Shen et al. 2024, Kiwit et al. 2025",
+            _quantum,
+            lambda s: _encoded(s, "frqi_colour_first"),
+            ("frqi",),
+            features="frqi_blocks",
+            check=_of_whole_images,
         ),
     )
 }

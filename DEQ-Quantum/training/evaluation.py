@@ -47,7 +47,8 @@ def load_splits(settings: Settings, device: torch.device) -> Splits:
         DataError: it cannot be had.
     """
     s = settings
-    return load_features(s.dataset, s.num_classes, s.n_wires, s.seed, s.data_folder, device, s.reduction)
+    what = s.dataset, s.num_classes, s.n_wires, s.seed, s.data_folder, device, s.reduction
+    return load_features(*what, s.chosen_classes, s.bond_dimension)
 
 
 def size_warnings(settings: Settings, splits: Splits) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from circuits.ansatz import ANSATZE, N_RANDOM_OPERATIONS
 from circuits.circuit import TRAINABLE_GATES
 from circuits.readout import READOUTS, build_readout
-from data_settings import SIDE, ImageSettings
+from data_settings import IMAGES, SIDE, ImageSettings
 from deq.settings import FORWARD_SOLVERS
 from engines import ENGINES
 from models.table import LIFTS, MODELS
@@ -32,7 +32,8 @@ class ModelSettings(BaseSettings):
     model: str = setting("qdeq", "model", "qdeq, or a baseline trained the same way: " + ", ".join(
                          f"{m.name} ({m.about})" for m in MODELS.values() if m.label), tuple(MODELS))
     n_wires: int = setting(10, "model", "qubits, even, from 4; images are pooled to n_wires x n_wires features, also "
-                           "where there is no circuit", at_least=4, at_most=SIDE)
+                           "where there is no circuit. Models of whole images take odd numbers too", at_least=4,
+                           at_most=SIDE)
     amplitude_encoder: bool = setting(True, "model", "True: features are amplitudes; False: rotation angles")
     mode: str = setting("implicit", "model", "implicit: equilibrium; direct: n_layer weight-tied layers",
                         ("implicit", "direct"))
@@ -46,11 +47,12 @@ class ModelSettings(BaseSettings):
     trainable_gates: str = setting("all", "model", "released: freeze the four-qubit blocks' gates, as the released "
                                    "code does", TRAINABLE_GATES)
     ansatz: str = setting("paper", "model", "parametrised circuit: the paper's; strongly_entangling: rotations of every "
-                          "wire and a ring of CNOTs; su4: general two-qubit gates in sequence", tuple(ANSATZE))
+                          "wire and a ring of CNOTs; rotation_chain: an open chain; su4: general two-qubit gates in "
+                          "sequence; su4_last_four: and three more at the end", tuple(ANSATZE))
     n_random_operations: int = setting(N_RANDOM_OPERATIONS, "model", "of --ansatz paper, before its four-qubit blocks",
                                        at_least=0, at_most=100_000)
     n_blocks: int = setting(1, "model", "repetitions of the ansatz: staircases of four-qubit blocks (paper), layers "
-                            "(strongly_entangling), sweeps (su4)", at_least=1, at_most=10_000)
+                            "(strongly_entangling, rotation_chain), sweeps (su4)", at_least=1, at_most=10_000)
     readout: str = setting("z", "model", "what is measured: z on every wire; zz, also on pairs; pauli1, X, Y and Z; pauli2, "
                            "also XX, YY and ZZ; projections, on n_wires^2 basis states; marginal, of the last four wires; or "
                            "strings, as ZIII,XXII")
@@ -58,6 +60,8 @@ class ModelSettings(BaseSettings):
                         "auto: repeat where that comes out even, else project", LIFTS)
     z_gain: float = setting(1.0, "model", "how strongly f sees z beside x: v = z_gain z + x; 0: not at all", at_least=0,
                             at_most=1e6)
+    bond_dimension: int = setting(2, "model", "of the matrix product states that --model dilip2022_mps makes of images",
+                                  at_least=1, at_most=32)
 
     @property
     def encoding(self) -> str:
@@ -85,13 +89,16 @@ class ModelSettings(BaseSettings):
 
     def validate(self) -> list[str]:
         warnings = super().validate()
-        if self.n_wires % 2:
+        model = MODELS[self.model]
+        if self.n_wires % 2 and model.features not in IMAGES:
             raise SettingsError(f"--n_wires must be an even number from 4 to {SIDE}, got {self.n_wires}")
+        if self.n_wires % 2 and self.ansatz == "paper":
+            raise SettingsError(f"--ansatz paper takes an even --n_wires, got {self.n_wires}: choose another --ansatz")
         if self.dropout == 1:
             raise SettingsError(f"--dropout is a probability below 1, got {self.dropout}")
         if self.trainable_gates == "released" and self.ansatz != "paper":
             raise SettingsError(f"--trainable_gates released is of --ansatz paper, and --ansatz is {self.ansatz}")
-        if MODELS[self.model].circuit is not None:
+        if model.circuit is not None:
             self._check_readout()
         if self.mode == "direct" and self.n_layer < 1:
             raise SettingsError("--mode direct needs --n_layer, the number of layers (1 or more)")
@@ -103,7 +110,7 @@ class ModelSettings(BaseSettings):
             n = len(build_readout(self.readout, self.n_wires))
         except ValueError as error:
             raise SettingsError(f"--readout: {error}") from None
-        width = self.n_wires if self.encoding == "components" else self.n_wires**2
+        width = MODELS[self.model].circuit(self).n_inputs
         if self.lift == "repeat" and width % n:
             raise SettingsError(f"--lift repeat: {n} readouts cannot be repeated to {width} inputs; choose another lift")
 
@@ -199,7 +206,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
         kind = kind if model.has_depth else ""
         model = model.name if model.label else ""
         choices = (*self.circuit_choices, *self.hardware_choices)
-        parts = (self.dataset_name, f"{self.num_classes}c", f"{self.n_wires}q", encoding, *choices, model, kind)
+        classes = f"{self.num_classes}c" + self.classes.replace(",", "")
+        parts = (self.dataset_name, classes, f"{self.n_wires}q", encoding, *choices, model, kind)
         return self.name or "_".join(filter(None, (*parts, f"seed{self.seed}")))
 
     @property
@@ -256,6 +264,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
             idle += ["engine", "trainable_gates", *CIRCUIT_SETTINGS]
         if len(model.encodings) < 2:
             idle += ["amplitude_encoder"]
+        if model.features != "compressed_frqi":
+            idle += ["bond_dimension"]
         if not model.has_dropout:
             idle += ["dropout"]
         if not model.has_depth:
