@@ -8,7 +8,7 @@ from circuits.ansatz import from_gates
 from circuits.circuit import Circuit, build_circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.readout import PauliReadout, z_on
-from deq import SolverSettings, equilibrium
+from deq import SolverSettings, SolverStatus, equilibrium, solve
 from engines.protocol import UnsupportedCircuit
 from engines.statevector import applied, encoded
 from hardware.engine import NoisyEngine
@@ -125,3 +125,22 @@ def test_what_cannot_be_counted_is_refused():
         ShotEngine(Circuit(circuit.encoding, circuit.ansatz, PauliReadout(("XIII",))), 10)
     with pytest.raises(UnsupportedCircuit, match="shots of 10 wires need 8.0 GiB"):
         ShotEngine(build_circuit(10, "angle"), 10)
+
+
+def test_solvers_know_how_wrong_counts_are():
+    """The floor of a solve is what fresh counts show at the exact equilibrium, within 10 %; samples stop there."""
+    torch.manual_seed(0)
+    circuit = build_circuit(4)
+    layer = QuantumLayer(circuit, "compiled").double()
+    x = torch.rand(300, 16, dtype=torch.float64)
+    exact = solve(layer.bind(x).reduced(), torch.zeros(300, 4).double(), SolverSettings("broyden", 50, 1e-10)).z
+    layer.engine = ShotEngine(circuit, 512)
+    h = layer.bind(x).reduced()
+    at_exact = solve(h, exact, SolverSettings("fixed_point", 0, 0.0, "abs"))
+    measured = at_exact.abs_residual.square().mean().sqrt()
+    assert at_exact.floor.square().mean().sqrt() == pytest.approx(float(measured), rel=0.1)
+    for name in ("broyden", "anderson", "fixed_point"):
+        found = solve(h, torch.zeros(300, 4).double(), SolverSettings(name, 10, 1e-3))
+        assert (found.status == SolverStatus.AT_FLOOR).float().mean() > 0.8 and found.steps.double().mean() < 6
+    averaged = solve(h, torch.zeros(300, 4).double(), SolverSettings("averaged", 60, 0.0))
+    assert (averaged.z - exact).norm(dim=1).mean() < 0.4 * (found.z - exact).norm(dim=1).mean()

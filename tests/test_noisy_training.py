@@ -103,6 +103,7 @@ def test_a_run_under_noise_is_deployed_without_it(runs):
 ])  # fmt: skip
 def test_what_a_step_costs(tmp_path, monkeypatch, flags, per_image):
     """The formulas', the residual apart; values are drawn as often as they are counted."""
+    monkeypatch.setattr("deq.noise.FLOORS", 0.0)  # no sample stops at its floor before the steps are used up
     drawn = []
     own = hardware.shots.CompiledShots.readouts
 
@@ -131,7 +132,7 @@ def test_no_two_calls_share_their_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware.shots.seeds, "generator", lambda *key: keys.append(key[:3]) or own(*key))
     train_quickly(tmp_path, "run", 4, "--eval-interval", 2, *KINDS["shots"])
     drawn = [key for key in keys if key[1].split(" ")[0] in ("training", "val", "test")]
-    assert len(set(drawn)) == len(drawn) > 100
+    assert len(set(drawn)) == len(drawn) > 50
     assert {key[1].rsplit(" ", 1)[0] for key in drawn} == {"training 0", "training 1", "val", "test"}
 
 
@@ -140,7 +141,7 @@ def test_entries_of_the_log_are_of_one_step_and_sum_up(runs):
     assert [int(row["train_step"]) for row in train] == [3, 6]
     assert sum(3 * float(row["train_shots"]) for row in train) == float(train[-1]["shots_so_far"])
     assert results(runs / "shots")["cost"]["training"]["shots"] == float(train[-1]["shots_so_far"])
-    assert all(float(row["train_rounds"]) > 2 * 8 for row in train)  # two chunks, one after the other
+    assert all(float(row["train_rounds"]) > 2 * 3 for row in train)  # two chunks, one after the other
 
 
 def test_seeds_side_by_side_under_noise_are_the_runs_of_their_own(runs, tmp_path, monkeypatch):

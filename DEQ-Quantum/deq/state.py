@@ -71,6 +71,8 @@ class PackedLayer:
         self.f, self.packing = f, packing
         if hasattr(f, "jacobian"):
             self.jacobian = lambda flat: f.jacobian(packing.unpack(flat))
+        if hasattr(f, "noise"):
+            self.noise = f.noise
         if hasattr(f, "vjp"):
             self.vjp = lambda flat, v: packing.pack(f.vjp(packing.unpack(flat), packing.unpack(v)))
 

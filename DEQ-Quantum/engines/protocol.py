@@ -63,10 +63,12 @@ class ReadoutMap(ABC):
             closes over; None where it is not offered.
         measured_again: r -> h(r) where h is measured and every call has an error of its own: a residual is told by what no
             solver has chosen among. None where h(r) is always the same.
+        noise: (r, h(r)) -> (B,), how wrong h(r) is then, sqrt(E ||error||^2), as `deq.solve` asks it; None where it is exact.
     """
 
     jacobian: Callable[[Tensor], Tensor] | None = None
     measured_again: Callable[[Tensor], Tensor] | None = None
+    noise: Callable[[Tensor, Tensor], Tensor] | None = None
     value_and_jacobian: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     vjp: Callable[[Tensor, Tensor], Tensor] | None = None
 
@@ -82,10 +84,12 @@ class CompiledCircuit(ABC):
         vjp: (v, w) -> w^T dr/dv, (B, n_inputs) and (B, K) to (B, n_inputs), differentiable; None: only by autograd.
         along: (x, E) -> the readouts as a function of r alone, v = x + E r, where there is a closed form cheaper than
             `readouts`; else None.
+        noise: readouts that are counted (B, K) -> how wrong they are, (B,), as above; None where they are exact.
     """
 
     vjp: Callable[[Tensor, Tensor], Tensor] | None = None
     along: Callable[[Tensor, Lift], ReadoutMap] | None = None
+    noise: Callable[[Tensor], Tensor] | None = None
 
     @abstractmethod
     def readouts(self, v: Tensor) -> Tensor:

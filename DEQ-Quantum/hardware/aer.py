@@ -22,6 +22,7 @@ from circuits.encodings import AmplitudeEncoding
 from engines.protocol import CompiledCircuit, Engine
 from hardware.channels import NoiseError
 from hardware.export import program_of, to_qiskit
+from hardware.shots import counting_error
 from hardware.snapshots import PACKAGE, snapshot_folder
 from hardware.tree import Tree
 from utils import seeds
@@ -185,6 +186,10 @@ class CompiledOnAer(CompiledCircuit):
         amplitudes = isinstance(encoding, AmplitudeEncoding)
         self.angles = Tree(encoding.n_wires, encoding.n_inputs).angles if amplitudes else lambda v: v
         self.simulator = AerSimulator(method="density_matrix", noise_model=engine.target.noise_model)
+
+    def noise(self, r: Tensor) -> Tensor:
+        """How wrong counted readouts (B, K) are: (B,)."""
+        return counting_error(r, self.engine.shots)
 
     @torch.no_grad()
     def readouts(self, v: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ class CountedReadouts(ReadoutMap):
     def __init__(self, circuit: CompiledCounted, x: Tensor, lift: Lift):
         self.circuit, self.x, self.lift = circuit, x, lift
         exact = circuit.exact
+        self.noise = lambda r, h_r: circuit.counted.noise(h_r)
         self._exact: Callable[[Tensor], Tensor] = lambda r: exact.readouts(self._injected(r))
         if exact.vjp is not None:
             self.vjp = lambda r, weights: exact.vjp(self._injected(r), weights)

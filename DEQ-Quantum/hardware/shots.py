@@ -111,6 +111,11 @@ class CompiledShots(CompiledCircuit):
         return (counts @ self.engine.signs.to(counts).T / shots).to(v)
 
 
+    def noise(self, r: Tensor) -> Tensor:
+        """How wrong counted readouts (B, K) are: (B,)."""
+        return counting_error(r, self.engine.shots)
+
+
 def draw_counts(probabilities: Tensor, shots: int, generator: torch.Generator) -> Tensor:
     """How often each bit string comes up: (B, 2^n) chances to (B, 2^n) counts in float64.
 
@@ -138,6 +143,11 @@ def walsh_hadamard(values: Tensor) -> Tensor:
     return values
 
 
+def counting_error(r: Tensor, shots: int) -> Tensor:
+    """sqrt(E ||error||^2) of means (B, K) over so many shots, each of +1 and -1: sqrt(sum_k (1 - r_k^2) / S), (B,)."""
+    return ((1 - r.square()).sum(1).clamp_min(0) / shots).sqrt()
+
+
 def residual_floor(r: Tensor, shots: int) -> Tensor:
     """sqrt(sum_k (1 - r_k^2) / S) / |r|, the relative residual that shots show at an exact equilibrium, (B,)."""
-    return ((1 - r.square()).sum(1).clamp_min(0) / shots).sqrt() / r.norm(dim=1)
+    return counting_error(r, shots) / r.norm(dim=1)

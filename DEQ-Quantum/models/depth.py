@@ -46,6 +46,8 @@ class Equilibrium:
         with warnings.catch_warnings():  # no solve comes below what errors of measurement leave
             warnings.simplefilter("ignore", ConvergenceWarning)
             r, solver = equilibrium(h, r0, self.forward, self.backward)
+        if solver.floor is not None:  # the solver has measured it anew at its answer
+            return Deepened(r, solver.f_z, solver)
         with torch.no_grad():
             return Deepened(r, h.measured_again(r.detach()), solver)
 

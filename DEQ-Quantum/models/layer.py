@@ -188,7 +188,7 @@ class _SlopeInZ(ReadoutMap):
     def __init__(self, h: ReadoutMap, gain: float):
         self.h, self.gain = h, gain
         self.jacobian, self.value_and_jacobian = h.jacobian, h.value_and_jacobian
-        self.measured_again = h.measured_again
+        self.measured_again, self.noise = h.measured_again, h.noise
 
     def __call__(self, r: Tensor) -> Tensor:
         return self.h(r)
@@ -206,6 +206,8 @@ class _Reduced(ReadoutMap):
 
     def __init__(self, f: BoundCircuit):
         self.f = f
+        if f.circuit.noise is not None:
+            self.noise = lambda r, h_r: f.circuit.noise(h_r)
 
     def __call__(self, r: Tensor) -> Tensor:
         return self.f.circuit.readouts(self.f.inject(self.f.lift(r)))

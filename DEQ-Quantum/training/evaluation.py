@@ -84,7 +84,8 @@ def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0)
 def measure(p: Prediction, labels: Tensor) -> dict[str, Tensor]:
     """What is measured of every image, by its name in `metrics.METRICS`: (B,) each; only the loss has a gradient.
 
-    Images that failed have no loss and no residual (NaN), are classified wrongly and have not converged.
+    Images that failed have no loss and no residual (NaN), are classified wrongly and have not converged. One whose
+    equilibrium is counted has, at the floor that shots leave.
     """
     measured = {
         "loss": cross_entropy(p.logits, labels, reduction="none"),
@@ -93,7 +94,7 @@ def measure(p: Prediction, labels: Tensor) -> dict[str, Tensor]:
         "res_rel": p.res_rel,
     }
     if p.solver is not None:
-        measured |= {"solver_steps": p.solver.steps, "converged": p.solver.converged}
+        measured |= {"solver_steps": p.solver.steps, "converged": p.solver.settled}
     if p.failed is not None:
         measured |= {name: measured[name] & ~p.failed for name in ("acc", "converged") if name in measured}
     return measured

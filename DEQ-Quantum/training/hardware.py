@@ -96,7 +96,8 @@ def count_pass(
     if isinstance(depth, Stack):
         count_layers(counter, cost, depth.n_layers, n, shots, with_gradient)
     else:
-        count_solve(counter, cost, p.solver.n_f_evals, n, shots)
+        fresh = p.solver.floor is not None  # the last evaluation is the residual's
+        count_solve(counter, cost, p.solver.n_f_evals - fresh, n, shots)
     has_gradient = with_gradient and not isinstance(depth, Stack)
     if has_gradient:
         of_amplitudes = isinstance(engine.circuit.encoding, AmplitudeEncoding)
