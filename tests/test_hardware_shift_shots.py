@@ -155,6 +155,8 @@ def test_shots_are_those_of_all_circuits():
     model.layer.engine = engine = ShiftEngine(ShotEngine(model.layer.circuit, 10, NOISE), counter=counter)
     step(engine, model, x, 1)
     found = {purpose: tally.circuits for purpose, tally in counter.by_purpose.items() if tally.circuits}
-    assert found == {"solve": 3 * 7, "residual": 3, "jacobian": 3 * 4, "shift": 3 * (2 * 5 + 4)}
-    assert counter.rounds == 7 + 1  # the residual's is that of the slopes
+    evaluations, rest = divmod(found.pop("solve"), 3)
+    assert found == {"residual": 3, "jacobian": 3 * 4, "shift": 3 * (2 * 5 + 4)}
+    assert 1 < evaluations <= 7 and rest == 0  # a solve stops at its floor
+    assert counter.rounds == evaluations + 1  # the residual's is that of the slopes
     assert all(tally.shots == 10 * tally.circuits for tally in counter.by_purpose.values())

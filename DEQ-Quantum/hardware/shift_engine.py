@@ -13,6 +13,7 @@ from torch import Tensor
 from engines.protocol import CompiledCircuit, Engine, Lift, ReadoutMap, UnsupportedCircuit
 from hardware.chip import Chip
 from hardware.cost import Counter
+from hardware.shots import counting_error
 
 
 class ShiftEngine(Engine):
@@ -101,13 +102,14 @@ class MeasuredReadouts(ReadoutMap):
     def __init__(self, compiled: CompiledShift, x: Tensor, lift: Lift):
         self.compiled, self.chip, self.x, self.lift = compiled, compiled.chip, x, lift
         self._solved: list[tuple[Tensor, Tensor]] = []  # states and values while no graph was kept
-        self._recorded = False
+        self._recorded = self._again = False  # whether a graph was kept; whether the last call repeated a state
         self.waits = 0  # 1 where the next slopes are a round of their own
 
     def __call__(self, r: Tensor) -> Tensor:
         """(B, K) to itself."""
         if not torch.is_grad_enabled():
-            value = self._value(r, "residual" if self._recorded else "solve")
+            self._again = self._recorded or self._known(r) is not None
+            value = self._value(r, "residual" if self._again else "solve")
             self._solved.append((r.clone(), value))
             return value
         self._recorded = True
@@ -116,6 +118,13 @@ class MeasuredReadouts(ReadoutMap):
     @property
     def measured_again(self) -> Callable[[Tensor], Tensor] | None:
         return self._measured_again if self.chip.shots else None
+
+    @property
+    def noise(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        return self._noise if self.chip.shots else None
+
+    def _noise(self, r: Tensor, h_r: Tensor) -> Tensor:
+        return counting_error(h_r, self.chip.shots)
 
     def _measured_again(self, r: Tensor) -> Tensor:
         self.waits = 0  # slopes at r are measured in the same round
@@ -126,13 +135,21 @@ class MeasuredReadouts(ReadoutMap):
 
     def value(self, r: Tensor) -> Tensor:
         """What a solver measured at r, else a new measurement."""
-        if self._solved:
-            states, values = (torch.stack(part) for part in zip(*self._solved))
-            found = (states == r).all(2)  # (calls, B)
-            if bool(found.any(0).all()):
-                self.waits = 1
-                return values[found.int().argmax(0), torch.arange(len(r), device=r.device)]
-        return self._value(r, "solve")
+        known = self._known(r)
+        if known is None:
+            return self._value(r, "solve")
+        self.waits = 0 if self._again else 1  # beside a residual that is measured anew
+        return known
+
+    def _known(self, r: Tensor) -> Tensor | None:
+        """Values that were measured at r for all samples, or None."""
+        if not self._solved:
+            return None
+        states, values = (torch.stack(part) for part in zip(*self._solved))
+        found = (states == r).all(2)  # (calls, B)
+        if not bool(found.any(0).all()):
+            return None
+        return values[found.int().argmax(0), torch.arange(len(r), device=r.device)]
 
     @torch.no_grad()
     def jacobian(self, r: Tensor) -> Tensor:
