@@ -148,7 +148,7 @@ def test_script_commands_start_what_they_say(command, tmp_path):
 def test_flags_exist(capsys):
     sub_commands = [[name] for name in (*TABLES, "tables", "table5", "sweep", "figures", "report", "theory")]
     every = [(name, []) for name in PARSERS] + [("reproduce", before) for before in sub_commands]
-    every += [("hardware", [name]) for name in ("evaluate", "surrogate", "export", "run", "transpile", "devices")]
+    every += [("hardware", [name]) for name in ("evaluate", "surrogate", "cost", "export", "run", "transpile", "devices")]
     for program, before in every:
         with pytest.raises(SystemExit):
             PARSERS[program]([*before, "--help"])
