@@ -13,6 +13,7 @@ from circuits.encodings import AmplitudeEncoding
 from deployment.command_line import OF_COST
 from hardware.channels import NoiseError
 from hardware.cost import CircuitCost, Counter, count_implicit_gradient, count_layers, count_solve, n_surrogate
+from hardware.tree import refuse_other_states
 from models.table import MODELS
 from runs.settings import SettingsError
 from training.settings import JACOBIAN_FREE, Settings
@@ -84,7 +85,7 @@ def costs(options: Namespace) -> dict:
 
     Raises:
         SettingsError: the run or the flags are none of a model.
-        NoiseError: it has no circuit.
+        NoiseError, UnsupportedCircuit: it has no circuit, or none that machines take.
     """
     given = {name: value for name, value in vars(options).items() if name in OF_COST}
     s = replace(_settings_of(options.run) if options.run else Settings(), restart=False, restart_dir="", **given)
@@ -92,6 +93,7 @@ def costs(options: Namespace) -> dict:
     if MODELS[s.model].circuit is None:
         raise NoiseError(f"--model {s.model} has no circuit, nothing of it runs on a quantum computer: name one that has")
     circuit = MODELS[s.model].circuit(s)
+    refuse_other_states(circuit)
     n_steps = s.max_step or s.epochs * -(-options.train_images // s.batch_size)
     shots = options.shots or s.shots or SHOTS
     work = Work(shots, options.max_circuits, options.delay_us, options.images, s.batch_size, n_steps)

@@ -23,7 +23,7 @@ from training.metrics import COSTS
 from training.settings import Settings
 
 MOST_BYTES = 2**30  # that a step keeps for the gradient of noisy observables
-MOST_NUMBERS = 2**26  # of the observables of all bit strings, which every step makes anew
+MOST_NUMBERS = 2**20  # of the observables of all bit strings, which every step makes anew
 
 
 def build_trained_model(settings: Settings) -> EquilibriumClassifier:
