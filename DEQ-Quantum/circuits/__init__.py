@@ -13,6 +13,7 @@ from circuits.encodings import (
     AngleEncoding,
     ComplexAmplitudeEncoding,
     FRQIEncoding,
+    StateEncoding,
     rotation_layers,
 )
 from circuits.operations import GATES, Gate, Operation
@@ -30,6 +31,7 @@ __all__ = [
     "Operation",
     "PauliReadout",
     "ProbabilityReadout",
+    "StateEncoding",
     "build_circuit",
     "from_gates",
     "paper_ansatz",

@@ -8,7 +8,7 @@ its parts.
 from dataclasses import dataclass
 
 from circuits.ansatz import ANSATZE, BLOCK, Ansatz
-from circuits.encodings import ENCODINGS, Encoding
+from circuits.encodings import Encoding, build_encoding
 from circuits.readout import Readout, build_readout
 
 TRAINABLE_GATES = ("all", "released")
@@ -53,6 +53,16 @@ class Circuit:
         return self.encoding.n_inputs
 
     @property
+    def n_features(self) -> int:
+        """Length of the data x: that of v = x + z, or what comes first of v = [x, z]."""
+        return self.n_inputs if self.encoding.n_data is None else self.encoding.n_data
+
+    @property
+    def n_fed_back(self) -> int:
+        """Length of z: that of v = x + z, or what comes last of v = [x, z]."""
+        return self.n_inputs - (self.encoding.n_data or 0)
+
+    @property
     def n_readouts(self) -> int:
         return len(self.readout)
 
@@ -79,6 +89,7 @@ def build_circuit(
     ansatz: str = "paper",
     readout: str = "z",
     trainable_gates: str = "all",
+    injection: str = "add",
     **of_ansatz,
 ) -> Circuit:
     """A circuit of parts that have names; by default the paper's for any even number of wires from 4.
@@ -86,22 +97,23 @@ def build_circuit(
     Args:
         n_wires: number of qubits Q.
         encoding: "amplitude" or "angle", of Q^2 inputs; "components", of Q; "complex_amplitude", of a square image of up to
-            28 x 28 pixels; "frqi" or "frqi_colour_first", of 2^(Q-1); or "state", of 2^Q amplitudes.
+            28 x 28 pixels; "frqi" or "frqi_colour_first", of 2^(Q-1); "state", of 2^Q amplitudes;
+            or "turned_states", complex states of Q qubits, which z turns.
         ansatz: "paper", "strongly_entangling", "rotation_chain", "su4" or "su4_last_four".
         readout: "z", on every wire; "zz", also of pairs; "pauli1", X, Y and Z; "pauli2", also XX, YY and ZZ of pairs;
             "projections", on the first Q^2 basis states; "marginal", of the last four wires; or strings, as "ZIII,XXII".
         trainable_gates: "all", or "released" to freeze the four-qubit blocks' gates as the released code does by
             accident.
+        injection: "add": v = x + z; "concatenate": x and z on different wires, for which there may be more than Q
+            (`circuits.encodings.CONCATENATED`). Of "turned_states" z is always apart.
         of_ansatz: what the ansatz takes besides, as `n_blocks`, or `n_random_operations` and `seed` of `paper_ansatz`.
 
     Raises:
         ValueError: odd or too few wires, a name that is not known, or "released" for an ansatz without blocks.
     """
-    choices = {
-        "encoding": (encoding, ENCODINGS),
-        "ansatz": (ansatz, ANSATZE),
-        "trainable_gates": (trainable_gates, TRAINABLE_GATES),
-    }
+    encoded = build_encoding(encoding, n_wires, injection)
+    n_wires = encoded.n_wires
+    choices = {"ansatz": (ansatz, ANSATZE), "trainable_gates": (trainable_gates, TRAINABLE_GATES)}
     for name, (chosen, known) in choices.items():
         if chosen not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {chosen!r}")
@@ -110,4 +122,4 @@ def build_circuit(
     if trainable_gates == "released" and not frozen:
         raise ValueError(f"trainable_gates released freezes four-qubit blocks, and the ansatz {ansatz} has none")
     trained = tuple(position for position in range(parametrised.n_parameters) if position not in frozen)
-    return Circuit(ENCODINGS[encoding](n_wires), parametrised, build_readout(readout, n_wires), trained)
+    return Circuit(encoded, parametrised, build_readout(readout, n_wires), trained)

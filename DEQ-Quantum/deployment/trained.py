@@ -60,6 +60,9 @@ def read_trained(options: Namespace, changes: tuple[str, ...] = ()) -> Trained:
     model = build_model(settings).eval()
     if not hasattr(model.layer, "circuit"):
         raise NoiseError(f"--run {options.run} is of --model {settings.model}, which has no circuit: name one that has")
+    if settings.encoding == "turned_states" or settings.injection != "add":
+        kind = "--dataset states:FILE" if settings.encoding == "turned_states" else f"--injection {settings.injection}"
+        raise NoiseError(f"--run {options.run} is of {kind}, whose encoding has no rules for hardware here: name a run without")
     checkpoint.load_weights(model, content["model"], path)
     step = content["step"] if which == "last" else content["best"]["step"]
     return Trained(settings, model, depth_of(settings, warming_up=step <= settings.pretrain_steps), step)

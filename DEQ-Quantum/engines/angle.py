@@ -5,12 +5,14 @@ U the others,
 
     r_k(v) = s^T P_k s,    s = U p(v),    w^T dr/dv = 2 (U^T sum_k w_k P_k s)^T dp/dv
 
-in real arithmetic, where every P_k is diagonal in a measurement setting (`measured.py`). The Jacobian loss thus goes back through the blocks once and is differentiated
+in real arithmetic, where every P_k is diagonal in a measurement setting (`measured.py`). The Jacobian loss thus goes
+back through the blocks once and is differentiated
 once, where autograd would differentiate twice.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from circuits.circuit import Circuit
 from circuits.encodings import AngleEncoding
 from circuits.operations import Operation
 from engines.measured import Measurements
-from engines.propagation import ProductPropagation
+from engines.propagation import ProductPropagation, Propagation
 from engines.protocol import CompiledCircuit
 
 KNOWN_GATES = ("rx", "ry", "rz", "h", "sx")  # what `_turned` has a branch for
@@ -37,38 +39,59 @@ class ProductStates(nn.Module):
         super().__init__()
         self.n_wires = circuit.n_wires
         self.qubits = QubitEncoder(circuit.encoding)
-        self.propagation = ProductPropagation(wires, circuit.n_wires)
-        self.inverse = self.propagation.rest.inverse()
-        self.measurements = Measurements(circuit, self.propagation.rest.wire_order)
+        self.joining = ProductPropagation(wires, circuit.n_wires)
+        self.propagation = self.joining.rest
+        self.inverse = self.propagation.inverse()
+        self.measurements = Measurements(circuit, self.propagation.wire_order)
 
-    def compile(self, matrices: Tensor) -> "CompiledAngle":
+    def compile(self, matrices: Tensor) -> "CompiledStates":
         """The circuit of these fused blocks, (n_blocks, dim, dim), under autograd."""
-        return CompiledAngle(self, matrices)
+        return CompiledStates(self, matrices)
+
+    def begun(self, matrices: Tensor, v: Tensor) -> Tensor:
+        """What enters `propagation`: (B, n_inputs) to (2, 2^n_wires, B)."""
+        return self.joining.begin(matrices, self.qubits(v))
+
+    def remaining(self, matrices: Tensor) -> Tensor:
+        """The blocks of `propagation`."""
+        return self.joining.remaining(matrices)
 
 
-class CompiledAngle(CompiledCircuit):
-    """r(v) for one set of parameters."""
+class States(Protocol):
+    """How the samples' states begin, and the blocks that they are sent through: as `ProductStates`."""
 
-    def __init__(self, states: ProductStates, matrices: Tensor):
+    propagation: Propagation
+    inverse: Propagation
+    measurements: Measurements
+
+    def begun(self, matrices: Tensor, v: Tensor) -> Tensor: ...
+
+    def remaining(self, matrices: Tensor) -> Tensor: ...
+
+
+class CompiledStates(CompiledCircuit):
+    """r(v) for one set of parameters, sample by sample."""
+
+    def __init__(self, states: States, matrices: Tensor):
         self.states, self.matrices = states, matrices
         self.propagation, self.inverse, self.measurements = states.propagation, states.inverse, states.measurements
-        self.rest = states.propagation.remaining(matrices)
+        self.rest = states.remaining(matrices)
 
     def readouts(self, v: Tensor) -> Tensor:
-        """(B, n_inputs) angles in radians to (B, K) expectation values."""
-        states = self.propagation.rest(self.rest, self.propagation.begin(self.matrices, self.states.qubits(v)))
+        """(B, n_inputs), angles in radians, to (B, K) expectation values."""
+        states = self.propagation(self.rest, self.states.begun(self.matrices, v))
         return self.measurements.join([one.weights @ one.turned(states).square().sum(0) for one in self.measurements]).T
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v, under autograd: (B, n_inputs) and (B, K) to (B, n_inputs)."""
         v = v if v.requires_grad else v.detach().requires_grad_()
         with torch.enable_grad():
-            begun = self.propagation.begin(self.matrices, self.states.qubits(v))
-        states = self.propagation.rest(self.rest, begun)
+            begun = self.states.begun(self.matrices, v)
+        states = self.propagation(self.rest, begun)
         shares = zip(self.measurements, self.measurements.share(weights.T))
         weighted = sum(one.turned_back((one.weights.T @ share) * one.turned(states)) for one, share in shares)
         returned = self.inverse(self.rest.flip(0).transpose(1, 2), weighted)
-        n, order = self.states.n_wires, self.propagation.rest.order
+        n, order = self.propagation.n_wires, self.propagation.order
         axes = [1 + self.inverse.wire_order.index(wire) for wire in order]
         returned = returned.view((2,) * (1 + n) + (len(v),)).permute(0, *axes, 1 + n).reshape(begun.shape)
         (slope,) = torch.autograd.grad(begun, v, 2 * returned, create_graph=torch.is_grad_enabled())
@@ -123,10 +146,15 @@ class QubitEncoder(EncodingLayers):
 
     def forward(self, v: Tensor) -> Tensor:
         """(B, n_inputs) angles to (2, n_wires, B), complex: the amplitudes of |0> and |1> of every wire."""
+        return self.of_bit(v, 0)
+
+    def of_bit(self, v: Tensor, bit: int) -> Tensor:
+        """The same for wires that begin in |bit>."""
         halves = v.T / 2
         cosines, sines = halves.cos(), halves.sin()
         zero = torch.zeros_like(halves[:1]).expand(self.n_wires, -1)
-        real, imag = [torch.ones_like(zero), zero], [zero, zero]
+        one = torch.ones_like(zero)
+        real, imag = [zero, one] if bit else [one, zero], [zero, zero]
         for layer in self.layers:
             c, s = _rows(cosines, layer.inputs), _rows(sines, layer.inputs)
             before = real, imag

@@ -2,8 +2,9 @@
 
 After amplitude encoding the circuit does not depend on the data: `amplitude.py` turns it into observables, or, where the
 readouts are many or not of Z alone, `measured.py` into columns that are measured. After angle encoding the states are
-product states, which `bloch.py` or `angle.py` read; other states go through the circuit one by one (`given_states.py`).
-Values, first and second derivatives equal those of the other engines (tested); dtype follows theta.
+product states, which `bloch.py` or `angle.py` read; other states go through the circuit one by one, given as a whole
+(`given_states.py`), or prepared and turned by z (`prepared.py`). Values, first and second derivatives equal those of the other
+engines (tested); dtype follows theta.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from circuits.circuit import Circuit
+from circuits.encodings import StateEncoding
 from circuits.readout import PauliReadout
 from engines.amplitude import CompiledAmplitude, string_signs
 from engines.angle import KNOWN_GATES, ProductStates
@@ -22,6 +24,7 @@ from engines.given_states import GivenStates
 from engines.measured import ColumnMeasurement
 from engines.observables import ObservableBuilder
 from engines.parts import Part, all_columns, by_cones, cheapest
+from engines.prepared import PreparedStates
 from engines.protocol import COLUMNS_REMEDY, CompiledCircuit, Engine, Team, UnsupportedCircuit
 from engines.sharing import SharedObservables, SharedParts, dealt, work
 from engines.strings import TooManyStrings
@@ -34,7 +37,8 @@ WAYS = {"cheapest": cheapest, "columns": all_columns, "cones": by_cones}
 class CompiledEngine(Engine):
     """Compiles a circuit for given parameters.
 
-    It takes any ansatz, states given by their amplitudes or as FRQI, any encoding of gates on single wires, and any readout.
+    It takes any ansatz, states given by their amplitudes or as FRQI, any encoding of gates on single wires, also after a state,
+    and any readout.
 
     Args:
         circuit: what to evaluate.
@@ -58,6 +62,9 @@ class CompiledEngine(Engine):
         if not circuit.encoding.operations:
             kind = ColumnMeasurement if sends_columns(circuit) else GivenStates
             self.states = kind(circuit, self.blocks.wires)
+            return
+        if isinstance(circuit.encoding, StateEncoding):
+            self.states = PreparedStates(circuit, self.blocks.wires)
             return
         try:
             if not isinstance(circuit.readout, PauliReadout):

@@ -19,9 +19,9 @@ from torch.nn.functional import pad
 from circuits.circuit import Circuit
 from circuits.encodings import ComplexAmplitudeEncoding, Encoding, FRQIEncoding
 from engines.amplitude import nonzero
+from engines.angle import CompiledStates
 from engines.measured import Measurements
 from engines.propagation import Propagation
-from engines.protocol import CompiledCircuit
 
 
 def states_of(encoding: Encoding, v: Tensor) -> Tensor:
@@ -62,34 +62,14 @@ class GivenStates(nn.Module):
         self.inverse = self.propagation.inverse()
         self.measurements = Measurements(circuit, self.propagation.wire_order)
 
-    def compile(self, matrices: Tensor) -> "CompiledStates":
+    def compile(self, matrices: Tensor) -> CompiledStates:
         """The circuit of these fused blocks, (n_blocks, dim, dim), under autograd."""
         return CompiledStates(self, matrices)
 
+    def begun(self, matrices: Tensor, v: Tensor) -> Tensor:
+        """The encoded states: (B, n_inputs) to (2, 2^n_wires, B)."""
+        return states_of(self.encoding, v)
 
-class CompiledStates(CompiledCircuit):
-    """r(v) for one set of parameters."""
-
-    def __init__(self, states: GivenStates, matrices: Tensor):
-        self.encoding, self.matrices = states.encoding, matrices
-        self.propagation, self.inverse, self.measurements = states.propagation, states.inverse, states.measurements
-
-    def readouts(self, v: Tensor) -> Tensor:
-        """(B, n_inputs) to (B, K); a zero vector of amplitudes reads 0."""
-        states = self.propagation(self.matrices, states_of(self.encoding, v))
-        return self.measurements.join([one.weights @ one.turned(states).square().sum(0) for one in self.measurements]).T
-
-    def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
-        """weights^T dr/dv at v, under autograd: (B, n_inputs) and (B, K) to (B, n_inputs)."""
-        v = v if v.requires_grad else v.detach().requires_grad_()
-        with torch.enable_grad():
-            encoded = states_of(self.encoding, v)
-        states = self.propagation(self.matrices, encoded)
-        shares = zip(self.measurements, self.measurements.share(weights.T))
-        weighted = sum(one.turned_back((one.weights.T @ share) * one.turned(states)) for one, share in shares)
-        returned = self.inverse(self.matrices.flip(0).mT, weighted)
-        n = self.encoding.n_wires
-        axes = [1 + self.inverse.wire_order.index(wire) for wire in range(n)]
-        returned = returned.view((2,) * (1 + n) + (len(v),)).permute(0, *axes, 1 + n).reshape(encoded.shape)
-        (slope,) = torch.autograd.grad(encoded, v, 2 * returned, create_graph=torch.is_grad_enabled())
-        return slope
+    def remaining(self, matrices: Tensor) -> Tensor:
+        """All blocks."""
+        return matrices

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from circuits.circuit import Circuit
-from circuits.encodings import AmplitudeEncoding, ComplexAmplitudeEncoding, FRQIEncoding
+from circuits.encodings import AmplitudeEncoding, ComplexAmplitudeEncoding, FRQIEncoding, StateEncoding
 from circuits.operations import Operation
 from circuits.readout import PauliReadout, ProbabilityReadout
 from engines.protocol import CompiledCircuit, Engine
@@ -50,8 +50,8 @@ class CompiledStatevector(CompiledCircuit):
         """(B, n_inputs) to (B, K) in v's dtype; a zero vector in amplitudes has no direction and reads 0."""
         circuit, inputs = self.circuit, v.double()
         has_direction = None
-        if isinstance(circuit.encoding, AmplitudeEncoding | ComplexAmplitudeEncoding):
-            squared_norm = inputs.square().sum(-1, keepdim=True)
+        if isinstance(circuit.encoding, AmplitudeEncoding | ComplexAmplitudeEncoding | StateEncoding):
+            squared_norm = inputs[:, : circuit.n_features].square().sum(-1, keepdim=True)
             has_direction = ~(squared_norm <= torch.finfo(inputs.dtype).tiny)
             inputs = torch.where(has_direction, inputs, torch.eye(1, inputs.shape[1]).to(inputs))
         state = encoded(circuit, inputs)
@@ -78,9 +78,22 @@ def encoded(circuit: Circuit, v: Tensor) -> Tensor:
         turned = torch.exp(0.5j * torch.pi * v) / v.shape[1] ** 0.5  # cos + i sin of every pixel
         pixels = torch.stack([turned.real, turned.imag]).to(torch.complex128).view(2, len(v), *(2,) * (n - 1))
         return pixels.movedim(0, 1 + circuit.encoding.colour)
-    state = torch.zeros(len(v), size, dtype=torch.complex128, device=v.device)
-    state[:, 0] = 1
+    if isinstance(circuit.encoding, StateEncoding):
+        state = prepared(circuit.encoding, v)
+    else:
+        state = torch.zeros(len(v), size, dtype=torch.complex128, device=v.device)
+        state[:, 0] = 1
     return applied(circuit.encoding.operations, v.T.unsqueeze(-1).unsqueeze(-1), state.view(len(v), *(2,) * n))
+
+
+def prepared(encoding: StateEncoding, v: Tensor) -> Tensor:
+    """The data's states with all other wires |0>, before any rotation: (B, n_inputs), no zero data, to (B, 2^n), complex."""
+    data = v[:, : encoding.n_data]
+    data = torch.complex(*data.chunk(2, 1)) if encoding.is_complex else data.to(v.dtype.to_complex())
+    amplitudes = data / data.abs().square().sum(1, keepdim=True).sqrt()
+    spread = amplitudes.new_zeros(len(v), 2**encoding.n_state_wires, 2 ** (encoding.n_wires - encoding.n_state_wires))
+    spread[:, : encoding.n_amplitudes, 0] = amplitudes
+    return spread.flatten(1)
 
 
 def applied(operations: Sequence[Operation], angles: Tensor, state: Tensor, first_wire: int = 0) -> Tensor:

@@ -23,10 +23,10 @@ except ImportError as error:
     ) from error
 
 from circuits.circuit import Circuit
-from circuits.encodings import AmplitudeEncoding, ComplexAmplitudeEncoding
+from circuits.encodings import AmplitudeEncoding, ComplexAmplitudeEncoding, StateEncoding
 from circuits.readout import PauliReadout, z_on
 from engines.protocol import CompiledCircuit, Engine
-from engines.statevector import encoded, probabilities
+from engines.statevector import encoded, prepared, probabilities
 
 
 class TorchQuantumEngine(Engine):
@@ -78,11 +78,13 @@ class SimulatedCircuit(CompiledCircuit):
             return v.new_zeros(0, circuit.n_readouts)
         device = tq.QuantumDevice(n_wires=circuit.n_wires, bsz=v.shape[0], device=v.device)
         has_direction = None
-        if isinstance(circuit.encoding, AmplitudeEncoding | ComplexAmplitudeEncoding):
-            squared_norm = v.square().sum(-1, keepdim=True)
+        if isinstance(circuit.encoding, AmplitudeEncoding | ComplexAmplitudeEncoding | StateEncoding):
+            squared_norm = v[:, : circuit.n_features].square().sum(-1, keepdim=True)
             has_direction = ~(squared_norm <= torch.finfo(v.dtype).tiny)
             # encoders divide by the norm: give them a unit vector where there is no direction
             v = torch.where(has_direction, v, torch.eye(1, v.shape[1]).to(v))
+        if isinstance(circuit.encoding, StateEncoding):
+            device.set_states(prepared(circuit.encoding, v).to(device.states.dtype))
         if isinstance(circuit.encoding, AmplitudeEncoding) or circuit.encoding.operations:
             self.engine.encoder(device, v)
         else:  # TorchQuantum has no encoder for these states

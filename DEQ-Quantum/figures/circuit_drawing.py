@@ -14,6 +14,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, Patch
 
 from circuits.ansatz import BLOCK, RANDOM
 from circuits.circuit import Circuit
+from circuits.encodings import AngleEncoding, StateEncoding
 from circuits.operations import Operation
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, blank_canvas, tint
 
@@ -63,13 +64,13 @@ def place_operations(circuit: Circuit) -> tuple[list[Placed], int]:
     """Columns for a circuit's operations: as far left as order allows, parts one after the other.
 
     Args:
-        circuit: any circuit. An encoding without gates takes column 0 whole.
+        circuit: any circuit. A state takes column 0.
 
     Returns:
         The placed operations in order, and the number of columns they take, that of the encoding included.
     """
     placed: list[Placed] = []
-    n_columns = int(not circuit.encoding.operations)
+    n_columns = int(not isinstance(circuit.encoding, AngleEncoding))
     encoder, ansatz = circuit.encoding.operations, circuit.ansatz.operations
     parts = ["encoder"] * len(encoder) + [_part(circuit, operation) for operation in ansatz]
     numbered = zip(parts, enumerate(encoder + ansatz))
@@ -119,8 +120,8 @@ def draw_circuit(circuit: Circuit) -> Figure:
     placed, n_columns = place_operations(circuit)
     paper = _Paper(circuit, n_columns + 1)
     _draw_wires(paper, circuit)
-    if not circuit.encoding.operations:
-        _draw_state_encoding(paper, circuit.encoding.name.replace("_", " "))
+    if not isinstance(circuit.encoding, AngleEncoding):
+        _draw_state_encoding(paper, circuit)
     for gate in placed:
         _draw_operation(paper, gate)
     for wire in range(circuit.n_wires):
@@ -161,12 +162,16 @@ def _draw_box(
     )
 
 
-def _draw_state_encoding(paper: _Paper, name: str) -> None:
-    x, top, bottom = paper.x(0), paper.y(0, 0), paper.y(0, paper.n_wires - 1)
+def _draw_state_encoding(paper: _Paper, circuit: Circuit) -> None:
+    encoding, name = circuit.encoding, circuit.encoding.name.replace("_", " ")
+    n_wires = encoding.n_state_wires if isinstance(encoding, StateEncoding) else paper.n_wires
+    x, top, bottom = paper.x(0), paper.y(0, 0), paper.y(0, n_wires - 1)
     half_height = (top - bottom) / 2 + GATE_HALF_HEIGHT
     colour = PARTS["encoder"][0]
     _draw_box(paper.axes, x, (top + bottom) / 2, GATE_HALF_WIDTH, half_height, colour, f"{name.replace(' ', '-')}-encoding")
-    text = f"{name} encoding of z + x" if paper.n_wires >= 6 else f"{name} encoding\nof z + x"
+    kind = "state" if name == "turned states" else f"{name} encoding"
+    of = "z + x" if encoding.n_data is None else "x"
+    text = f"{kind} of {of}" if n_wires >= 6 else f"{kind}\nof {of}"
     paper.axes.text(
         x, (top + bottom) / 2, text, rotation=90, ha="center", va="center", fontsize=9, color=INK, zorder=4,
         linespacing=1.3,
@@ -222,6 +227,8 @@ def _draw_heading(paper: _Paper, circuit: Circuit, placed: list[Placed]) -> None
     for part, (colour, name) in PARTS.items():
         count = sum(gate.part == part for gate in placed)
         if count:
+            if part == "encoder" and circuit.encoding.n_data is not None:
+                name = "encoding of v = [x, z]"
             label = f"{name} ({count})"
             swatches.append(Patch(facecolor=tint(colour, 0.22), edgecolor=colour, linewidth=1.1, label=label))
     paper.axes.legend(

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.operations import Operation
+from hardware.tree import refuse_other_states
 
 PURPOSES = ("solve", "residual", "jacobian", "shift", "calibration")
 MOST_CIRCUITS = 300  # in a job, as Eagle and Heron take them; Falcon takes 900
@@ -128,13 +129,15 @@ class CircuitCost:
     @classmethod
     def of(cls, circuit: Circuit) -> CircuitCost:
         """By the rules at the top of this file."""
+        refuse_other_states(circuit)
         settings = len(circuit.readout.settings())
         trained = set(circuit.trained)
         shifts = sum(n_shifts(o) for o in circuit.ansatz.operations if o.parameter in trained)
         if isinstance(circuit.encoding, AmplitudeEncoding):
             jacobian = 2 * circuit.n_readouts
         else:
-            jacobian = sum(n_shifts(o) for o in circuit.encoding.operations)
+            first = circuit.encoding.n_data or 0  # where z begins
+            jacobian = sum(n_shifts(o) for o in circuit.encoding.operations if (o.parameter or 0) >= first)
         return cls(settings, settings * shifts, settings * jacobian)
 
 

@@ -35,7 +35,8 @@ class NoisyEngine(Engine):
         inverted: the confusion of every bit is known, and undone.
 
     Raises:
-        UnsupportedCircuit: a readout of probabilities, a gate on two wires in the encoding, or noise that no gate carries.
+        UnsupportedCircuit: a readout of probabilities, a gate on two wires in the encoding, a state of the data, or
+            noise that no gate carries.
         hardware.noise.NoiseError: a machine without numbers for some wire, or two with different gates on two wires; bits
             that say nothing, which no inversion can mend.
     """

@@ -50,7 +50,8 @@ def program_of(circuit: Circuit, theta: Sequence[float]) -> Program:
     """The circuit with the values theta (n_parameters,) of its parameters.
 
     Raises:
-        UnsupportedCircuit: a readout of X or Y, which one measurement of all wires in Z does not give, or of probabilities.
+        UnsupportedCircuit: a readout of X or Y, which one measurement of all wires in Z does not give, or of probabilities; a
+            state of the data.
     """
     refuse_other_states(circuit)
     if not isinstance(circuit.readout, PauliReadout):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from circuits.circuit import Circuit
-from circuits.encodings import AmplitudeEncoding
+from circuits.encodings import AmplitudeEncoding, StateEncoding
 from engines.protocol import UnsupportedCircuit
 from hardware.native import NativeGate, controlled_x, ry
 
@@ -21,6 +21,8 @@ def refuse_other_states(circuit: Circuit) -> None:
     Raises:
         UnsupportedCircuit: one line with the encoding.
     """
+    if isinstance(circuit.encoding, StateEncoding):
+        raise UnsupportedCircuit("no gates here prepare a state of the data beside z: add z to the data (--injection add)")
     if not (isinstance(circuit.encoding, AmplitudeEncoding) or circuit.encoding.operations):
         raise UnsupportedCircuit(
             f"no gates here prepare the states of {circuit.encoding.name} encoding; machines take amplitudes and angles"

@@ -1,4 +1,4 @@
-"""f(z; x) = E r(g z + x): inject, encode and apply the circuit, read out, lift. Written once, for every layer.
+"""f(z; x) = E r(v), v = g z + x or [x, g z]: inject, encode and apply the circuit, read out, lift. Written once, for every layer.
 
 A layer is compiled for its present parameters and bound to a batch, `f = layer.bind(x)`; solvers see f(z). Every value
 of f is a lifted readout, so an equilibrium is z* = E r* with r* = h(r*), and the solve runs in the space of r:
@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from engines.protocol import CompiledCircuit, ReadoutMap
 from models.lift import Lift
@@ -136,13 +137,16 @@ def check_batch(name: str, values: Tensor, width: int, like: Tensor | None, size
 
 
 class BoundCircuit:
-    """f(z) = E r(g z + x) of a compiled circuit and one batch x; the gain g of the paper is 1."""
+    """f(z) = E r(v) of a compiled circuit and one batch x, v = g z + x, or [x, g z] apart; the gain g of the paper is 1."""
 
-    def __init__(self, circuit: CompiledCircuit, lift: Lift, x: Tensor, gain: float = 1.0):
+    def __init__(self, circuit: CompiledCircuit, lift: Lift, x: Tensor, gain: float = 1.0, apart: bool = False):
         self.circuit, self.lift, self.x, self.gain = circuit, lift, x, gain
+        self.n_data = x.shape[1] if apart else 0
 
     def inject(self, z: Tensor) -> Tensor:
-        """v = g z + x, what the circuit encodes."""
+        """v, what the circuit encodes."""
+        if self.n_data:
+            return torch.cat([self.x, self.gain * z], 1)
         return z + self.x if self.gain == 1 else torch.add(self.x, z, alpha=self.gain)
 
     def __call__(self, z: Tensor) -> Tensor:
@@ -155,38 +159,44 @@ class BoundCircuit:
 
     def _vjp(self, z: Tensor, v: Tensor) -> Tensor:
         product = self.circuit.vjp(self.inject(z), self.lift.transpose(v))
-        return product if self.gain == 1 else self.gain * product
+        return product if self._as_in_the_paper else self.gain * product[:, self.n_data :]
+
+    @property
+    def _as_in_the_paper(self) -> bool:
+        return self.gain == 1 and not self.n_data
 
     def reduced(self) -> ReadoutMap:
         """The engine's closed form of h where it has one, else h by way of f."""
         if self.circuit.along is None:
             h = _Reduced(self)
         else:
-            h = self.circuit.along(self.x, self.lift if self.gain == 1 else _Gained(self.lift, self.gain))
-        return h if self.gain == 1 else _SlopeInZ(h, self.gain)
+            # [x, g z] = [x, 0] + [0, g E r]
+            x = pad(self.x, (0, self.lift.width)) if self.n_data else self.x
+            h = self.circuit.along(x, self.lift if self._as_in_the_paper else _Seen(self.lift, self.gain, self.n_data))
+        return h if self._as_in_the_paper else _SlopeInZ(h, self.gain, self.n_data)
 
 
-class _Gained:
-    """g E: the lift to what the circuit sees of z."""
+class _Seen:
+    """The lift to what the circuit sees of z: g E below n_data rows of zeros."""
 
-    def __init__(self, lift: Lift, gain: float):
-        self.lift, self.gain = lift, gain
+    def __init__(self, lift: Lift, gain: float, n_data: int):
+        self.lift, self.gain, self.n_data = lift, gain, n_data
 
     def __call__(self, r: Tensor) -> Tensor:
-        return self.gain * self.lift(r)
+        return pad(self.gain * self.lift(r), (self.n_data, 0))
 
     def transpose(self, values: Tensor, dim: int = -1) -> Tensor:
-        return self.gain * self.lift.transpose(values, dim)
+        return self.gain * self.lift.transpose(values.narrow(dim, self.n_data, self.lift.width), dim)
 
     def gram(self, r: Tensor) -> Tensor:
         return self.gain**2 * self.lift.gram(r)
 
 
 class _SlopeInZ(ReadoutMap):
-    """h of v = x + g E r, whose `vjp` is that in z, g times that in v."""
+    """h of v = x + g E r, or [x, g E r], whose `vjp` is that in z, g times that in z's part of v."""
 
-    def __init__(self, h: ReadoutMap, gain: float):
-        self.h, self.gain = h, gain
+    def __init__(self, h: ReadoutMap, gain: float, n_data: int):
+        self.h, self.gain, self.n_data = h, gain, n_data
         self.jacobian, self.value_and_jacobian = h.jacobian, h.value_and_jacobian
         self.measured_again, self.noise = h.measured_again, h.noise
 
@@ -198,11 +208,11 @@ class _SlopeInZ(ReadoutMap):
         return None if self.h.vjp is None else self._vjp
 
     def _vjp(self, r: Tensor, weights: Tensor) -> Tensor:
-        return self.gain * self.h.vjp(r, weights)
+        return self.gain * self.h.vjp(r, weights)[:, self.n_data :]
 
 
 class _Reduced(ReadoutMap):
-    """h(r) = r(x + E r) by the circuit itself."""
+    """h(r) = r(v) at z = E r by the circuit itself."""
 
     def __init__(self, f: BoundCircuit):
         self.f = f

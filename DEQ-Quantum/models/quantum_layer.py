@@ -21,17 +21,17 @@ class QuantumLayer(Layer):
 
         circuit = build_circuit(4)
         layer = QuantumLayer(circuit)
-        x = torch.randn(8, circuit.n_inputs)
-        value = layer(torch.zeros_like(x), x)
+        x = torch.randn(8, circuit.n_features)
+        value = layer(torch.zeros(8, circuit.n_fed_back), x)
 
     Args:
         circuit: the circuit, as data; it says which parameters train.
         engine: "compiled", "torchquantum" (the reference) or "statevector", or an engine of your own for this circuit.
         theta: starting values of all parameters, (n_parameters,), in radians; None: uniform in [-pi, pi) from torch's
             global generator, as TorchQuantum's gates start. The layer has their dtype.
-        lift: E, from the readouts to a state of as many numbers as the circuit has inputs, with the methods of `Repeat`,
-            or the name of one (`make_lift`).
-        z_gain: g of v = g z + x, from 0; 1 in the paper.
+        lift: E, from the readouts to a state of as many numbers as the circuit has inputs for z, with the methods of
+            `Repeat`, or the name of one (`make_lift`).
+        z_gain: g of v = g z + x, or of v = [x, g z] where the encoding has data and z apart, from 0; 1 in the paper.
 
     Raises:
         ValueError: unknown engine or one of another circuit, theta of another shape or of integers, a lift of another
@@ -49,13 +49,13 @@ class QuantumLayer(Layer):
         z_gain: float = 1.0,
     ):
         if isinstance(lift, str):
-            lift = make_lift(lift, circuit.n_readouts, circuit.n_inputs)
-        if (lift.n, lift.width) != (circuit.n_readouts, circuit.n_inputs):
+            lift = make_lift(lift, circuit.n_readouts, circuit.n_fed_back)
+        if (lift.n, lift.width) != (circuit.n_readouts, circuit.n_fed_back):
             raise ValueError(
                 f"the lift takes {lift.n} numbers to {lift.width}, the circuit has {circuit.n_readouts} readouts and "
-                f"{circuit.n_inputs} inputs"
+                f"{circuit.n_fed_back} inputs"
             )
-        super().__init__(circuit.n_inputs, lift)
+        super().__init__(circuit.n_features, lift)
         self.circuit, self.z_gain = circuit, z_gain
         self.engine = make_engine(engine, circuit) if isinstance(engine, str) else engine
         if self.engine.circuit != circuit:
@@ -115,4 +115,4 @@ class CompiledLayer:
             ValueError: see `Layer.check`.
         """
         self.layer.check(x)
-        return BoundCircuit(self.circuit, self.layer.lift, x, self.layer.z_gain)
+        return BoundCircuit(self.circuit, self.layer.lift, x, self.layer.z_gain, self.layer.circuit.encoding.n_data is not None)

@@ -67,7 +67,7 @@ def _encoded(s, encoding: str):
     of_ansatz = {"n_blocks": s.n_blocks}
     if s.ansatz == "paper":
         of_ansatz["n_random_operations"] = s.n_random_operations
-    return build_circuit(s.n_wires, encoding, s.ansatz, s.readout, s.trainable_gates, **of_ansatz)
+    return build_circuit(s.n_wires, encoding, s.ansatz, s.readout, s.trainable_gates, s.injection, **of_ansatz)
 
 
 def _quantum_layer(s):

@@ -9,7 +9,7 @@ from reproduction.jobs import Job, without_seed
 from training.settings import Settings
 
 # by how features enter the circuit, wires up to which a step costs more in calls than in products
-WIDEST = {"amplitude": 8, "angle": 4, "components": 4, "none": 6}
+WIDEST = {"amplitude": 8, "angle": 4, "components": 4, "turned_states": 4, "none": 6}
 
 
 def side_by_side(jobs: Sequence[Job], slots: int) -> list[tuple[Job, ...]]:
@@ -30,4 +30,5 @@ def side_by_side(jobs: Sequence[Job], slots: int) -> list[tuple[Job, ...]]:
 
 def pays(settings: Settings) -> bool:
     """Whether runs with these settings are faster side by side."""
-    return settings.engine == "compiled" and settings.n_wires <= WIDEST[settings.encoding]
+    kind = "angle" if settings.injection != "add" and settings.encoding != "none" else settings.encoding
+    return settings.engine == "compiled" and settings.n_wires <= WIDEST.get(kind, 0)

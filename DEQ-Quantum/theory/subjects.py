@@ -122,8 +122,9 @@ def of_run(folder: Path, name: str, data_dir: str, n_images: int) -> Subject:
     content = checkpoint.load(path, needs=IN_BEST)
     settings = replace(Settings.from_dict(content["settings"]), data_dir=data_dir)
     model = build_model(settings)
-    if settings.encoding not in bounds.ENCODINGS and not isinstance(model.layer, TanhLayer):
-        raise SettingsError(f"--runs {folder}: there are no bounds for --model {settings.model}; leave it out")
+    if not isinstance(model.layer, TanhLayer) and (settings.encoding not in bounds.ENCODINGS or settings.injection != "add"):
+        kind = f"--model {settings.model}" if settings.injection == "add" else f"--injection {settings.injection}"
+        raise SettingsError(f"--runs {folder}: there are no bounds for {kind}; leave it out")
     checkpoint.load_weights(model, content["model"], path)
     parts = (settings.dataset, f"{settings.num_classes} classes", f"{settings.n_wires} qubits", settings.encoding)
     subject = ", ".join(parts) + ("" if settings.model == "qdeq" else f", {settings.model}")

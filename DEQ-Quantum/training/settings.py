@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from circuits.ansatz import ANSATZE, N_RANDOM_OPERATIONS
 from circuits.circuit import TRAINABLE_GATES
+from circuits.encodings import INJECTIONS, build_encoding
 from circuits.readout import READOUTS, build_readout
 from data_settings import IMAGES, SIDE, ImageSettings
 from deq.settings import FORWARD_SOLVERS
@@ -63,6 +64,9 @@ class ModelSettings(BaseSettings):
     bond_dimension: int = setting(2, "model", "of the matrix product states that --model dilip2022_mps makes of images",
                                   at_least=1, at_most=32)
 
+    injection: str = setting("add", "model", "where z enters f: add, to the data; concatenate: x on wires of its own, z as "
+                             "angles on others", tuple(INJECTIONS))
+
     @property
     def encoding(self) -> str:
         """How features enter the circuit: amplitude, angle, components (as angles), or none without a circuit."""
@@ -80,7 +84,8 @@ class ModelSettings(BaseSettings):
         readout = named if self.readout != "z" else ""
         lift = self.lift if self.lift != "auto" else ""
         gain = f"gain{self.z_gain:g}" if self.z_gain != 1 else ""
-        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift, gain))]
+        injection = self.injection if self.injection != "add" else ""
+        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift, gain, injection))]
 
     @property
     def reduction(self) -> str:
@@ -104,13 +109,15 @@ class ModelSettings(BaseSettings):
             raise SettingsError("--mode direct needs --n_layer, the number of layers (1 or more)")
         return warnings
 
-
     def _check_readout(self) -> None:
+        if self.injection != "add" and MODELS[self.model].features in IMAGES:
+            raise SettingsError(f"--injection {self.injection} is not for --model {self.model}, which takes whole images")
+        encoding = build_encoding(self.encoding, self.n_wires, self.injection)
         try:
-            n = len(build_readout(self.readout, self.n_wires))
+            n = len(build_readout(self.readout, encoding.n_wires))
         except ValueError as error:
             raise SettingsError(f"--readout: {error}") from None
-        width = MODELS[self.model].circuit(self).n_inputs
+        width = MODELS[self.model].circuit(self).n_fed_back
         if self.lift == "repeat" and width % n:
             raise SettingsError(f"--lift repeat: {n} readouts cannot be repeated to {width} inputs; choose another lift")
 
@@ -119,7 +126,7 @@ class ModelSettings(BaseSettings):
 CIRCUIT_SETTINGS = {
     f.name: f.default
     for f in fields(ModelSettings)
-    if f.name in ("ansatz", "n_random_operations", "n_blocks", "readout", "lift", "z_gain")
+    if f.name in ("ansatz", "n_random_operations", "n_blocks", "readout", "lift", "z_gain", "injection")
 }
 
 
@@ -230,10 +237,11 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
             )
         if self.max_eval_steps == 0:
             raise SettingsError("--max_eval_steps 0 would validate on nothing: give -1 for all batches")
-        if self.shard == "columns" and (self.engine, self.encoding) != ("compiled", "amplitude"):
+        if self.shard == "columns" and (self.engine, self.encoding, self.injection) != ("compiled", "amplitude", "add"):
             raise SettingsError(
                 "--shard columns shares out what the compiled engine does for amplitude-encoded inputs, and does nothing "
-                f"with --model {self.model}, --engine {self.engine}, encoding {self.encoding}: leave it out"
+                f"with --model {self.model}, --engine {self.engine}, encoding {self.encoding}, --injection "
+                f"{self.injection}: leave it out"
             )
         self.check_hardware(self)
         if self.restart and self.debug:
