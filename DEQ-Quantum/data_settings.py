@@ -12,8 +12,13 @@ IMAGE_SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "digits": 8}  # 
 DATASETS = tuple(IMAGE_SIDES)
 IMAGES = ("pixels", "frqi_pixels", "frqi_blocks", "compressed_frqi")  # features of whole images, see `given_images`
 SIDE = 28  # pixels of the images that features are made of, and the most features of a side
-OWN = "file:"  # before the path of a data set of one's own
+OWN, STATES = "file:", "states:"  # before the path of a data set of one's own, and of states of qubits
 CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}  # by their number: labels of the data set
+
+
+def prefix_of(dataset: str) -> str:
+    """What says that a data set is a file, "file:" or "states:"; "" of those that have a name."""
+    return next((prefix for prefix in (OWN, STATES) if dataset.startswith(prefix)), "")
 
 
 @dataclass
@@ -35,12 +40,13 @@ class DataSettings(BaseSettings):
 class ImageSettings(DataSettings):
     """The same for every data set of images, also one of one's own.
 
-    That has the name "file:NAME.npz" and lies in `data_dir`, which no number of a run depends on: it may be elsewhere when
+    That has the name "file:NAME.npz", or "states:NAME.npz", and lies in `data_dir`, which no number of a run depends on: it may be elsewhere when
     the run is resumed or evaluated.
     """
 
     dataset: str = setting("mnist", "data", f"images to classify: {', '.join(DATASETS)} (needs no download), or "
-                           f"{OWN}PATH.npz, images or vectors of your own (relative to --data_dir where that is given)")
+                           f"{OWN}PATH.npz, images or vectors of your own, or {STATES}PATH.npz, states of n_wires qubits, as "
+                           "make_states.py writes (relative to --data_dir where that is given)")
     num_classes: int = changed(DataSettings, "num_classes", choices=None, at_most=100_000,
                                help="2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10; of images of your own all there are")
 
@@ -54,15 +60,17 @@ class ImageSettings(DataSettings):
     @property
     def dataset_name(self) -> str:
         """What folders and tags call it: of a file its name without ending."""
-        return Path(self.dataset.removeprefix(OWN)).stem if self.dataset.startswith(OWN) else self.dataset
+        prefix = prefix_of(self.dataset)
+        return Path(self.dataset.removeprefix(prefix)).stem if prefix else self.dataset
 
     @classmethod
     def completed(cls, given: dict) -> dict:
         given = super().completed(given)
-        if not (given.get("dataset", "").startswith(OWN) and given["dataset"].endswith(".npz")):
+        prefix = prefix_of(given.get("dataset", ""))
+        if not (prefix and given["dataset"].endswith(".npz")):
             return given
-        path = Path(os.path.abspath(given.get("data_dir", "")), os.path.expanduser(given["dataset"].removeprefix(OWN)))
-        found = {"dataset": OWN + path.name}
+        path = Path(os.path.abspath(given.get("data_dir", "")), os.path.expanduser(given["dataset"].removeprefix(prefix)))
+        found = {"dataset": prefix + path.name}
         if given.get("restart") and "data_dir" not in given and not path.exists():
             return given | found  # resumed from elsewhere: the run knows its folder
         return given | found | {"data_dir": str(path.parent)}
@@ -71,20 +79,21 @@ class ImageSettings(DataSettings):
         warnings = super().validate()
         if self.classes:
             self._check_chosen()
-        if self.dataset.startswith(OWN):
+        if prefix := prefix_of(self.dataset):
             if not self.dataset.endswith(".npz"):
-                raise SettingsError(f"--dataset {self.dataset} must name a file, as {OWN}PATH.npz")
+                raise SettingsError(f"--dataset {self.dataset} must name a file, as {prefix}PATH.npz")
             return warnings
         if self.dataset not in DATASETS:
             known = ", ".join(DATASETS)
-            raise SettingsError(f"--dataset must be one of {known}, or {OWN}PATH.npz, got {shown(self.dataset)}")
+            own = f"{OWN}PATH.npz or {STATES}PATH.npz"
+            raise SettingsError(f"--dataset must be one of {known}, or {own}, got {shown(self.dataset)}")
         if self.num_classes not in CLASSES and not self.classes:
             known = ", ".join(map(str, CLASSES))
             raise SettingsError(f"--num_classes must be one of {known} with --dataset {self.dataset}, got {self.num_classes}")
         return warnings
 
     def _check_chosen(self) -> None:
-        if self.dataset.startswith(OWN):
+        if prefix_of(self.dataset):
             raise SettingsError("--classes chooses labels of the data sets that have names; of a file all are taken: leave it out")
         words = self.classes.split(",")
         if not set(words) <= set(map(str, range(10))) or words != sorted(set(words)) or len(words) != self.num_classes:

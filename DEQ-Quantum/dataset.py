@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from data_files import DataError, load_images
-from data_settings import CLASSES, IMAGES, OWN
-from features import SIDE, PrincipalComponents, pad_vectors, pool_images
+from data_settings import CLASSES, IMAGES, OWN, STATES, prefix_of
+from features import SIDE, PrincipalComponents, pad_vectors, parts_of_states, pool_images
 from given_images import image_features
 from own_data import load_own
+from own_states import load_states
 from utils.seeds import generator
 
 REDUCTIONS = ("pooling", "components", *IMAGES)
@@ -30,7 +31,8 @@ class Split:
 
     Attributes:
         features: float32 (N, D): D = n_wires^2 pooled pixels row by row, or numbers of a vector of one's own and zeros;
-            D = n_wires principal components; or what `given_images` makes of whole images.
+            D = n_wires principal components; what `given_images` makes of whole images; or D = 2 2^n_wires, real and then
+            imaginary parts of a state's amplitudes.
         labels: int64 (N,), 0..n_classes-1: positions in `Splits.classes`.
     """
 
@@ -81,7 +83,7 @@ def load_features(
     """Load a data set as features.
 
     Args:
-        dataset: one of `DATASETS`, or "file:PATH.npz".
+        dataset: one of `DATASETS`, or "file:PATH.npz", or "states:PATH.npz".
         num_classes: 2, 4 or 10: the classes of `CLASSES`; of a file as many as it has.
         n_wires: qubits, 4..28, even with pooling.
         seed: of the split; the same seed gives the same images on every device.
@@ -96,18 +98,18 @@ def load_features(
         The splits, in the file's order. The 80 %, rounded down, are taken after the classes are chosen.
 
     Raises:
-        DataError: see `load_images` and `own_data.load_own`; num_classes that there are not; n_wires that cannot be pooled
-            to; an empty class; more numbers in a vector than features; images too few or too much alike to have n_wires
+        DataError: see `load_images`, `own_data.load_own` and `own_states.load_states`; num_classes that there are not; n_wires that cannot be pooled
+            to, or are not those of the states; an empty class; more numbers in a vector than features; images too few or too much alike to have n_wires
             principal components.
 
     Source: Schleich et al., arXiv 2410.23940, sections 3.1 and 3.2.
     """
-    if num_classes not in CLASSES and not dataset.startswith(OWN) and classes is None:
+    if num_classes not in CLASSES and not prefix_of(dataset) and classes is None:
         raise DataError(f"num_classes is {num_classes}; choose one of {', '.join(map(str, CLASSES))}")
     _check_n_wires(n_wires, reduction)
     images = _load(dataset, data_dir)
     if classes is None:
-        classes = _own_classes(images, num_classes, dataset) if dataset.startswith(OWN) else CLASSES[num_classes]
+        classes = _own_classes(images, num_classes, dataset) if prefix_of(dataset) else CLASSES[num_classes]
     chosen, chosen_labels = _select(images, "train", classes, dataset)
     test, test_labels = _select(images, "test", classes, dataset)
     train_rows, val_rows = split_rows(len(chosen), seed)
@@ -128,7 +130,7 @@ def load_features(
 
 
 def _load(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
-    return (load_own if dataset.startswith(OWN) else load_images)(dataset, data_dir)
+    return {OWN: load_own, STATES: load_states, "": load_images}[prefix_of(dataset)](dataset, data_dir)
 
 
 def _own_classes(arrays: dict[str, np.ndarray], num_classes: int, dataset: str) -> tuple:
@@ -151,6 +153,12 @@ def _reduction(name: str, train_images: np.ndarray, n_wires: int, bond_dimension
     """What makes features of images; principal components are those of the training images."""
     if name not in REDUCTIONS:
         raise DataError(f"unknown reduction {name!r}; choose one of {', '.join(REDUCTIONS)}")
+    if np.iscomplexobj(train_images):
+        if name != "pooling":
+            raise DataError(f"states are taken as they are, and {name} are made of images: choose --model qdeq")
+        if (n_qubits := train_images.shape[1].bit_length() - 1) != n_wires:
+            raise DataError(f"these are states of {n_qubits} qubits: choose --n_wires {n_qubits}, not {n_wires}")
+        return parts_of_states
     if name in IMAGES:
         if train_images.ndim == 2:
             raise DataError(f"{name} makes states of images, and this data set has vectors: choose --model qdeq")

@@ -50,6 +50,11 @@ def pad_vectors(vectors: np.ndarray, width: int) -> Tensor:
     return F.pad(torch.from_numpy(vectors), (0, width - vectors.shape[1]))
 
 
+def parts_of_states(states: np.ndarray) -> Tensor:
+    """Real parts, then imaginary parts of all amplitudes: complex64 (N, D) to float32 (N, 2 D)."""
+    return torch.view_as_real(torch.from_numpy(states)).mT.flatten(1)
+
+
 class PrincipalComponents:
     """The first principal components of a set of images or vectors, each divided by its standard deviation over that set.
 

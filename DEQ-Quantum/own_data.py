@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_files import DataError, read_arrays
-from data_settings import OWN
+from data_settings import prefix_of
 
 KINDS = ("images", "vectors")
 HALVES = ("train", "test")
@@ -32,11 +32,7 @@ def load_own(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
     Raises:
         DataError: there is no such file, it is damaged, or it lacks something; one line with what a file holds.
     """
-    path = Path(data_dir).expanduser() / dataset.removeprefix(OWN)
-    if not path.exists():
-        raise DataError(
-            f"--dataset {dataset}: there is no file {path}; --data_dir is its folder, also where a run is resumed elsewhere"
-        )
+    path = own_path(dataset, data_dir)
     wanted = [f"{half}_{kind}" for half in HALVES for kind in (*KINDS, "labels")]
     arrays = read_arrays(path, wanted, _finding, dataset, TAKES)
     kind = _kind(arrays)
@@ -45,6 +41,20 @@ def load_own(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
     return {
         f"{half}_{to}": arrays[f"{half}_{of}"] for half in HALVES for to, of in (("images", kind), ("labels", "labels"))
     }
+
+
+def own_path(dataset: str, data_dir: str | Path) -> Path:
+    """The file of "file:PATH.npz" or "states:PATH.npz".
+
+    Raises:
+        DataError: there is none.
+    """
+    path = Path(data_dir).expanduser() / dataset.removeprefix(prefix_of(dataset))
+    if not path.exists():
+        raise DataError(
+            f"--dataset {dataset}: there is no file {path}; --data_dir is its folder, also where a run is resumed elsewhere"
+        )
+    return path
 
 
 def _kind(arrays: dict[str, np.ndarray]) -> str | None:

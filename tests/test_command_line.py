@@ -215,7 +215,7 @@ def test_examples_in_the_help_parse():
         assert parse(text).warnings == []
 
 
-@pytest.mark.parametrize("program", ["evaluate_qdeq", "train_qep", "reproduce", "benchmark", "hardware"])
+@pytest.mark.parametrize("program", ["evaluate_qdeq", "train_qep", "make_states", "reproduce", "benchmark", "hardware"])
 @pytest.mark.parametrize("text, status", [("--help", 0), ("--nonsense", 2)])
 def test_no_command_waits_for_torch_to_say_so(program, text, status):
     code = f"import runpy, sys\nsys.argv = ['{program}.py', '{text}']\nsys.modules['torch'] = None\n"

@@ -199,7 +199,7 @@ def test_encodings_refuse_what_is_no_state():
 
 def test_who_knows_no_states_says_so():
     circuit = small("amplitude", "concatenate")
-    with pytest.raises(UnsupportedCircuit, match="no gates here prepare a state of the data beside z: add z to the data"):
+    with pytest.raises(UnsupportedCircuit, match="no gates here prepare a state of the data beside z: leave noise and shots out"):
         NoisyEngine(circuit, parse_noise("depolarizing:1e-2"))
     joined = Operation("cnot", (0, 1))
     encoding = StateEncoding(2, 2, 4, (joined, Operation("ry", (0,), 4)))

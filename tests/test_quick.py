@@ -14,6 +14,7 @@ END_TO_END = {
     "evaluate_qdeq.py": "training::test_a_checkpoint_of_the_warmup_is_evaluated_through_its_layers",
     "evaluate_qdeq.py, a baseline": "baselines::test_a_checkpoint_from_before_there_were_baselines_is_evaluated",
     "train_qep.py": "qep_training::test_run_folder_is_complete",
+    "make_states.py": "quantum_data::test_a_file_is_made_and_a_run_trains_on_it",
     "reproduce.py": "reproduction_rows::test_dry_run_prints_commands_that_parse_and_writes_nothing",
     "reproduce.py figures": "reproduction_figures::test_figures_command_writes_vector_and_pixels",
     "reproduce.py theory": "theory_command::test_a_run_folder_is_looked_at",

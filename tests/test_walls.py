@@ -9,7 +9,7 @@ import pytest
 from conftest import SCRIPTS
 
 DATA = {"data_files", "data_settings", "dataset", "features", "given_images", "load_cifar", "load_digits", "load_mnist",
-        "own_data"}  # fmt: skip
+        "own_data", "own_states"}  # fmt: skip
 CIRCUIT = {"circuits", "engines", "deq", "models"}
 TRAINING = DATA | CIRCUIT | {"runs", "training", "utils"}
 MAY_KNOW = {
@@ -30,7 +30,7 @@ MAY_KNOW = {
     "benchmarks": CIRCUIT | {"dataset", "features", "figures", "qep", "runs", "training", "utils"},
     "reproduction": TRAINING | {"benchmarks", "deployment", "hardware", "figures", "theory", "qep"},
 }
-COMMANDS = {"train_qdeq", "evaluate_qdeq", "train_qep", "reproduce", "benchmark"}
+COMMANDS = {"train_qdeq", "evaluate_qdeq", "train_qep", "make_states", "reproduce", "benchmark"}
 ROOMS = {path.stem for path in SCRIPTS.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 OUTSIDE = {"circuits": {"numpy"}, "deq": {"torch"}, "engines": {"torch", "numpy", "torchquantum"}}
 

@@ -22,7 +22,9 @@ def refuse_other_states(circuit: Circuit) -> None:
         UnsupportedCircuit: one line with the encoding.
     """
     if isinstance(circuit.encoding, StateEncoding):
-        raise UnsupportedCircuit("no gates here prepare a state of the data beside z: add z to the data (--injection add)")
+        raise UnsupportedCircuit(
+            "no gates here prepare a state of the data beside z: leave noise and shots out, or add z to images"
+        )
     if not (isinstance(circuit.encoding, AmplitudeEncoding) or circuit.encoding.operations):
         raise UnsupportedCircuit(
             f"no gates here prepare the states of {circuit.encoding.name} encoding; machines take amplitudes and angles"

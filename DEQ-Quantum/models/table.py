@@ -58,7 +58,7 @@ def build_model(settings):
 
 
 def _circuit(s):
-    return _encoded(s, MODELS[s.model].encoding(s))
+    return _encoded(s, s.encoding)
 
 
 def _encoded(s, encoding: str):

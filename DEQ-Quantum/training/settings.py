@@ -10,7 +10,7 @@ from circuits.ansatz import ANSATZE, N_RANDOM_OPERATIONS
 from circuits.circuit import TRAINABLE_GATES
 from circuits.encodings import INJECTIONS, build_encoding
 from circuits.readout import READOUTS, build_readout
-from data_settings import IMAGES, SIDE, ImageSettings
+from data_settings import IMAGES, SIDE, STATES, ImageSettings
 from deq.settings import FORWARD_SOLVERS
 from engines import ENGINES
 from models.table import LIFTS, MODELS
@@ -205,6 +205,11 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
     debug: bool = setting(False, "run", "check every gradient for NaN (slow) and leave no run folder behind")
 
     @property
+    def encoding(self) -> str:
+        """How data enter the circuit: as states where they are such, else as the model's features do."""
+        return "turned_states" if self.dataset.startswith(STATES) else super().encoding
+
+    @property
     def run_name(self) -> str:
         """--name, or one made from what was chosen."""
         kind = f"direct{self.n_layer}" if self.mode == "direct" else "warmup" if self.pretrain_steps else "implicit"
@@ -224,6 +229,11 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
 
     def validate(self) -> list[str]:
         warnings = super().validate()
+        if self.encoding == "turned_states" and "angle" not in MODELS[self.model].encodings:
+            able = ", ".join(model.name for model in MODELS.values() if "angle" in model.encodings)
+            raise SettingsError(
+                f"--dataset {self.dataset} is for models whose circuit begins in them ({able}), not {self.model}"
+            )
         if wrong := MODELS[self.model].check(self):
             raise SettingsError(wrong)
         if self.mode == "direct" and self.pretrain_steps:
@@ -247,6 +257,13 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
         if self.restart and self.debug:
             raise SettingsError("--debug leaves no run folder behind: there is nothing to --restart")
         return [*warnings, *self._without_effect()]
+
+    def _check_readout(self) -> None:
+        if self.encoding == "turned_states" and (self.injection != "add" or not self.amplitude_encoder):
+            raise SettingsError(
+                f"--dataset {self.dataset}: z turns the states themselves: leave out --injection and --amplitude_encoder"
+            )
+        super()._check_readout()
 
     @classmethod
     def validate_flags(cls, given: dict) -> None:
