@@ -1,7 +1,8 @@
 """Whole images as what the works compared with encode: pixels in [0, 1], in their order, or compressed states.
 
 West et al. (arXiv 2309.09424) take all pixels as amplitudes; Dilip et al. (arXiv 2204.11170) FRQI of 32 x 32 pixels row by
-row, also compressed to matrix product states; Kiwit et al. (arXiv 2505.03399) number them by blocks of blocks.
+row, also compressed to matrix product states; Kiwit et al. (arXiv 2505.03399) number them by blocks of blocks. Which end of
+Dilip's wires is measured is not known: here they run from the finest bits to the coarsest, which classifies better.
 """
 
 import math
@@ -22,9 +23,9 @@ def image_features(images: np.ndarray, name: str, n_wires: int, bond_dimension: 
     Args:
         images: uint8 (N, S, S), grey.
         name: of `IMAGES`. "pixels": the largest square image up to 28 x 28 of which two
-            pixels an amplitude fit; "frqi_pixels": D =
-            2^(n_wires - 1) row by row; "frqi_blocks": the same by blocks of blocks; "compressed_frqi": the D = 2^n_wires
-            amplitudes of `compressed` FRQI states, row by row and with the colour last.
+            pixels an amplitude fit; "frqi_reversed":
+            D = 2^(n_wires - 1) row by row, with the bits of their numbers in reverse; "frqi_blocks": by blocks of blocks;
+            "compressed_frqi": the D = 2^n_wires amplitudes of `compressed` states of "frqi_reversed", the colour first.
         n_wires: qubits.
         bond_dimension: of "compressed_frqi".
 
@@ -42,9 +43,9 @@ def image_features(images: np.ndarray, name: str, n_wires: int, bond_dimension: 
     parts = []
     for start in range(0, len(images), CHUNK):
         pixels = resized(images[start : start + CHUNK], rows, columns)
-        if name == "frqi_blocks":
-            pixels = by_blocks(pixels)
-        pixels = pixels.flatten(1)
+        pixels = by_blocks(pixels) if name == "frqi_blocks" else pixels.flatten(1)
+        if name in ("frqi_reversed", "compressed_frqi"):
+            pixels = reversed_bits(pixels)
         if name == "compressed_frqi":
             pixels = compressed(frqi_amplitudes(pixels.double()), n_wires, bond_dimension).float()
         parts.append(pixels)
@@ -72,10 +73,16 @@ def by_blocks(pixels: Tensor) -> Tensor:
     return pixels.view(len(pixels), *(2,) * (a + b)).permute(0, *first, *order).flatten(1)
 
 
+def reversed_bits(pixels: Tensor) -> Tensor:
+    """Pixels (N, 2^m) renumbered by their numbers' bits in reverse."""
+    m = pixels.shape[1].bit_length() - 1
+    return pixels.view(len(pixels), *(2,) * m).permute(0, *range(m, 0, -1)).flatten(1)
+
+
 def frqi_amplitudes(pixels: Tensor) -> Tensor:
-    """Amplitudes of FRQI with the colour last: (N, P) to (N, 2 P)."""
+    """Amplitudes of FRQI with the colour first: (N, P) to (N, 2 P)."""
     angles = math.pi / 2 * pixels
-    return torch.stack([angles.cos(), angles.sin()], dim=-1).flatten(1) / pixels.shape[1] ** 0.5
+    return torch.cat([angles.cos(), angles.sin()], dim=1) / pixels.shape[1] ** 0.5
 
 
 def compressed(states: Tensor, n_wires: int, bond_dimension: int) -> Tensor:

@@ -11,10 +11,12 @@ from torch.nn.functional import cross_entropy
 
 import evaluate_qdeq
 import reference
+from circuits import Circuit, ProbabilityReadout
 from circuits.circuit import build_circuit
 from conftest import train_here
 from deq import SolverSettings, solve
-from models.baselines import ReadoutClassifier
+from engines.statevector import StatevectorEngine
+from models.baselines import OutcomeClassifier, ReadoutClassifier
 from models.classical_layers import FeatureLayer, TanhLayer
 from models.depth import Equilibrium, Stack
 from models.quantum_layer import QuantumLayer
@@ -140,6 +142,20 @@ def test_readouts_are_the_logits(encoding, n_classes):
 def test_readouts_that_cannot_be_shared_out():
     with pytest.raises(ValueError, match="10 readouts cannot be shared out among 4 classes"):
         ReadoutClassifier(QuantumLayer(build_circuit(10)), 4)
+
+
+# Dilip et al.
+
+
+def test_probabilities_of_outcomes_are_the_logits():
+    model, x = build("dilip2022"), draw(5, 8)
+    readout, theta = ProbabilityReadout(4, (0, 1, 2, 3), 16), model.layer.full_theta()
+    circuit = Circuit(model.layer.circuit.encoding, model.layer.circuit.ansatz, readout)
+    probabilities = StatevectorEngine(circuit).compile(theta).readouts(x) / 16
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(5, dtype=x.dtype))
+    torch.testing.assert_close(model(x, Stack(1)).logits, 128 * probabilities[:, :4])
+    with pytest.raises(ValueError, match="16 outcomes cannot be 17 classes"):
+        OutcomeClassifier(model.layer, 17, 16)
 
 
 # Alam et al.

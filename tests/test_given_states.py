@@ -176,8 +176,9 @@ def test_pixels_are_in_their_order():
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
     np.testing.assert_array_equal(image_features(images, "pixels", 9, 2).numpy(), images.reshape(3, -1).astype("f4") / 255)
     side32 = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
-    rows = image_features(side32, "frqi_pixels", 11, 2)
-    np.testing.assert_array_equal(rows.numpy(), side32.reshape(3, -1).astype("f4") / 255)
+    rows = image_features(side32, "frqi_reversed", 11, 2)
+    reversed_numbers = [int(f"{number:010b}"[::-1], 2) for number in range(1024)]
+    np.testing.assert_array_equal(rows.numpy(), side32.reshape(3, -1)[:, reversed_numbers].astype("f4") / 255)
     blocks = image_features(side32, "frqi_blocks", 11, 2).numpy()
     for number in range(1024):  # bits: row, column, row, column, ...
         row, column = (sum((number >> 2 * k + shift & 1) << k for k in range(5)) for shift in (1, 0))
@@ -215,8 +216,8 @@ def test_compressed_states_are_the_best_of_their_bond_dimension():
 
 def test_compressed_images_are_compressed_frqi():
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    pixels = image_features(images, "frqi_pixels", 5, 2)
-    exact = states_of(FRQIEncoding(5, 4), pixels)[0].T
+    pixels = image_features(images, "frqi_reversed", 5, 2)
+    exact = states_of(FRQIEncoding(5, 0), pixels)[0].T
     torch.testing.assert_close(frqi_amplitudes(pixels), exact)
     torch.testing.assert_close(image_features(images, "compressed_frqi", 5, 4), exact)
     found = image_features(images, "compressed_frqi", 5, 1)

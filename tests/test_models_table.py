@@ -14,7 +14,7 @@ from training.command_line import parse_command_line
 
 
 # of four wires
-N_INPUTS = {"pooling": 16, "components": 4, "pixels": 25, "frqi_pixels": 8, "frqi_blocks": 8, "compressed_frqi": 16}
+N_INPUTS = {"pooling": 16, "components": 4, "pixels": 25, "frqi_reversed": 8, "frqi_blocks": 8, "compressed_frqi": 16}
 
 
 def settings_of(name: str, *flags: str):

@@ -20,7 +20,7 @@ SCRIPT_OF = {"table1": "qdeq_mnist4", "table2": "qdeq_mnist", "table3": "qdeq_fa
 ROWS = [(table, row) for table in TABLES.values() for row in table.rows]
 
 
-@pytest.mark.parametrize("table, row", ROWS, ids=lambda part: part.name)
+@pytest.mark.parametrize("table, row", [one for one in ROWS if not one[1].differs], ids=lambda part: part.name)
 def test_rows_are_what_the_scripts_train(table, row, tmp_path):
     echo = tmp_path / "echo_python"
     echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
@@ -71,7 +71,7 @@ def test_every_table_has_the_papers_six_models_and_numbers():
         assert table.epochs == (25 if table.name == "table4" else 100)
         baselines = {f"{name}-{depth}" for name in BASELINES for depth in ("direct-1", "implicit")}
         assert baselines | {"linear"} <= set(names)
-    assert all(row.paper == Paper() for row in TABLES["table1"].rows)  # its page could not be read
+    assert all(row.paper == Paper() for row in TABLES["table1"].rows if not row.differs)  # its page could not be read
     assert TABLES["table2"].row("alam2021-direct-1").paper.test_acc == 71.75
     assert TABLES["table2"].row("implicit").paper.test_acc == 73.68
     assert TABLES["table3"].row("direct-10").paper.train_seconds == 11651.96
@@ -87,6 +87,21 @@ def test_fields_of_a_row_agree_with_its_flags():
         assert ("angle" in row.family) == (not settings.amplitude_encoder)
         assert ("released" in row.family) == (settings.trainable_gates == "released")
         assert ("baseline" in row.family) == (row.model != "qdeq")
+
+
+def test_published_rows_have_their_works_numbers_lengths_and_classes():
+    found = {(table.name, row.name): row for table, row in ROWS if row.differs}
+    assert found["table1", "west2024-0123-direct-1"].paper.test_acc == 93.6
+    assert found["table3", "dilip2022-14"].paper.test_acc == 85.3 and found["table3", "dilip2022_mps-1"].paper.test_acc == 62.7
+    assert [found[name, "kiwit2025-1"].paper.test_acc for name in ("table2", "table3", "table4")] == [82.2, 74.1, 34.5]
+    assert all(row.family == "published baseline" and row.epochs for row in found.values())
+    settings = {}
+    for (name, row), at in ((key, epochs) for key in found for epochs in (TABLES[key[0]].epochs, 5)):
+        flags = flags_of(TABLES[name], found[name, row], at)
+        settings[name, row, at] = parse_command_line(list(flags)).settings
+    assert settings["table1", "west2024-0123-direct-1", 100].chosen_classes == (0, 1, 2, 3)
+    assert settings["table2", "kiwit2025-1", 100].epochs == 20 and settings["table2", "kiwit2025-1", 5].epochs == 1
+    assert all(s.chosen_classes is None for (name, *_), s in settings.items() if name != "table1")
 
 
 def test_labels_name_the_model_and_its_family():

@@ -36,31 +36,32 @@ class ReadoutClassifier(EquilibriumClassifier):
 
 
 class OutcomeClassifier(EquilibriumClassifier):
-    """Outcomes of a measurement are the classes: p(c) is the probability of outcome c among the first n_classes outcomes.
+    """Outcomes of a measurement are the classes: the logits are 128 times the probabilities of the first n_classes outcomes.
 
-    The logits are logarithms of probabilities, so that cross-entropy is -log p(c), as Dilip et al. (Phys. Rev. Research 4,
-    043007) measure four wires for ten classes. There is neither dropout nor ReLU.
+    So Dilip et al. (Phys. Rev. Research 4, 043007) measure four wires for ten classes; the factor is that of their successors
+    (Kiwit et al., arXiv 2505.03399). There is neither dropout nor ReLU.
 
     Args:
-        layer: f(z; x), whose readouts are probabilities, in any unit.
+        layer: f(z; x), whose readouts are probabilities times the number of outcomes.
         n_classes: at most as many as readouts.
+        n_outcomes: of which the readouts are the first ones.
 
     Raises:
         ValueError: more classes than readouts.
     """
 
-    LEAST = 1e-6  # of a readout, whose logarithm is finite
+    SCALE = 128.0
 
-    def __init__(self, layer: Layer, n_classes: int):
+    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int):
         if n_classes > layer.n_units:
             raise ValueError(f"{layer.n_units} outcomes cannot be {n_classes} classes")
         super().__init__(layer, nn.Identity())
-        self.n_classes = n_classes
+        self.n_classes, self.factor = n_classes, self.SCALE / n_outcomes
 
     def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
         """Logits of an equilibrium: (B, layer.width) or (B, layer.n_units) to (B, n_classes)."""
         readouts = self.layer.lift.readouts(z) if self.layer.lift.sees_state else z
-        return (readouts[:, : self.n_classes].clamp_min(0) + self.LEAST).log()
+        return self.factor * readouts[:, : self.n_classes]
 
 
 class GroupSums(nn.Module):

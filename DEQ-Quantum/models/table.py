@@ -101,7 +101,8 @@ def _readouts_shared_out(s) -> str:
 def _outcomes(s):
     from models.baselines import OutcomeClassifier
 
-    return OutcomeClassifier(_quantum_layer(s), s.num_classes)
+    layer = _quantum_layer(s)
+    return OutcomeClassifier(layer, s.num_classes, 2 ** len(layer.circuit.readout.wires))
 
 
 def _of_whole_images(s) -> str:
@@ -205,9 +206,9 @@ MODELS = {
             "images as FRQI, probabilities of outcomes are the classes'",
             "Dilip et al. 2022",
             _outcomes,
-            _circuit,
+            lambda s: _encoded(s, "frqi_colour_first"),
             ("frqi",),
-            features="frqi_pixels",
+            features="frqi_reversed",
             has_dropout=False,
             check=_outcomes_suffice,
         ),

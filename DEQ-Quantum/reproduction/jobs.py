@@ -123,9 +123,10 @@ class Job:
 def flags_of(table: Table, row: Row, epochs: int) -> tuple[str, ...]:
     """The flags that make a row, for train_qdeq.py: what is trained and for how long, without a seed.
 
-    A warm-up keeps its share of a run that is shortened, else it would fill the run.
+    A warm-up keeps its share of a run that is shortened, else it would fill the run; so do rows with a length of their own.
     """
-    flags = table.flags | row.flags | {"epochs": epochs}
+    own = epochs if row.epochs is None else max(1, round(row.epochs * epochs / table.epochs))
+    flags = table.flags | row.flags | {"epochs": own}
     if "pretrain_steps" in flags:
         flags["pretrain_steps"] = max(1, round(flags["pretrain_steps"] * epochs / table.epochs))
     return tuple(word for name, value in flags.items() for word in words_of(name, value))

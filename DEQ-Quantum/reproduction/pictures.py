@@ -22,11 +22,12 @@ from utils.csv_rows import read_rows
 from utils.files import read_json
 
 SUFFIXES = (".svg", ".png")
-# a model of a depth has its style in every figure
+# a model of a depth has its style in every figure, and so has a row of a published work
 STYLES = [
     *(("qdeq", depth) for depth in DEPTHS),
     *((name, depth) for name in BASELINES for depth in ("direct-1", "implicit")),
     ("linear", ""),
+    *dict.fromkeys(row.name for table in TABLES.values() for row in table.rows if row.differs),
 ]
 RESIDUAL = r"$\Vert f(z)-z\Vert\,/\,\Vert z\Vert$"
 
@@ -87,7 +88,7 @@ def _stacked(runs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _curve(data: RowData, name: str, scale: float = 1.0) -> Line:
-    style = STYLES.index((data.row.model, data.row.depth))
+    style = STYLES.index(data.row.name if data.row.differs else (data.row.model, data.row.depth))
     return Line(data.row.short, data.curves["epoch"][0], scale * data.curves[name], style)
 
 
@@ -159,8 +160,12 @@ def _accuracies(data: RowData) -> dict[int, float]:
 
 
 def draw_confusions(table: Table, rows: list[RowData]) -> Figure:
-    """Confusion matrices of all models on the test set, the seeds' counts added."""
-    counts = {data.row.label: np.sum([result["confusion_matrix"] for result in data.results], axis=0) for data in rows}
+    """Confusion matrices of all models of the table's classes on the test set, the seeds' counts added."""
+    counts = {
+        data.row.label: np.sum([result["confusion_matrix"] for result in data.results], axis=0)
+        for data in rows
+        if "classes" not in data.row.flags
+    }
     return draw_confusion_grid(counts, CLASSES[table.flags["num_classes"]])
 
 

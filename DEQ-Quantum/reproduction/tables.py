@@ -71,6 +71,7 @@ def build_table(table: Table, epochs: int, seeds: list[int] | None, results: dic
             for missing, lacking in left.items()
         ],
         "notes": [*table.notes, *(KNOWN_TEST_IMAGES[sha] for sha in images if sha in KNOWN_TEST_IMAGES)],
+        "differs": {row.label: row.differs for row in table.rows if row.differs and any(row.name == r["row"] for r in rows)},
         "runs_of_commit": dict(sorted(Counter(str(run["git_commit"]) for run in runs).items())),
         "devices": sorted({run["device"] for run in runs}),
         "train_seconds_in_all": sum(run["train_seconds"] for run in runs),
@@ -107,6 +108,9 @@ def markdown(content: dict) -> str:
         took = duration(content["train_seconds_in_all"])
         about.append(f"Runs of commits: {commits}; on {' and '.join(content['devices'])}; training took {took} in all.")
     parts += [" ".join(about)] * bool(about)
+    if differs := content.get("differs"):  # tables of older versions have none
+        lines = "\n".join(f"- {label}: {text}" for label, text in differs.items())
+        parts.append(f"How the rows of published works differ from these; beside them stand the works' own numbers:\n\n{lines}")
     if content["missing"]:
         parts.append(
             "Not run yet:\n\n"
