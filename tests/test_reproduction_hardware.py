@@ -11,7 +11,7 @@ import pytest
 from quick_runs import train_quickly
 from reproduction import hardware_tables, run_hardware
 from reproduction.hardware_pictures import draw_all
-from reproduction.hardware_rows import COHERENT, SUITES, rows, suites_of
+from reproduction.hardware_rows import COHERENT, OF_SOLVERS, SUITES, rows, suites_of
 from reproduction.jobs import make_job
 from runs.settings import SettingsError
 
@@ -23,27 +23,30 @@ KINDS = {"amplitude_implicit": (), "amplitude_direct-1": ("--mode", "direct", "-
 def study(tmp_path_factory):
     """Runs of a few steps in place of the table's, and their evaluations on few images."""
     folder = tmp_path_factory.mktemp("study")
-    few = [replace(suite, flags=(*suite.flags, "--max_images", "20")) for suite in SUITES]
+    few = [replace(suite, flags=(*suite.flags, "--max_images", "20")) for suite in (*SUITES, *OF_SOLVERS)]
     jobs = []
     for row, flags in KINDS.items():
         for seed in (0, 1) if row == "amplitude_implicit" else (0,):
             train_quickly(folder, f"{row}_{seed}", 20, "--seed", seed, *flags)
             run = folder / f"{row}_{seed}"
             results = json.loads((run / "results.json").read_text())
-            job = SimpleNamespace(row=row, label=row, seed=seed, folder=run, results=lambda results=results: results)
-            run_hardware.evaluate(job, few, run_hardware.kept_path(folder / "kept", row, seed), None)
+            job = SimpleNamespace(table="table1", row=row, label=row, seed=seed, folder=run, results=lambda results=results: results)
+            asked = few if "implicit" in row else few[: len(SUITES)]
+            run_hardware.evaluate(job, asked, run_hardware.kept_path(folder / "kept", row, seed), None)
             jobs.append(job)
     return SimpleNamespace(folder=folder, kept=folder / "kept", suites=few, jobs=jobs)
 
 
 def test_every_row_is_a_run_with_a_circuit():
     names = [row.name for _, row in rows()]
-    assert len(names) == len(set(names)) == 15 and names[-1] == COHERENT
+    assert len(names) == len(set(names)) == 23 and COHERENT in names
     for table, row in rows():
         settings = make_job(table, row, 0, 1, Path("runs")).settings
-        assert settings.model in ("qdeq", "wang2022") and settings.n_wires == 4
-        assert ("head" in str(suites_of(row))) == (settings.model == "qdeq")
-    assert make_job(table, row, 0, 1, Path("runs")).settings.n_blocks == 5
+        assert settings.model in ("qdeq", "wang2022") and settings.n_wires == (10 if table.name == "table2" else 4)
+        assert ("head" in str(suites_of(table, row))) == (settings.model == "qdeq" and table.name in ("table1", "hardware"))
+        assert (settings.n_blocks == 5) == (row.name == COHERENT)
+        assert settings.shots == (1024 if row.name.endswith("_shots") else 0)
+        assert settings.noise == ("depolarizing:1e-2" if row.name.endswith("_noise") else "none")
 
 
 def test_only_what_is_missing_is_evaluated(study, monkeypatch):
@@ -69,7 +72,7 @@ def test_only_what_is_missing_is_evaluated(study, monkeypatch):
 def test_tables_say_what_the_evaluations_hold(study, tmp_path, capsys):
     run_hardware.write_all(study.kept, tmp_path)
     text = (study.kept / "tables.md").read_text()
-    assert text.strip() in capsys.readouterr().out and text.count("### ") == 9
+    assert text.strip() in capsys.readouterr().out and text.count("### ") == 11
     contents = [json.loads(path.read_text()) for path in sorted((study.kept / "amplitude_implicit").glob("*.json"))]
     suite = [content["suites"]["ansatz"]["found"] for content in contents]
     accuracies = [100 * found["rows"][4]["acc"] for found in suite]  # of depolarizing:1e-2
@@ -79,11 +82,14 @@ def test_tables_say_what_the_evaluations_hold(study, tmp_path, capsys):
     assert [cell.strip() for cell in first[4].split("|")][7] == shown
     drops = [found["rows"][4]["drop"] for found in suite]
     assert f"| {np.mean(drops):.2f} ± " in text
+    (averaged,) = [line for line in text.splitlines() if line.startswith("| amplitude_implicit | averaged | 8192 ")]
+    assert [cell.strip() for cell in averaged.split("|")][4] == "11.0"
+    assert "| IMPLICIT | 11 | 99 |" in text and "| IMPLICIT | 11 | 151 |" in text
     # what the residuals take is not of the prediction
     (direct,) = [line for line in text.splitlines() if line.startswith("| amplitude_direct-1 | none | 1024 ")]
     assert [cell.strip() for cell in direct.split("|")][4] == "1.0"
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    assert set(sizes) == {f"{name}.{suffix}" for name in ("crossover", "shift", "mitigation") for suffix in ("svg", "png")}
+    assert set(sizes) == {f"{name}.{suffix}" for name in ("crossover", "shift", "mitigation", "solvers") for suffix in ("svg", "png")}
     assert min(sizes.values()) > 10_000
 
 

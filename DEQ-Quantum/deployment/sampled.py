@@ -38,7 +38,7 @@ def sampled(
         exact: (N, K) readouts that the model comes to with as many shots as one likes.
         ideal: (N,) 1 where the model without noise is right.
     """
-    draws, right = [], []
+    draws, right, traces = [], [], []
     for engine in engines:
         model.layer.engine = engine
         compiled = model.layer.compile()
@@ -49,6 +49,8 @@ def sampled(
                 found = model(x, depth, compiled)
             r = found.r
             fresh = compiled.bind(x).reduced()(r)  # with shots that no solver has seen
+            if engine is engines[0] and found.solver is not None:
+                traces.append(found.solver.trace.nan_to_num(posinf=float("nan")))
             steps = torch.full_like(y, 0) if found.solver is None else found.solver.steps
             residual = (fresh - r).norm(dim=1) / r.norm(dim=1)
             parts.append(((found.logits.argmax(-1) == y).double(), residual, residual_floor(r, engine.shots), r, steps))
@@ -71,4 +73,14 @@ def sampled(
         **means,
         "acc_std": stdev(accuracies) if len(draws) > 1 else None,
         **drop(ideal, torch.stack(right).mean(0)),
+        "trace": _mean_trace(traces),
     }
+
+
+def _mean_trace(traces: Sequence[Tensor]) -> list[float]:
+    """Mean residual that the solver saw after every step, of batches (steps + 1, B); those that stopped repeat theirs."""
+    if not traces:
+        return []
+    n = max(map(len, traces))
+    longest = [torch.cat([trace, trace[-1:].expand(n - len(trace), -1)]) for trace in traces]
+    return [finite_mean(step) if step.isfinite().any() else None for step in torch.cat(longest, 1)]

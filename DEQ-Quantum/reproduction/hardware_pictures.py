@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from figures.panels import Line, Panel, draw_panels
 from figures.style import GREY, INK, save_figure
 from hardware.devices import read_device
-from reproduction.hardware_rows import COHERENT, DEPOLARIZING, DEVICES, WAYS
+from reproduction.hardware_rows import COHERENT, DEPOLARIZING, DEVICES, SHOTS, SOLVERS, WAYS
 from reproduction.hardware_tables import Kept, values
 
 SUFFIXES = (".svg", ".png")
@@ -18,7 +18,7 @@ SHOWN = ("amplitude_implicit", "amplitude_direct-1", "amplitude_direct-10", COHE
 
 def draw_all(kept: Kept, images_dir: Path) -> list[Path]:
     """Writes every figure for which something is kept; their paths."""
-    figures = {"crossover": crossover(kept), "shift": shift(kept), "mitigation": mitigation(kept)}
+    figures = {"crossover": crossover(kept), "shift": shift(kept), "mitigation": mitigation(kept), "solvers": solvers(kept)}
     paths = []
     for name, figure in figures.items():
         if figure is not None:
@@ -78,6 +78,34 @@ def shift(kept: Kept) -> Figure | None:
         axes.set_xscale("log")
     low, high = figure.axes[0].get_xlim()
     figure.axes[0].plot([low, high], [low, high], color=GREY, lw=0.8, ls=":", zorder=0)
+    return figure
+
+
+def solvers(kept: Kept) -> Figure | None:
+    """Error of the equilibrium against all shots of an image, and the residuals that solvers see, with the floor."""
+    runs = kept.get("amplitude_implicit", [])
+    errors, traces, floor = [], [], []
+    for number, solver in enumerate(SOLVERS):
+        suites = [f"{solver}, {shots} shots" for shots in SHOTS]
+        if not runs or not all(suite in run["suites"] for run in runs for suite in suites):
+            continue
+        counted = [[run["suites"][suite]["found"]["rows"][0]["counted"] for run in runs] for suite in suites]
+        images = [run["suites"][suites[0]]["found"]["images"] for run in runs]
+        shots = [np.mean([c["circuits"] / n for c, n in zip(of, images)]) * s for of, s in zip(counted, SHOTS)]
+        errors.append(Line(solver, np.array(shots), np.array([[c["error"] for c in of] for of in counted]).T, number, "o"))
+        seen = [c["trace"] for c in counted[1]]
+        n = min(map(len, seen))
+        seen = np.array([[np.nan if value is None else value for value in trace[:n]] for trace in seen])
+        traces.append(Line(solver, np.arange(n), seen, number, "o"))
+        floor += [c["res_floor"] for c in counted[1]]
+    if not errors:
+        return None
+    level = (float(np.mean(floor)), "floor of the shots")
+    figure = draw_panels([
+        Panel("error of the equilibrium, relative", "shots of an image in all", "", errors, log_y=True),
+        Panel(f"residual that solvers see, {SHOTS[1]} shots", "step", "", traces, log_y=True, level=level),
+    ], 2)  # fmt: skip
+    figure.axes[0].set_xscale("log")
     return figure
 
 

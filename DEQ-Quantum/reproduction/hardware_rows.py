@@ -1,12 +1,14 @@
 """What the study of hardware looks at: trained models, and what is done to them. Torch-free.
 
-Models are those of Table 1, from the same run folders, and one that only this study has: the ansatz five times in one
-coherent circuit, the one model for which "shallower" is an argument about noise. Its layers are measured once, where
-those of DIRECT-5 are measured five times.
+Models are those of Table 1, from the same run folders, two of Table 2 to confirm them on ten qubits, and those that only this
+study has: the ansatz five times in one coherent circuit, the one model for which "shallower" is an argument about noise (its
+layers are measured once, where those of DIRECT-5 are measured five times), and models that were trained under noise or with
+shots, beside the same without.
 """
 
 from dataclasses import dataclass
 
+from reproduction.names import DEPTHS
 from reproduction.rows import TABLES, Row, Table
 
 DEPOLARIZING = tuple(f"depolarizing:{p}" for p in ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2", "3e-2"))
@@ -17,11 +19,12 @@ SHOTS = (128, 1024, 8192)
 WAYS = ("readout", "zne", "rescale", "head", "readout+rescale", "readout+rescale+head")
 
 COHERENT = "coherent-5"
+SHARED = TABLES["table1"].flags
 OWN = Table(
     "hardware",
     "MNIST-4",
     "MNIST-4, 4 qubits",
-    TABLES["table1"].flags,
+    SHARED,
     TABLES["table1"].epochs,
     (
         Row(
@@ -33,6 +36,32 @@ OWN = Table(
         ),
     ),
 )
+TRAINED_NOISE, TRAINED_SHOTS = "depolarizing:1e-2", 1024
+TRAINED_WITH = {
+    "clean": ("trained without noise", {}),
+    "noise": (f"trained under {TRAINED_NOISE}", {"noise": TRAINED_NOISE}),
+    "shots": (f"trained with {TRAINED_SHOTS} shots", {"shots": TRAINED_SHOTS}),
+}
+TRAINED = Table(
+    "hardware_trained",
+    "MNIST-4",
+    "MNIST-4, 4 qubits, amplitude encoding",
+    SHARED,
+    30,
+    tuple(
+        Row(f"{depth}_{how}", f"{DEPTHS[depth]}, {label}", TABLES["table1"].row(f"amplitude_{depth}").flags | flags,
+            family="30 epochs", depth=depth)
+        for depth in ("implicit", "direct-1")
+        for how, (label, flags) in TRAINED_WITH.items()
+    ),
+)  # fmt: skip
+TEN_QUBITS = ("implicit", "direct-1")
+# of the first seed's run; on ten qubits a compilation of the encoding takes seconds
+TRANSPILED = {
+    "amplitude_implicit": ("--device", "manila", "sherbrooke"),
+    "angle_implicit": ("--device", "manila", "sherbrooke"),
+    "implicit": ("--device", "guadalupe", "sherbrooke", "--optimization_level", "1", "3", "--seeds", "3"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,17 +92,34 @@ SUITES = (
 )
 # readouts are logits: no head to train again
 WITHOUT_HEAD = Suite("mitigation", DEVICES, ("--mitigate", *(way for way in WAYS if "head" not in way)))
+# what a solver makes of eleven evaluations of f and no tolerance; the last one is the residual's
+SOLVERS = ("fixed_point", "broyden", "anderson", "averaged")
+OF_SOLVERS = tuple(
+    Suite(f"{solver}, {shots} shots", ("none",),
+          ("--shots", str(shots), "--f_solver", solver, "--f_thres", "10", "--f_tol", "1e-9"))
+    for solver in SOLVERS for shots in SHOTS
+)  # fmt: skip
+TEN = Suite(
+    "ten qubits",
+    ("depolarizing:1e-3", "depolarizing:1e-2", "device:guadalupe", "device:sherbrooke", "device:aachen"),
+    ("--max_images", "2000"),
+)
 
 
 def rows() -> list[tuple[Table, Row]]:
     """The study's models, each with the table whose run it is."""
-    table1 = TABLES["table1"]
+    table1, table2 = TABLES["table1"], TABLES["table2"]
     names = [row.name for row in table1.rows if row.is_papers] + ["wang2022-direct-1", "wang2022-implicit"]
-    return [*((table1, table1.row(name)) for name in names), *((OWN, row) for row in OWN.rows)]
+    own = [(table, row) for table in (OWN, TRAINED) for row in table.rows]
+    return [*((table1, table1.row(name)) for name in names), *own, *((table2, table2.row(name)) for name in TEN_QUBITS)]
 
 
-def suites_of(row: Row) -> tuple[Suite, ...]:
+def suites_of(table: Table, row: Row) -> tuple[Suite, ...]:
     """The evaluations of a model."""
+    if table.name == "table2":
+        return (TEN,)
+    if table is TRAINED:
+        return tuple(suite for suite in SUITES if suite.name in ("ansatz", f"{TRAINED_SHOTS} shots"))
     if row.model == "wang2022":
         return tuple(WITHOUT_HEAD if suite.name == "mitigation" else suite for suite in SUITES)
-    return SUITES
+    return (*SUITES, *OF_SOLVERS) if row.depth == "implicit" else SUITES

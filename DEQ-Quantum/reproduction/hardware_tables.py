@@ -1,11 +1,11 @@
-"""The study of hardware as Markdown, from the evaluations that are kept. Torch-free."""
+"""The study of hardware as Markdown, from the evaluations that are kept, and what circuits cost, by formula."""
 
 from collections.abc import Callable, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import mean
 
-from reproduction.hardware_rows import DEPOLARIZING, DEVICES, OTHERS, SHOTS, WAYS, rows
+from reproduction.hardware_rows import DEPOLARIZING, DEVICES, OTHERS, SHOTS, SOLVERS, TEN, TRAINED, TRAINED_NOISE, TRAINED_SHOTS, WAYS, rows
 from utils.files import read_json
 from utils.markdown import markdown_table
 from utils.statistics import Spread, mean_and_spread
@@ -49,20 +49,36 @@ def dropped(runs: Sequence[dict], suite: str, noise: str) -> str:
     return f"{mean(drops):.2f} ± {sqrt(sum(half**2 for half in halves)) / len(halves):.2f}"
 
 
-def markdown(kept: Kept) -> str:
-    """All tables."""
+def markdown(kept: Kept, transpiled: dict[str, dict]) -> str:
+    """All tables.
+
+    Args:
+        kept: of `load`.
+        transpiled: what `hardware.py transpile` says of some rows.
+    """
+    trained = {row.name for row in TRAINED.rows}
+    models = {name: runs for name, runs in kept.items() if "all gates" in _suites(runs)}
     parts = [
-        ("Depolarising noise in the ansatz: test accuracy, %", _accuracies(kept, "ansatz", DEPOLARIZING)),
-        ("The same in the encoding too", _accuracies(kept, "all gates", DEPOLARIZING)),
-        ("Other channels, in the ansatz", _accuracies(kept, "ansatz", OTHERS)),
-        ("Machines: ansatz alone", _accuracies(kept, "ansatz", DEVICES)),
-        ("Machines: ansatz and encoding", _accuracies(kept, "all gates", DEVICES)),
-        ("Points of accuracy lost, mean over seeds with its 95 % interval over the same images", _drops(kept)),
-        ("What noise does to the states, at depolarizing:1e-2 in the ansatz", _states(kept)),
-        ("Shots", _shots(kept)),
-        ("Mitigation, ansatz alone noisy, exact expectation values: test accuracy, %", _mitigation(kept)),
+        ("A. Depolarising noise in the ansatz: test accuracy, %", _accuracies(models, "ansatz", DEPOLARIZING)),
+        ("A. The same in the encoding too", _accuracies(models, "all gates", DEPOLARIZING)),
+        ("A. Other channels, in the ansatz", _accuracies(models, "ansatz", OTHERS)),
+        ("A. Machines: ansatz alone", _accuracies(models, "ansatz", DEVICES)),
+        ("A. Machines: ansatz and encoding", _accuracies(models, "all gates", DEVICES)),
+        ("A. Points of accuracy lost, mean over seeds with its 95 % interval over the same images", _drops(models)),
+        ("A. What noise does to the states, at depolarizing:1e-2 in the ansatz", _states(models)),
+        ("A. Shots", _shots(models)),
+        ("A. Solvers: eleven evaluations of f by counting, no tolerance", _solvers(kept)),
+        ("A. Mitigation, ansatz alone noisy, exact expectation values: test accuracy, %", _mitigation(kept)),
+        ("A. Ten qubits, noise in the ansatz: test accuracy, %", _ten(kept)),
+        ("B. Trained under noise, with shots, and without", _trained({n: r for n, r in kept.items() if n in trained})),
+        ("C. Cost, by formula", _costs()),
+        ("D. Compiled for machines", _transpiled(transpiled)),
     ]
-    return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts)
+    return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts if table)
+
+
+def _suites(runs: Sequence[dict]) -> set[str]:
+    return {name for run in runs for name in run["suites"]}
 
 
 def _labelled(kept: Kept, cells: Callable[[str, list[dict]], list[str]]) -> list[list[str]]:
@@ -121,9 +137,9 @@ def _shots(kept: Kept) -> str:
 
 
 def _circuits_of_images(runs: Sequence[dict], suite: str, circuits: Sequence[float]) -> list[float]:
-    """That a prediction takes: one a layer; of an equilibrium all but those of the residual with fresh shots."""
+    """That a prediction takes: one a layer; of an equilibrium all but those of the two residuals with fresh shots."""
     found = [run["suites"][suite]["found"] for run in runs if suite in run["suites"]]
-    return [content["n_layer"] or n / content["images"] - 1 for content, n in zip(found, circuits)]
+    return [content["n_layer"] or n / content["images"] - 2 for content, n in zip(found, circuits)]
 
 
 def _mitigation(kept: Kept) -> str:
@@ -142,6 +158,72 @@ def _mitigation(kept: Kept) -> str:
                        for which in (None, noise)]  # fmt: skip
             lines.append([runs[0]["label"], _short(noise), *without, *(spread(of(way, "acc"), ".2f", 100) for way in WAYS)])
     return markdown_table(["model", "machine", "no noise", "noisy", *WAYS], lines)
+
+
+def _solvers(kept: Kept) -> str:
+    lines = []
+    for runs in kept.values():
+        for solver in SOLVERS:
+            for shots in SHOTS:
+                suite = f"{solver}, {shots} shots"
+                if suite in _suites(runs):
+                    def of(key: str, suite: str = suite) -> list[float]:
+                        return values(runs, suite, "none", lambda row: row["counted"][key])
+
+                    circuits = _circuits_of_images(runs, suite, of("circuits"))
+                    lines.append([
+                        runs[0]["label"], solver, str(shots), f"{mean(circuits):.1f}", spread(of("error"), ".1f", 100),
+                        spread(of("res_fresh"), ".1e"), spread(of("res_floor"), ".1e"), spread(of("acc"), ".2f", 100),
+                    ])  # fmt: skip
+    header = ["model", "solver", "shots a circuit", "circuits an image", "distance from the exact state, %",
+              "residual, fresh shots", "its floor", "accuracy, %"]  # fmt: skip
+    return markdown_table(header, lines) if lines else ""
+
+
+def _ten(kept: Kept) -> str:
+    ten = {name: runs for name, runs in kept.items() if TEN.name in _suites(runs)}
+    return _accuracies(ten, TEN.name, TEN.noises) if ten else ""
+
+
+def _trained(kept: Kept) -> str:
+    places = ((None, "no noise"), (TRAINED_NOISE, TRAINED_NOISE), ("device:manila", "manila"), ("device:quito", "quito"))
+
+    def cells(_: str, runs: list[dict]) -> list[str]:
+        exact = [spread(values(runs, "ansatz", noise, lambda row: row["acc"]), ".2f", 100) for noise, _ in places]
+        suite = f"{TRAINED_SHOTS} shots"
+        counted = values(runs, suite, "none", lambda row: row["counted"]["acc"])
+        radius = values(runs, "ansatz", None, lambda row: row["spectral_radius"])
+        return [*exact, spread(counted, ".2f", 100), spread(radius, ".3f")]
+
+    header = ["model", *(title for _, title in places), f"{TRAINED_SHOTS} shots", "spectral radius", "seeds"]
+    return markdown_table(header, _labelled(kept, cells)) if kept else ""
+
+
+def _costs() -> str:
+    from deployment.command_line import parse_command_line  # here: what is measured needs neither
+    from deployment.costing import costs, tables
+
+    parts = []
+    for title, flags in (
+        ("MNIST-4, 4 qubits, amplitude", ["--n_wires", "4", "--images", "3900", "--train_images", "19000"]),
+        ("MNIST-4, 4 qubits, angle", ["--n_wires", "4", "--images", "3900", "--train_images", "19000",
+                                      "--amplitude_encoder", "False"]),
+        ("MNIST-10, 10 qubits, amplitude", ["--n_wires", "10"]),
+    ):  # fmt: skip
+        parts.append(f"{title}:\n\n{tables(costs(parse_command_line(['cost', *flags])))}")
+    return "\n\n".join(parts)
+
+
+def _transpiled(found: dict[str, dict]) -> str:
+    lines = [
+        [f"{content['encoding']}, {content['n_wires']} qubits", row["device"], str(row["optimization_level"]), row["part"],
+         f"{row['two_qubit_gates']:g}", f"{row['depth']:g}", f"{row['duration_us']:.1f}", f"{row['success']:.2f}",
+         str(row["compilations"])]
+        for content in found.values()
+        for row in content["rows"]
+    ]  # fmt: skip
+    header = ["circuit", "machine", "level", "part", "two-qubit gates", "depth", "duration, us", "success", "compilations"]
+    return markdown_table(header, lines) if lines else ""
 
 
 def _short(noise: str) -> str:

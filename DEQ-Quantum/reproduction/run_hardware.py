@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reproduction import hardware_tables
-from reproduction.hardware_rows import Suite, rows, suites_of
+from reproduction.hardware_rows import TRANSPILED, Suite, rows, suites_of
 from reproduction.jobs import Job, make_job
 from reproduction.run_tables import run_unfinished, watched
 from runs.settings import SettingsError
@@ -30,10 +30,12 @@ def run_hardware(options: argparse.Namespace) -> None:
         ]
         if not run_unfinished(jobs, options, options.work_dir):
             return
-        by_name = {row.name: row for _, row in rows()}
+        of_row = {row.name: (table, row) for table, row in rows()}
         for job in tqdm(jobs, desc="models", unit="model", disable=None):
             kept = kept_path(options.results_dir, job.row, job.seed)
-            evaluate(job, suites_of(by_name[job.row]), kept, options.data_dir)
+            evaluate(job, suites_of(*of_row[job.row]), kept, options.data_dir)
+            if job.row in TRANSPILED and job.seed == options.seeds[0]:
+                transpile(job, options.results_dir / "transpile" / f"{job.row}.json")
     write_all(options.results_dir, options.images_dir)
 
 
@@ -65,12 +67,24 @@ def evaluate(job: Job, suites: Sequence[Suite], path: Path, data_dir: Path | Non
     run = {name: results[name] for name in ("git_commit", "test_acc", "n_parameters", "train_seconds")}
     kept = read_kept(path)
     if kept.get("run") != run:
-        kept = {"row": job.row, "label": job.label, "seed": job.seed, "run": run, "suites": {}}
+        label = job.label if job.table != "table2" else f"{job.label}, MNIST-10"
+        kept = {"row": job.row, "label": label, "seed": job.seed, "run": run, "suites": {}}
     for suite in suites:
         if kept["suites"].get(suite.name, {}).get("flags") != suite.words:
             kept["suites"][suite.name] = {"flags": suite.words, "found": found(job.folder, suite, data_dir)}
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, kept)
+
+
+def transpile(job: Job, path: Path) -> None:
+    """What a trained circuit costs on machines, unless that is kept already."""
+    from deployment.command_line import parse_command_line
+    from deployment.on_machine import run_transpile
+
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        words = ["transpile", "--run", str(job.folder), "--json", str(path), *TRANSPILED[job.row]]
+        run_transpile(parse_command_line(words))
 
 
 def found(run: Path, suite: Suite, data_dir: Path | None) -> dict:
@@ -95,7 +109,8 @@ def write_all(results_dir: Path, images_dir: Path) -> None:
     if not kept:
         print(f"nothing is kept in {results_dir}")
         return
-    text = hardware_tables.markdown(kept)
+    transpiled = {path.stem: read_json(path) for path in sorted((results_dir / "transpile").glob("*.json"))}
+    text = hardware_tables.markdown(kept, transpiled)
     write_text(results_dir / "tables.md", text + "\n")
     print(text)
     for path in draw_all(kept, images_dir):
