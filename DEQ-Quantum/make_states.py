@@ -33,13 +33,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command: what it cannot do ends it with one line."""
-    refuse_torchrun("make_states.py")
+def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read a command line; ends the program with one line on stderr if it cannot work."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.out.suffix != ".npz":
         parser.error(f"--out must end with .npz, got {options.out}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command: what it cannot do ends it with one line."""
+    refuse_torchrun("make_states.py")
+    options = parse_command_line(arguments)
     import numpy as np  # here: --help and a wrong flag do not wait for it
 
     from qep.ground_states import GroundStateError

@@ -10,6 +10,7 @@ import pytest
 
 import benchmark
 import evaluate_qdeq
+import make_states
 import reproduce
 import train_qdeq
 import train_qep
@@ -27,6 +28,7 @@ BENCHMARK, CODE = "results/benchmark/README.md", "DEQ-Quantum/README.md"
 PARSERS = {
     "train_qdeq": train_qdeq.parse_command_line,
     "train_qep": train_qep.parse_command_line,
+    "make_states": make_states.parse_command_line,
     "evaluate_qdeq": evaluate_qdeq.parse_command_line,
     "reproduce": reproduce.parse_command_line,
     "benchmark": benchmark.parse_command_line,
