@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from deq import ConvergenceError, SolverSettings, SolverStatus, equilibrium, solve
+from deq import ConvergenceError, ConvergenceWarning, SolverSettings, SolverStatus, equilibrium, solve
 from deq.proposals import Anderson, Broyden
 
 DIM, BATCH, SIGMA = 4, 400, 0.02  # sqrt(E ||error||^2) = SIGMA sqrt(DIM)
@@ -175,6 +175,139 @@ def test_throw_and_gradients_take_the_floor_for_an_answer():
     expected = BATCH * torch.linalg.inv(torch.eye(DIM).double() - f.a).sum(0)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
     assert result.floor is not None
+
+
+def test_a_mean_of_iterates_that_do_not_settle_is_not_at_the_floor():
+    """Around a cycle of two the mean is no solution, however many iterates it has."""
+    f = Measured(sigma=0.01)
+
+    def cycles(z):
+        return -1.5 * torch.tanh(2 * z) + 1 + 0.01 * torch.randn(z.shape, generator=f.generator, dtype=z.dtype)
+
+    cycles.noise = lambda z, f_z: z.new_full((len(z),), 0.02)
+    with pytest.warns(ConvergenceWarning, match="no sample of the batch converged"):
+        result = solve(cycles, START, SolverSettings("averaged", 50, 0.01, "abs"))
+    assert (result.status == SolverStatus.MAX_STEPS).all() and (result.residual > 50 * result.floor).all()
+
+
+@pytest.mark.parametrize("stop_mode", ["rel", "abs"])
+def test_no_sample_diverges_because_errors_once_cancelled(stop_mode):
+    """The least of 50 residuals of one entry is far below the floor; against the floor nothing has grown."""
+    errors = torch.Generator().manual_seed(4)
+
+    def f(z):
+        return 0.3 * z + 1 + 0.01 * torch.randn(z.shape, generator=errors, dtype=z.dtype)
+
+    f.noise = lambda z, f_z: z.new_full((len(z),), 0.01)
+    result = solve(f, torch.zeros(1000, 1).double(), SolverSettings("averaged", 50, 0.0, stop_mode))
+    assert not (result.status == SolverStatus.DIVERGED).any()
+    assert (result.trace.amin(0) < result.floor / 50).float().mean() > 0.3  # as `Watch` would have it
+    at_floor = (result.status == SolverStatus.AT_FLOOR).double().mean()
+    assert at_floor == pytest.approx(math.erf(1.5 / math.sqrt(2)), abs=0.05)  # |error| < 1.5, but for the mean's own
+
+
+@pytest.mark.filterwarnings("ignore::deq.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["fixed_point", "averaged"])
+def test_failed_samples_go_back_to_a_finite_iterate_near_the_least_residual(name):
+    def grows(z):
+        return 3 * z + 1 + 0.001 * torch.randn(z.shape, dtype=z.dtype)
+
+    def breaks(z):
+        return torch.where(z > 2, math.nan, z * z + 1 + 0.001 * torch.randn(z.shape, dtype=z.dtype))
+
+    for f, status in ((grows, SolverStatus.DIVERGED), (breaks, SolverStatus.NON_FINITE)):
+        f.noise = lambda z, f_z: z.new_full((len(z),), 0.001)
+        settings = SolverSettings(name, 20, 0.0, "abs", {"burn_in": 0.0} if name == "averaged" else {})
+        result = solve(f, torch.zeros(20, 1).double(), settings)
+        assert (result.status == status).all()
+        assert (result.residual < 1.01).all() and (result.z < 1.01).all() and result.f_z.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore::deq.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["fixed_point", "averaged"])
+def test_a_state_that_grows_does_not_converge_by_its_length(name):
+    def shift(z):
+        return z + 1 + 0.001 * torch.randn(z.shape, dtype=z.dtype)
+
+    shift.noise = lambda z, f_z: z.new_full((len(z),), 0.001)
+    result = solve(shift, torch.zeros(200, 1).double(), SolverSettings(name, 50, 0.05))
+    assert (result.rel_residual < 0.05).any() and not result.settled.any()
+
+
+def test_what_met_the_tolerance_but_for_errors_is_within_errors_of_it():
+    f = Measured(slope=0.9)
+    result = solve(f, START, SolverSettings("fixed_point", 80, 10 * LENGTH, "abs"))
+    assert result.settled.all() and (result.residual <= 15 * LENGTH).all()
+    assert torch.equal(result.converged, result.residual <= 10 * LENGTH) and 0.5 < result.converged.double().mean() < 1
+
+
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_newton_takes_a_jacobian_that_is_measured_once_to_the_floor(one_pass):
+    """What is wrong in J only slows the steps down, and f need not be a contraction."""
+    f = Measured(sigma=0.001)
+    f.a = torch.diag(torch.tensor([-1.5, 0.3, 0.1, -0.5], dtype=torch.float64))
+    f.exact = f.b / (1 - f.a.diagonal())
+    errors, calls = torch.Generator().manual_seed(5), []
+
+    def jacobian(z):
+        calls.append(len(z))
+        return f.a + 0.02 * torch.randn(len(z), DIM, DIM, generator=errors, dtype=z.dtype)
+
+    f.jacobian = jacobian
+    if one_pass:
+        f.value_and_jacobian = lambda z: (f(z), jacobian(z))
+    settings = SolverSettings("newton", 20, 0.0, "abs", {"jacobians": 1})
+    result = solve(f, START, settings)
+    assert len(calls) == 1 and result.n_jacobians == 1 and result.n_f_evals == f.n_calls
+    assert (result.status == SolverStatus.AT_FLOOR).all() and result.steps.double().mean() < 5
+    amplified = 0.001 * torch.linalg.matrix_norm(torch.linalg.inv(torch.eye(DIM).double() - f.a))
+    assert f.error(result).square().mean().sqrt() < 2 * amplified
+
+
+def test_without_errors_newton_with_one_jacobian_is_the_chord_method():
+    """Its error falls by the factor (f'(z*) - f'(z0)) / (1 - f'(z0)) a step, where Newton's is squared."""
+    z0, root = torch.full((1, 1), 0.6, dtype=torch.float64), 0.7390851332151607
+
+    def found(n_steps, jacobians):
+        return solve(torch.cos, z0, SolverSettings("newton", n_steps, 0.0, "abs", {"jacobians": jacobians}))
+
+    before, after = (float(found(n_steps, 1).z) - root for n_steps in (2, 3))
+    factor = (math.sin(0.6) - math.sin(root)) / (1 + math.sin(0.6))
+    assert after / before == pytest.approx(factor, rel=0.01)
+    newton = found(4, None)
+    assert found(4, 1).n_jacobians == 1 and newton.n_jacobians == 4 and newton.residual < 1e-15
+
+
+def test_f_tells_its_errors_of_the_states_that_it_maps():
+    seen = []
+
+    def f(z):
+        return {"a": 0.3 * z["a"] + 1, "b": 0.2 * z["b"]}
+
+    def noise(z, f_z):
+        seen.append((z["a"].shape, f_z["b"].shape))
+        return torch.full((3,), 0.01)
+
+    f.noise = noise
+    result = solve(f, {"a": torch.ones(3, 2, 2), "b": torch.ones(3)}, SolverSettings("anderson", 30, 0.0, "abs"))
+    assert (result.status == SolverStatus.AT_FLOOR).all() and set(seen) == {((3, 2, 2), (3,))}
+
+    class Image:
+        def __init__(self):
+            self.noise = lambda z, f_z: z.new_full(z.shape[:1], 0.1) * (z.shape == (2, 1, 4, 4))
+
+        def __call__(self, z):
+            return 0.5 * z
+
+    for dtype in (torch.float32, torch.bfloat16):
+        start = torch.ones(2, 1, 4, 4, dtype=dtype)
+        assert (solve(Image(), start, SolverSettings("broyden", 30, 0.0, "abs")).floor > 0.09).all()
+    layer = Image()
+    for wrong in (0.1, lambda z, f_z: torch.tensor(0.1), lambda z, f_z: 0.1):
+        layer.noise = wrong
+        with pytest.raises(ValueError, match=r"must return 2 numbers, one for each sample.*SolverSettings\(noise=0\)"):
+            solve(layer, torch.ones(2, 1, 4, 4))
+    assert solve(layer, torch.ones(2, 1, 4, 4), SolverSettings(noise=0)).floor is None
 
 
 def test_two_solves_of_the_same_errors_are_the_same():

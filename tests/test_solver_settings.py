@@ -21,7 +21,8 @@ from problems import ALL
     [
         (
             {"name": "bisection"},
-            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, newton, exact, gmres, bicgstab, phantom",
+            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, averaged, newton, exact, gmres, bicgstab, "
+            "phantom",
         ),
         ({"stop_mode": "both"}, "unknown stop_mode 'both'; known: rel, abs"),
         ({"max_steps": -1}, "max_steps must be an integer >= 0, not -1"),
@@ -29,7 +30,10 @@ from problems import ALL
         ({"tol": -1e-3}, "tol must be a number >= 0"),
         ({"tol": math.nan}, "tol"),
         ({"name": "anderson", "options": {"memry": 3}}, "no option 'memry'; known: memory, ridge, mixing"),
-        ({"name": "newton", "options": {"memory": 3}}, "newton has no option 'memory'; known: none"),
+        ({"name": "newton", "options": {"memory": 3}}, "newton has no option 'memory'; known: jacobians"),
+        ({"name": "newton", "options": {"jacobians": 0}}, "jacobians must be an integer >= 1, or None, not 0"),
+        ({"name": "exact", "options": {"memory": 3}}, "exact has no option 'memory'; known: none"),
+        ({"name": "averaged", "polish": True}, "polish would answer with one evaluation of f in place of the mean"),
         ({"name": "anderson", "options": {"memory": 0}}, "memory must be an integer >= 1, not 0"),
         ({"name": "anderson", "options": {"ridge": -1.0}}, "ridge must be a number >= 0, or None"),
         ({"name": "anderson", "options": {"mixing": 0}}, "mixing must be a number > 0"),
@@ -71,7 +75,7 @@ def test_settings_can_be_copied_pickled_and_changed():
 
 
 def test_settings_are_plain_data_and_defaults_are_complete():
-    assert set(SOLVERS) == {*ALL, "exact", "gmres", "bicgstab", "phantom"}
+    assert set(SOLVERS) == {*ALL, "averaged", "exact", "gmres", "bicgstab", "phantom"}
     choice = SolverSettings("anderson", options={"memory": 3})
     assert choice.all_options() == {"memory": 3, "ridge": None, "mixing": 1.0}
     assert SolverSettings() == SolverSettings("broyden", 50, 1e-6, "rel", {})

@@ -43,8 +43,8 @@ class Proposal(Protocol):
     """A step: (z, f_z) to the next iterate, all (B, d), in the dtype that the solver computes in.
 
     It may keep what it is given, and must not write into it. If it has a `n_jacobians`, that is reported; if it has an
-    `evaluate`, that is called for f; if it has a `noise`, that is set to the error of an f that is measured, (z, f_z) to
-    (B,); if it has an `averages_after`, the mean of the iterates after so many steps is the answer.
+    `evaluate`, that is called for f; if it has a `noise`, that is set to the error of an f that is measured, (z, f_z)
+    to (B,); if it has an `averages_after`, the mean of the iterates after so many steps is the answer.
     """
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor: ...
@@ -90,13 +90,15 @@ class Picard:
 class Averaged:
     """z <- z + damping / k^power (f(z) - z) in step k, answered with the mean of the iterates after the burn-in.
 
-    Where f is measured with an error that is new at every call, an iterate is no better than one error lets it be; the mean
-    of n has an error of about 1 / sqrt(n) of that, where f is as good as linear within the errors.
+    Where f is measured with an error that is new at every call, an iterate is no better than one error lets it be; the
+    mean of n has an error of about 1 / sqrt(n) of that, where f is as good as linear within the errors.
     Source: H. Robbins, S. Monro, Ann. Math. Statist. 22 (1951); B. T. Polyak, A. B. Juditsky, SIAM J. Control Optim. 30
     (1992).
     """
 
-    def __init__(self, f: Layer, shape: torch.Size, max_steps: int, damping: float, power: float, burn_in: float) -> None:
+    def __init__(
+        self, f: Layer, shape: torch.Size, max_steps: int, damping: float, power: float, burn_in: float
+    ) -> None:
         self.damping, self.power = damping, power
         self.averages_after = int(burn_in * max_steps)
         self.n_steps = 0
@@ -112,7 +114,8 @@ class Broyden:
 
     H starts at -I, so the first step is Picard's. After a step dz that changed g by dg, H <- H + u v^T with
     u = (dz - H dg) / (dz^T H dg) and v = H^T dz make H dg = dz hold. A sample whose denominator is lost in rounding, or
-    in the errors of an f that is measured, skips its update. H is kept as its pairs (u, v), or whole where the state is narrow.
+    in the errors of an f that is measured, skips its update. H is kept as its pairs (u, v), or whole where the state is
+    narrow.
     Source: C. G. Broyden, Math. Comp. 19 (1965).
     """
 
@@ -240,9 +243,9 @@ class Anderson:
     gamma minimises ||g - sum_i gamma_i dg_i||, and z <- z + mixing * g - sum_i gamma_i (dz_i + mixing *
     dg_i). The normal equations are those of the dg_i scaled to unit length, so that the ridge is relative to their
     trace and old, long differences do not drown new, short ones. Where f is measured, what its errors make of a
-    difference's squared length is added on the diagonal: the larger its share, the less is learnt from it, and combinations
-    of many are means of a kind. (Leaving such differences out, as Broyden does, has larger errors.) A sample whose factorisation fails is tried again
-    with a larger ridge and at last takes the Picard step (gamma = 0).
+    difference's squared length is added on the diagonal: the larger its share, the less is learnt from it, and
+    combinations of many are means of a kind. (Leaving such differences out, as Broyden does, has larger errors.) A
+    sample whose factorisation fails is tried again with a larger ridge and at last takes the Picard step (gamma = 0).
     Source: D. G. Anderson, J. ACM 12 (1965); H. F. Walker, P. Ni, SIAM J. Numer. Anal. 49 (2011).
     """
 
@@ -325,42 +328,48 @@ class Newton:
 
     J is f's own `jacobian(z)` (B, d, d) where f offers one, else autograd's (d vector-Jacobian products). Where f
     offers `value_and_jacobian(z)`, one pass serves both: then the loop has f's value from `evaluate`.
-    A sample whose I - J is singular takes the Picard step instead.
+    A sample whose I - J is singular takes the Picard step instead. After so many `jacobians` the last one is kept (the
+    chord method): where it is measured, each costs many calls of f, and its error only slows the steps down.
     """
 
     evaluate: Callable[[Tensor], Tensor] | None = None
 
-    def __init__(self, f: Layer, shape: torch.Size, max_steps: int) -> None:
+    def __init__(self, f: Layer, shape: torch.Size, max_steps: int, jacobians: int | None = None) -> None:
         self.f = f
         self.shape = shape
         self.n_jacobians = 0
+        self.jacobians = math.inf if jacobians is None else jacobians
         self.jacobian: Tensor | None = None
+        self.system: Tensor
         self.eye: Tensor | None = None
         if getattr(f, "value_and_jacobian", None) is not None:
             self.evaluate = self._evaluate
 
     def _evaluate(self, z: Tensor) -> Tensor:
+        if self.n_jacobians >= self.jacobians:
+            return self.f(z)
         value, jacobian = self.f.value_and_jacobian(z)
         self.jacobian = check_jacobian(jacobian, z)
         return value
 
     def __call__(self, z: Tensor, f_z: Tensor) -> Tensor:
-        jacobian = self.jacobian
-        if jacobian is None:
-            state = z.reshape(self.shape)
-            jacobian = offered_jacobian(self.f, state)
-            if jacobian is None:
-                jacobian = batch_jacobian(self.f, state)
-        self.n_jacobians += 1
         if self.eye is None:
             self.eye, self.looks = torch.eye(z.shape[1], dtype=z.dtype, device=z.device), host_may_look(z)
-        step, info = torch.linalg.solve_ex(self.eye - jacobian, (f_z - z).unsqueeze(2))
+        if self.n_jacobians < self.jacobians:
+            self.system = self.eye - (self._jacobian_at(z) if self.jacobian is None else self.jacobian)
+            self.n_jacobians += 1
+        step, info = torch.linalg.solve_ex(self.system, (f_z - z).unsqueeze(2))
         step = step.squeeze(2)
         # division by a pivot of zero has left an inf or a NaN
         if self.looks and math.isfinite(step.sum()):
             return z + step
         solved = (info == 0).unsqueeze(1) & step.isfinite().all(dim=1, keepdim=True)
         return torch.where(solved, z + step, f_z)
+
+    def _jacobian_at(self, z: Tensor) -> Tensor:
+        state = z.reshape(self.shape)
+        jacobian = offered_jacobian(self.f, state)
+        return batch_jacobian(self.f, state) if jacobian is None else jacobian
 
 
 # a plain table, which torch.compile can follow

@@ -35,7 +35,7 @@ class SolverStatus(IntEnum):
     NON_FINITE = 3, "not finite: f or the iterate became inf or NaN; the best finite iterate, or NaN, is returned"
     SINGULAR = 4, "singular: I - J has no inverse; the least-squares solution is returned"
     STAGNATED = 5, "stagnated: the residual did not fall for `patience` steps; the best iterate is returned"
-    AT_FLOOR = 6, "at the noise floor: no residual below it can be told from an error of measurement"
+    AT_FLOOR = 6, "at the noise floor: the residual is within its errors of measurement of the tolerance"
 
 
 class ConvergenceWarning(UserWarning):
@@ -73,8 +73,9 @@ class SolverResult:
         trace: (n_steps + 1, B) residual of every current iterate, in the measure of `residual`; a sample that
             has stopped repeats its last best value.
         floor: (B,) residual that the errors of a measured f make at an exact solution, in the measure of `residual`;
-            None where f is exact. With it nothing here is the least of several residuals: z is where a sample stopped, or
-            an average, and the residuals are of an evaluation that no step has seen.
+            None where f is exact. With it no noisy residual is chosen for being least: z is where a sample stopped, or
+            an average (of a failed one the first iterate of least residual, none being less than its floor), and the
+            residuals are of an evaluation that no step has seen.
         states: the best iterates after the steps that `record` named, each shaped as z0.
         backward: the outcome of the implicit gradient's linear solve, once a backward pass has run.
     """

@@ -63,13 +63,16 @@ SOLVERS = {
     }),
     "fixed_point": SolverKind("Picard", {"damping": DAMPING}),
     "averaged": SolverKind("Averaged", {
-        # the step's share of f(z) - z: damping / k^power in step k; Robbins and Monro's theorem needs a power in (1/2, 1]
+        # the step's share of f(z) - z: damping / k^power in step k; Robbins and Monro need a power in (1/2, 1]
         "damping": DAMPING,
         "power": Option(0.0, lambda p: _is_number(p) and 0 <= p <= 1, "a number >= 0 and <= 1"),
         # the share of max_steps before the average begins
         "burn_in": Option(0.4, lambda share: _is_number(share) and 0 <= share < 1, "a number >= 0 and < 1"),
     }),
-    "newton": SolverKind("Newton"),
+    "newton": SolverKind("Newton", {
+        # how many Jacobians are formed; the last one serves all further steps; None: every step has its own
+        "jacobians": Option(None, lambda n: n is None or _is_count(n), "an integer >= 1, or None"),
+    }),
     "exact": SolverKind(""),
     # vectors of the Krylov space before a restart
     "gmres": SolverKind("", {"memory": Option(30, _is_count, "an integer >= 1")}),
@@ -109,10 +112,10 @@ class SolverSettings(metaclass=_NamedArguments):
         polish: the answer is f of the iterate found, which is known already: closer to the solution by the factor
             of contraction, farther where the spectral radius is above 1. The residuals stay those of the iterate. For
             solvers that iterate z = f(z) only.
-        noise: sqrt(E ||error||^2) of one evaluation of f of a sample, where it is measured with an error that is new at
-            every call; None: as f offers it, by `noise(z, f_z)` -> (B,), else f is exact; 0: exact. Then `broyden` learns
-            nothing from differences that the errors may have made, `anderson` the less, a sample also stops at the floor
-            that they set (`SolverStatus.AT_FLOOR`), and residuals are of one more evaluation, at the answer.
+        noise: sqrt(E ||error||^2) of one evaluation of f of a sample, where it is measured with an error that is new
+            at every call; None: as f offers it, by `noise(z, f_z)` -> (B,), else f is exact; 0: exact. Then `broyden`
+            learns nothing from differences that the errors may have made, `anderson` the less, a sample also stops at
+            the floor that they set (`SolverStatus.AT_FLOOR`), and residuals are of one more evaluation, at the answer.
 
     Raises:
         ValueError: a value out of range, an unknown solver or an unknown option; it names the known ones.
@@ -151,6 +154,8 @@ class SolverSettings(metaclass=_NamedArguments):
         if self.polish and not SOLVERS[self.name].proposal:
             iterating = ", ".join(FORWARD_SOLVERS)
             raise ValueError(f"polish is for solvers that iterate z = f(z), {iterating}; not {self.name}")
+        if self.polish and self.name == "averaged":
+            raise ValueError("polish would answer with one evaluation of f in place of the mean that averaged finds")
         known = SOLVERS[self.name].options
         for option, value in self.options.items():
             if option not in known:

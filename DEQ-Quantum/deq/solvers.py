@@ -75,7 +75,7 @@ def iterate(
 ) -> tuple[SolverResult, Tensor]:
     """The loop. Returns the result, z0 standing for what had no finite iterate, and (B,) which samples had one."""
     call = FlatCall(f, z0)
-    propose = proposal_of(settings, call.layer(), z0.shape)
+    propose, noise = proposal_of(settings, call.layer(), z0.shape), noise_of(call, settings)
     call.f = getattr(propose, "evaluate", None) or f
     with without_autocast(z0.device.type):
         z = call.start(z0)
@@ -83,7 +83,7 @@ def iterate(
         if transformed():
             # what vmap maps over reaches z by way of f; histories are made in its likeness
             z = torch.where(f_z.isnan(), z, z)
-        noise, averages_after = noise_of(f, settings), getattr(propose, "averages_after", None)
+        averages_after = getattr(propose, "averages_after", None)
         if noise is None and averages_after is None:
             watch = watch_of(z, f_z, settings)
         else:

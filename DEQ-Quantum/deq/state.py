@@ -65,19 +65,24 @@ class Packing:
 
 
 class PackedLayer:
-    """f of a state as a map of (B, d), with f's own `jacobian` and `vjp` where it offers them."""
+    """f of a state as a map of (B, d), with f's own `jacobian`, `noise` and `vjp` where it offers them."""
 
     def __init__(self, f: Layer, packing: Packing) -> None:
         self.f, self.packing = f, packing
         if hasattr(f, "jacobian"):
             self.jacobian = lambda flat: f.jacobian(packing.unpack(flat))
         if hasattr(f, "noise"):
-            self.noise = f.noise
+            self.noise = _noise_of_states(f.noise, packing)
         if hasattr(f, "vjp"):
             self.vjp = lambda flat, v: packing.pack(f.vjp(packing.unpack(flat), packing.unpack(v)))
 
     def __call__(self, flat: Tensor) -> Tensor:
         return self.packing.pack(self.f(self.packing.unpack(flat)))
+
+
+def _noise_of_states(noise: Any, packing: Packing) -> Any:
+    """A `noise(z, f_z)` of states as one of (B, d); what is no function stays what it is."""
+    return (lambda z, f_z: noise(packing.unpack(z), packing.unpack(f_z))) if callable(noise) else noise
 
 
 def as_one(f: Layer, z: State) -> tuple[Layer, Tensor, Callable[[Tensor], State]]:
