@@ -83,11 +83,11 @@ def shift(kept: Kept) -> Figure | None:
 
 def solvers(kept: Kept) -> Figure | None:
     """Error of the equilibrium against all shots of an image, and the residuals that solvers see, with the floor."""
-    runs = kept.get("amplitude_implicit", [])
     errors, traces, floor = [], [], []
     for number, solver in enumerate(SOLVERS):
         suites = [f"{solver}, {shots} shots" for shots in SHOTS]
-        if not runs or not all(suite in run["suites"] for run in runs for suite in suites):
+        runs = [run for run in kept.get("amplitude_implicit", []) if set(suites) <= set(run["suites"])]
+        if not runs:
             continue
         counted = [[run["suites"][suite]["found"]["rows"][0]["counted"] for run in runs] for suite in suites]
         images = [run["suites"][suites[0]]["found"]["images"] for run in runs]
