@@ -11,6 +11,7 @@ from utils.files import REPOSITORY
 IMAGE_SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "digits": 8}  # pixels
 DATASETS = tuple(IMAGE_SIDES)
 IMAGES = ("pixels", "frqi_reversed", "frqi_blocks", "compressed_frqi")  # features of whole images, see `given_images`
+ANGLES = ("component_angles", "latent_angles")  # features that are angles, several a wire, see `angles`
 SIDE = 28  # pixels of the images that features are made of, and the most features of a side
 OWN, STATES = "file:", "states:"  # before the path of a data set of one's own, and of states of qubits
 CLASSES = {2: (3, 6), 4: (0, 3, 6, 9), 10: tuple(range(10))}  # by their number: labels of the data set

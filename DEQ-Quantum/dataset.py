@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from angles import Angles
+from autoencoder import Latents, cache_folder
 from data_files import DataError, load_images
-from data_settings import CLASSES, IMAGES, OWN, STATES, prefix_of
+from data_settings import ANGLES, CLASSES, IMAGES, OWN, STATES, prefix_of
 from features import SIDE, PrincipalComponents, pad_vectors, parts_of_states, pool_images
 from given_images import image_features
 from own_data import load_own
 from own_states import load_states
 from utils.seeds import generator
 
-REDUCTIONS = ("pooling", "components", *IMAGES)
+REDUCTIONS = ("pooling", "components", *ANGLES, *IMAGES)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Split:
 
     Attributes:
         features: float32 (N, D): D = n_wires^2 pooled pixels row by row, or numbers of a vector of one's own and zeros;
-            D = n_wires principal components; what `given_images` makes of whole images; or D = 2 2^n_wires, real and then
+            D = n_wires principal components; angles of an encoding with several a wire; what `given_images`
+            makes of whole images; or D = 2 2^n_wires, real and then
             imaginary parts of a state's amplitudes.
         labels: int64 (N,), 0..n_classes-1: positions in `Splits.classes`.
     """
@@ -79,6 +82,8 @@ def load_features(
     reduction: str = "pooling",
     classes: tuple[int, ...] | None = None,
     bond_dimension: int = 0,
+    n_angles: int = 0,
+    angle_scale: float = 1.0,
 ) -> Splits:
     """Load a data set as features.
 
@@ -90,9 +95,11 @@ def load_features(
         data_dir: folder of the cached .npz files (not used for digits), and of a relative PATH.
         device: where the features are kept.
         reduction: "pooling" to n_wires x n_wires features, or "components": the first n_wires principal components
-            of the training split; or whole images as `given_images.IMAGES` names them.
+            of the training split; "component_angles" or "latent_angles": principal components, or latents of an
+            autoencoder that learns the training split, as angles; or whole images as `given_images.IMAGES` names them.
         classes: num_classes labels in place of those of `CLASSES`, rising.
         bond_dimension: of the states of "compressed_frqi".
+        n_angles, angle_scale: how many angles, and the largest of each over the training split, in radians.
 
     Returns:
         The splits, in the file's order. The 80 %, rounded down, are taken after the classes are chosen.
@@ -115,7 +122,15 @@ def load_features(
     train_rows, val_rows = split_rows(len(chosen), seed)
     drawn = f"the 80 % of train_images of {dataset} that --seed {seed} draws for training have none"
     _check_classes(chosen_labels[train_rows], classes, drawn)
-    reduce = _reduction(reduction, chosen[train_rows], n_wires, bond_dimension)
+    if reduction in ANGLES:
+        seen = chosen[train_rows]
+        if reduction == "component_angles":
+            reduce = _components(seen, n_angles, ", fewer --features_per_wire")
+        else:
+            reduce = _latents(seen, n_angles, seed, data_dir)
+        reduce = Angles(reduce, seen, angle_scale)
+    else:
+        reduce = _reduction(reduction, chosen[train_rows], n_wires, bond_dimension)
 
     def split(pixels: np.ndarray, labels: np.ndarray) -> Split:
         return Split(reduce(pixels).to(device), torch.from_numpy(labels).to(device))
@@ -171,10 +186,20 @@ def _reduction(name: str, train_images: np.ndarray, n_wires: int, bond_dimension
         return lambda vectors: pad_vectors(vectors, n_wires**2)
     if name == "pooling":
         return lambda images: pool_images(images, n_wires)
+    return _components(train_images, n_wires)
+
+
+def _components(train_images: np.ndarray, n: int, also: str = "") -> PrincipalComponents:
     try:
-        return PrincipalComponents(train_images, n_wires)
+        return PrincipalComponents(train_images, n)
     except ValueError as error:
-        raise DataError(f"no principal components: {error}; choose fewer --n_wires or another data set") from error
+        raise DataError(f"no principal components: {error}; choose fewer --n_wires{also} or another data set") from error
+
+
+def _latents(train_images: np.ndarray, n: int, seed: int, data_dir: str | Path) -> Latents:
+    if train_images.ndim == 2:
+        raise DataError("the autoencoder learns images, and this data set has vectors: choose --model alam2021_pca")
+    return Latents(train_images, n, seed, cache_folder(data_dir))
 
 
 def split_rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

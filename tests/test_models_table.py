@@ -14,7 +14,8 @@ from training.command_line import parse_command_line
 
 
 # of four wires
-N_INPUTS = {"pooling": 16, "components": 4, "pixels": 25, "frqi_reversed": 8, "frqi_blocks": 8, "compressed_frqi": 16}
+N_INPUTS = {"pooling": 16, "components": 4, "pixels": 25, "frqi_reversed": 8, "frqi_blocks": 8, "compressed_frqi": 16,
+            "component_angles": 16, "latent_angles": 16}  # fmt: skip
 
 
 def settings_of(name: str, *flags: str):

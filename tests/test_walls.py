@@ -8,8 +8,8 @@ import pytest
 
 from conftest import SCRIPTS
 
-DATA = {"data_files", "data_settings", "dataset", "features", "given_images", "load_cifar", "load_digits", "load_mnist",
-        "own_data", "own_states"}  # fmt: skip
+DATA = {"angles", "autoencoder", "data_files", "data_settings", "dataset", "features", "given_images", "load_cifar",
+        "load_digits", "load_mnist", "own_data", "own_states"}  # fmt: skip
 CIRCUIT = {"circuits", "engines", "deq", "models"}
 TRAINING = DATA | CIRCUIT | {"runs", "training", "utils"}
 MAY_KNOW = {

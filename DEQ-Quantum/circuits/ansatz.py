@@ -171,6 +171,26 @@ def su4_last_four(n_wires: int, n_blocks: int = 1) -> Ansatz:
     return from_gates(n_wires, _general_gates(n_blocks * pairs + pairs[-3:]), "su4_last_four")
 
 
+def sim14(n_wires: int, n_blocks: int = 1) -> Ansatz:
+    """Circuit 14 of Sim et al. (arXiv 1905.10876), as Alam et al. (arXiv 2109.02862) order its gates.
+
+    Each layer: RY of every wire; CRX of wire w on w - 1, w = 0, 1, ...; RY of every wire; CRX of w on w + 1, w = 0, then
+    n_wires - 1 down to 1. Both rings close.
+
+    Args:
+        n_wires: qubits, from 2.
+        n_blocks: layers, of 4 n_wires parameters each.
+
+    Raises:
+        ValueError: too few wires, or n_blocks below 1.
+    """
+    _check_blocks(n_blocks, n_wires)
+    turns = [("ry", (wire,)) for wire in range(n_wires)]
+    down = [("crx", (wire, (wire - 1) % n_wires)) for wire in range(n_wires)]
+    up = [("crx", (wire, (wire + 1) % n_wires)) for wire in (0, *range(n_wires - 1, 0, -1))]
+    return from_gates(n_wires, n_blocks * (turns + down + turns + up), "sim14")
+
+
 def _neighbours(n_wires: int) -> list[tuple[int, int]]:
     return list(zip(range(n_wires - 1), range(1, n_wires)))
 
@@ -228,4 +248,5 @@ ANSATZE = {
     "rotation_chain": rotation_chain,
     "su4": su4,
     "su4_last_four": su4_last_four,
+    "sim14": sim14,
 }

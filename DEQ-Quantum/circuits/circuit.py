@@ -90,6 +90,7 @@ def build_circuit(
     readout: str = "z",
     trainable_gates: str = "all",
     injection: str = "add",
+    features_per_wire: int = 1,
     **of_ansatz,
 ) -> Circuit:
     """A circuit of parts that have names; by default the paper's for any even number of wires from 4.
@@ -98,8 +99,8 @@ def build_circuit(
         n_wires: number of qubits Q.
         encoding: "amplitude" or "angle", of Q^2 inputs; "components", of Q; "complex_amplitude", of a square image of up to
             28 x 28 pixels; "frqi" or "frqi_colour_first", of 2^(Q-1); "state", of 2^Q amplitudes;
-            or "turned_states", complex states of Q qubits, which z turns.
-        ansatz: "paper", "strongly_entangling", "rotation_chain", "su4" or "su4_last_four".
+            "turned_states", complex states of Q qubits, which z turns; or "hadamard_angles", features_per_wire on each.
+        ansatz: "paper", "strongly_entangling", "rotation_chain", "su4", "su4_last_four" or "sim14".
         readout: "z", on every wire; "zz", also of pairs; "pauli1", X, Y and Z; "pauli2", also XX, YY and ZZ of pairs;
             "projections", on the first Q^2 basis states; "marginal", of the last four wires; or strings, as "ZIII,XXII".
         trainable_gates: "all", or "released" to freeze the four-qubit blocks' gates as the released code does by
@@ -111,7 +112,7 @@ def build_circuit(
     Raises:
         ValueError: odd or too few wires, a name that is not known, or "released" for an ansatz without blocks.
     """
-    encoded = build_encoding(encoding, n_wires, injection)
+    encoded = build_encoding(encoding, n_wires, injection, features_per_wire)
     n_wires = encoded.n_wires
     choices = {"ansatz": (ansatz, ANSATZE), "trainable_gates": (trainable_gates, TRAINABLE_GATES)}
     for name, (chosen, known) in choices.items():

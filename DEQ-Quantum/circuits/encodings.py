@@ -19,6 +19,7 @@ from typing import ClassVar
 from circuits.operations import Operation, check_operations
 
 AXES = ("ry", "rz", "rx")
+HADAMARD_ANGLES = "hadamard_angles"
 
 
 @dataclass(frozen=True)
@@ -228,9 +229,21 @@ def angles_beside_angles(n_wires: int, n: int, name: str) -> AngleEncoding:
     return AngleEncoding(n_wires, rotations(half, n) + of_z, name, n)
 
 
+def hadamard_angles(n_wires: int, per_wire: int) -> AngleEncoding:
+    """H on every wire, then `per_wire` rotations about z and x in turns; input `wire * per_wire + i` is the i-th angle.
+
+    Encoders 1 to 4 and 6 of Alam et al. (arXiv 2109.02862) have 1, 2, 3, 4 and 8 a wire.
+    """
+    operations = []
+    for wire in range(n_wires):
+        operations.append(Operation("h", (wire,)))
+        operations += [Operation(("rz", "rx")[i % 2], (wire,), wire * per_wire + i) for i in range(per_wire)]
+    return AngleEncoding(n_wires, tuple(operations), HADAMARD_ANGLES)
+
+
 # the choices of `build_circuit`: amplitudes and angles of n_wires^2 inputs; one RY a wire for n_wires components; the
 # largest square images up to 28 x 28 as complex amplitudes, and as FRQI with the colour on the last or first wire; all
-# 2^n_wires amplitudes; and complex states that z turns
+# 2^n_wires amplitudes; complex states that z turns; and several angles a wire after H
 ENCODINGS = {
     "amplitude": lambda n_wires: AmplitudeEncoding(n_wires, n_wires**2),
     "angle": lambda n_wires: rotation_layers(n_wires, n_wires),
@@ -240,6 +253,7 @@ ENCODINGS = {
     "frqi_colour_first": lambda n_wires: FRQIEncoding(n_wires, 0),
     "state": lambda n_wires: AmplitudeEncoding(n_wires, 2**n_wires),
     "turned_states": states_turned,
+    HADAMARD_ANGLES: hadamard_angles,
 }
 CONCATENATED = {
     "amplitude": amplitudes_beside_angles,
@@ -249,8 +263,11 @@ CONCATENATED = {
 INJECTIONS = {"add": ENCODINGS, "concatenate": CONCATENATED}
 
 
-def build_encoding(name: str, n_wires: int, injection: str = "add") -> Encoding:
+def build_encoding(name: str, n_wires: int, injection: str = "add", features_per_wire: int = 1) -> Encoding:
     """An encoding by name; with "concatenate" data and z enter apart, and it may have more wires.
+
+    Args:
+        features_per_wire: of "hadamard_angles".
 
     Raises:
         ValueError: a name that is not known, or an encoding that does not go with the injection.
@@ -260,4 +277,5 @@ def build_encoding(name: str, n_wires: int, injection: str = "add") -> Encoding:
             raise ValueError(f"{what} must be one of {', '.join(known)}, got {chosen!r}")
     if name not in INJECTIONS[injection]:
         raise ValueError(f"injection {injection} is for {', '.join(INJECTIONS[injection])}, not for {name} encoding")
-    return INJECTIONS[injection][name](n_wires)
+    per_wire = (features_per_wire,) * (name == HADAMARD_ANGLES)
+    return INJECTIONS[injection][name](n_wires, *per_wire)

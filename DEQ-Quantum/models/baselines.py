@@ -64,6 +64,22 @@ class OutcomeClassifier(EquilibriumClassifier):
         return self.factor * readouts[:, : self.n_classes]
 
 
+class LinearReadoutClassifier(EquilibriumClassifier):
+    """A linear map of the readouts, as Alam et al. (arXiv 2109.02862) end their circuits: neither dropout nor ReLU.
+
+    Args:
+        layer: f(z; x).
+        n_classes: number of logits.
+    """
+
+    def __init__(self, layer: Layer, n_classes: int):
+        super().__init__(layer, nn.Linear(layer.n_units, n_classes))
+
+    def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
+        """Logits of an equilibrium: (B, layer.width) or (B, layer.n_units) to (B, n_classes)."""
+        return self.head(self.layer.lift.readouts(z) if self.layer.lift.sees_state else z)
+
+
 class GroupSums(nn.Module):
     """Sums of n_groups equally long runs of the last dimension: (B, n) to (B, n_groups)."""
 

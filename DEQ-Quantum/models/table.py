@@ -67,7 +67,7 @@ def _encoded(s, encoding: str):
     of_ansatz = {"n_blocks": s.n_blocks}
     if s.ansatz == "paper":
         of_ansatz["n_random_operations"] = s.n_random_operations
-    return build_circuit(s.n_wires, encoding, s.ansatz, s.readout, s.trainable_gates, s.injection, **of_ansatz)
+    return build_circuit(s.n_wires, encoding, s.ansatz, s.readout, s.trainable_gates, s.injection, s.features_per_wire, **of_ansatz)
 
 
 def _quantum_layer(s):
@@ -103,6 +103,12 @@ def _outcomes(s):
 
     layer = _quantum_layer(s)
     return OutcomeClassifier(layer, s.num_classes, 2 ** len(layer.circuit.readout.wires))
+
+
+def _linear_of_readouts(s):
+    from models.baselines import LinearReadoutClassifier
+
+    return LinearReadoutClassifier(_quantum_layer(s), s.num_classes)
 
 
 def _of_whole_images(s) -> str:
@@ -180,6 +186,26 @@ MODELS = {
             _circuit,
             ("components",),
             features="components",
+        ),
+        Model(
+            "alam2021_pca",
+            "principal components as angles, several a wire, and a linear map of the readouts",
+            "Alam et al. 2021 (PCA), several a wire",
+            _linear_of_readouts,
+            _circuit,
+            ("hadamard_angles",),
+            features="component_angles",
+            has_dropout=False,
+        ),
+        Model(
+            "alam2021_vae",
+            "the same of an autoencoder's latents",
+            "Alam et al. 2021 (VAE)",
+            _linear_of_readouts,
+            _circuit,
+            ("hadamard_angles",),
+            features="latent_angles",
+            has_dropout=False,
         ),
         Model(
             "west2024",

@@ -48,7 +48,7 @@ def load_splits(settings: Settings, device: torch.device) -> Splits:
     """
     s = settings
     what = s.dataset, s.num_classes, s.n_wires, s.seed, s.data_folder, device, s.reduction
-    return load_features(*what, s.chosen_classes, s.bond_dimension)
+    return load_features(*what, s.chosen_classes, s.bond_dimension, s.n_wires * s.features_per_wire, s.angle_scale)
 
 
 def size_warnings(settings: Settings, splits: Splits) -> list[str]:

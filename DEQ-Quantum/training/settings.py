@@ -10,7 +10,7 @@ from circuits.ansatz import ANSATZE, N_RANDOM_OPERATIONS
 from circuits.circuit import TRAINABLE_GATES
 from circuits.encodings import INJECTIONS, build_encoding
 from circuits.readout import READOUTS, build_readout
-from data_settings import IMAGES, SIDE, STATES, ImageSettings
+from data_settings import ANGLES, IMAGES, SIDE, STATES, ImageSettings
 from deq.settings import FORWARD_SOLVERS
 from engines import ENGINES
 from models.table import LIFTS, MODELS
@@ -49,11 +49,12 @@ class ModelSettings(BaseSettings):
                                    "code does", TRAINABLE_GATES)
     ansatz: str = setting("paper", "model", "parametrised circuit: the paper's; strongly_entangling: rotations of every "
                           "wire and a ring of CNOTs; rotation_chain: an open chain; su4: general two-qubit gates in "
-                          "sequence; su4_last_four: and three more at the end", tuple(ANSATZE))
+                          "sequence; su4_last_four: and three more at the end; sim14: circuit 14 of Sim "
+                          "et al.", tuple(ANSATZE))
     n_random_operations: int = setting(N_RANDOM_OPERATIONS, "model", "of --ansatz paper, before its four-qubit blocks",
                                        at_least=0, at_most=100_000)
     n_blocks: int = setting(1, "model", "repetitions of the ansatz: staircases of four-qubit blocks (paper), layers "
-                            "(strongly_entangling, rotation_chain), sweeps (su4)", at_least=1, at_most=10_000)
+                            "(strongly_entangling, rotation_chain, sim14), sweeps (su4)", at_least=1, at_most=10_000)
     readout: str = setting("z", "model", "what is measured: z on every wire; zz, also on pairs; pauli1, X, Y and Z; pauli2, "
                            "also XX, YY and ZZ; projections, on n_wires^2 basis states; marginal, of the last four wires; or "
                            "strings, as ZIII,XXII")
@@ -63,6 +64,10 @@ class ModelSettings(BaseSettings):
                             at_most=1e6)
     bond_dimension: int = setting(2, "model", "of the matrix product states that --model dilip2022_mps makes of images",
                                   at_least=1, at_most=32)
+    features_per_wire: int = setting(4, "model", "angles on every wire, RZ and RX in turns, of --model alam2021_pca and "
+                                     "alam2021_vae", at_least=1, at_most=16)
+    angle_scale: float = setting(1.0, "model", "of the same models: the largest angle of each feature over the training "
+                                 "split, in radians", positive=True, at_most=1e3)
 
     injection: str = setting("add", "model", "where z enters f: add, to the data; concatenate: x on wires of its own, z as "
                              "angles on others", tuple(INJECTIONS))
@@ -84,8 +89,12 @@ class ModelSettings(BaseSettings):
         readout = named if self.readout != "z" else ""
         lift = self.lift if self.lift != "auto" else ""
         gain = f"gain{self.z_gain:g}" if self.z_gain != 1 else ""
+        angles = ""
+        if MODELS[self.model].features in ANGLES:
+            angles = f"{self.features_per_wire}perwire" * (self.features_per_wire != 4)
+            angles += f"scale{self.angle_scale:g}" * (self.angle_scale != 1)
         injection = self.injection if self.injection != "add" else ""
-        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift, gain, injection))]
+        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift, gain, injection, angles))]
 
     @property
     def reduction(self) -> str:
@@ -110,9 +119,10 @@ class ModelSettings(BaseSettings):
         return warnings
 
     def _check_readout(self) -> None:
-        if self.injection != "add" and MODELS[self.model].features in IMAGES:
-            raise SettingsError(f"--injection {self.injection} is not for --model {self.model}, which takes whole images")
-        encoding = build_encoding(self.encoding, self.n_wires, self.injection)
+        if self.injection != "add" and MODELS[self.model].features in (*IMAGES, *ANGLES):
+            taken = "whole images" if MODELS[self.model].features in IMAGES else "several angles a wire"
+            raise SettingsError(f"--injection {self.injection} is not for --model {self.model}, which takes {taken}")
+        encoding = build_encoding(self.encoding, self.n_wires, self.injection, self.features_per_wire)
         try:
             n = len(build_readout(self.readout, encoding.n_wires))
         except ValueError as error:
@@ -291,6 +301,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
             idle += ["amplitude_encoder"]
         if model.features != "compressed_frqi":
             idle += ["bond_dimension"]
+        if model.features not in ANGLES:
+            idle += ["features_per_wire", "angle_scale"]
         if not model.has_dropout:
             idle += ["dropout"]
         if not model.has_depth:
