@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import make_states
-from conftest import train_here
+from conftest import REPOSITORY, train_here
 from dataset import DataError, load_features
 from qep.phases import CHAINS, PHASES, draw_couplings, energies, ground_states, labelled_states, margins, phases
 from qep_reference import pauli_matrix
+from readme_pages import numbers
 from training.command_line import parse_command_line
 
 SMALL = "--n_spins 4 --n_train 40 --n_test 12".split()
@@ -165,3 +166,13 @@ def test_a_file_is_made_and_a_run_trains_on_it(tmp_path, capsys):
     with pytest.raises(SystemExit):
         make_states.main(["--out", str(tmp_path / "x.txt")])
     assert "--out must end with .npz" in capsys.readouterr().err
+
+
+def test_the_pages_numbers_are_those_of_committed_runs():
+    folder = REPOSITORY / "results" / "quantum_data"
+    direct, implicit = (json.loads((folder / f"{name}.json").read_text()) for name in ("direct-1", "implicit"))
+    told = " ".join(numbers("DEQ-Quantum/README.md", "One seed on that file"))
+    for one, name in ((direct, "test_acc"), (implicit, "test_acc")):
+        assert f"{100 * one[name]:.1f}" in told
+    assert f"{implicit['test_spectral_radius']:.2f}" in told and implicit["n_parameters"] == direct["n_parameters"] == 78
+    assert {one["readout"] for one in (direct, implicit)} == {"z"} and {one["seed"] for one in (direct, implicit)} == {0}
