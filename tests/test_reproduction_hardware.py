@@ -14,7 +14,9 @@ from reproduction.hardware_pictures import draw_all
 from reproduction.hardware_rows import COHERENT, OF_SOLVERS, SUITES, rows, suites_of
 from reproduction.jobs import make_job
 from runs.settings import SettingsError
+from training.settings import Settings
 
+pytestmark = pytest.mark.slow
 KINDS = {"amplitude_implicit": (), "amplitude_direct-1": ("--mode", "direct", "--n_layer", 1),
          "angle_implicit": ("--amplitude_encoder", False)}  # fmt: skip
 
@@ -30,9 +32,12 @@ def study(tmp_path_factory):
             train_quickly(folder, f"{row}_{seed}", 20, "--seed", seed, *flags)
             run = folder / f"{row}_{seed}"
             results = json.loads((run / "results.json").read_text())
-            job = SimpleNamespace(table="table1", row=row, label=row, seed=seed, folder=run, results=lambda results=results: results)
+            job = SimpleNamespace(table="table1", settings=Settings(shots=7 * (seed == 1)), row=row, label=row, seed=seed, folder=run, results=lambda results=results: results)
             asked = few if row == "amplitude_implicit" and seed == 0 else few[: len(SUITES)]
-            run_hardware.evaluate(job, asked, run_hardware.kept_path(folder / "kept", row, seed), None)
+            kept = run_hardware.kept_path(folder / "kept", row, seed)
+            run_hardware.evaluate(job, asked, kept, None)
+            if (row, seed) in (("amplitude_implicit", 0), ("amplitude_direct-1", 0)):
+                run_hardware.keep_gradients(job, kept, None)
             jobs.append(job)
     return SimpleNamespace(folder=folder, kept=folder / "kept", suites=few, jobs=jobs)
 
@@ -72,7 +77,7 @@ def test_only_what_is_missing_is_evaluated(study, monkeypatch):
 def test_tables_say_what_the_evaluations_hold(study, tmp_path, capsys):
     run_hardware.write_all(study.kept, tmp_path)
     text = (study.kept / "tables.md").read_text()
-    assert text.strip() in capsys.readouterr().out and text.count("### ") == 11
+    assert text.strip() in capsys.readouterr().out and text.count("### ") == 12
     contents = [json.loads(path.read_text()) for path in sorted((study.kept / "amplitude_implicit").glob("*.json"))]
     suite = [content["suites"]["ansatz"]["found"] for content in contents]
     accuracies = [100 * found["rows"][4]["acc"] for found in suite]  # of depolarizing:1e-2
@@ -85,11 +90,15 @@ def test_tables_say_what_the_evaluations_hold(study, tmp_path, capsys):
     (averaged,) = [line for line in text.splitlines() if line.startswith("| amplitude_implicit | averaged | 8192 ")]
     assert [cell.strip() for cell in averaged.split("|")][4] == "11.0"
     assert "| IMPLICIT | 11 | 99 |" in text and "| IMPLICIT | 11 | 151 |" in text
+    # more shots, better gradients; a layer takes a circuit, 80 shifts, and one for the residual
+    (layer,) = [line for line in text.splitlines() if line.startswith("| amplitude_direct-1 | one layer after another ")]
+    cells = [cell.strip() for cell in layer.split("|")]
+    assert cells[3] == "82" and 0 < float(cells[4].split(" ")[0]) < float(cells[6].split(" ")[0]) <= 1
     # what the residuals take is not of the prediction
     (direct,) = [line for line in text.splitlines() if line.startswith("| amplitude_direct-1 | none | 1024 ")]
     assert [cell.strip() for cell in direct.split("|")][4] == "1.0"
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    assert set(sizes) == {f"{name}.{suffix}" for name in ("crossover", "shift", "mitigation", "solvers") for suffix in ("svg", "png")}
+    assert set(sizes) == {f"{name}.{suffix}" for name in ("crossover", "shift", "mitigation", "solvers", "training") for suffix in ("svg", "png")}
     assert min(sizes.values()) > 10_000
 
 

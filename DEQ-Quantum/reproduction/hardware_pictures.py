@@ -9,7 +9,7 @@ from figures.panels import Line, Panel, draw_panels
 from figures.style import GREY, INK, save_figure
 from hardware.devices import read_device
 from reproduction.hardware_rows import COHERENT, DEPOLARIZING, DEVICES, SHOTS, SOLVERS, WAYS
-from reproduction.hardware_tables import Kept, values
+from reproduction.hardware_tables import Kept, gradients, values
 
 SUFFIXES = (".svg", ".png")
 SHOWN = ("amplitude_implicit", "amplitude_direct-1", "amplitude_direct-10", COHERENT,
@@ -18,7 +18,8 @@ SHOWN = ("amplitude_implicit", "amplitude_direct-1", "amplitude_direct-10", COHE
 
 def draw_all(kept: Kept, images_dir: Path) -> list[Path]:
     """Writes every figure for which something is kept; their paths."""
-    figures = {"crossover": crossover(kept), "shift": shift(kept), "mitigation": mitigation(kept), "solvers": solvers(kept)}
+    figures = {"crossover": crossover(kept), "shift": shift(kept), "mitigation": mitigation(kept), "solvers": solvers(kept),
+               "training": training(kept)}  # fmt: skip
     paths = []
     for name, figure in figures.items():
         if figure is not None:
@@ -106,6 +107,31 @@ def solvers(kept: Kept) -> Figure | None:
         Panel(f"residual that solvers see, {SHOTS[1]} shots", "step", "", traces, log_y=True, level=level),
     ], 2)  # fmt: skip
     figure.axes[0].set_xscale("log")
+    return figure
+
+
+def training(kept: Kept) -> Figure | None:
+    """Cosines of measured gradients against the shots of an image, and training with shots against all of them."""
+    of_gradients = [
+        Line(f"{label}, {way}", np.array([entry["shots"] * entry["circuits"] for entry in entries]),
+             np.array([entry["cosines"] for entry in entries]).T, number, "o")
+        for number, ((label, way), entries) in enumerate(gradients(kept).items())
+    ]  # fmt: skip
+    curves = []
+    for number, runs in enumerate(of_row for of_row in kept.values() if all("curve" in run for run in of_row)):
+        n = min(len(run["curve"]) for run in runs)
+        shots, accuracies = np.array([run["curve"][:n] for run in runs]).transpose(2, 0, 1)
+        curves.append(Line(runs[0]["label"], shots.mean(0), 100 * accuracies, len(of_gradients) + number))
+    panels = []
+    if of_gradients:
+        panels.append(Panel("measured gradients", "shots of an image in a step", "cosine with the exact gradient", of_gradients))
+    if curves:
+        panels.append(Panel("training with shots", "shots so far", "validation accuracy, %", curves))
+    if not panels:
+        return None
+    figure = draw_panels(panels, 2)
+    for axes in figure.axes[: len(panels)]:
+        axes.set_xscale("log")
     return figure
 
 

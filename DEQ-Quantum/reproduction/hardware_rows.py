@@ -56,6 +56,9 @@ TRAINED = Table(
     ),
 )  # fmt: skip
 TEN_QUBITS = ("implicit", "direct-1")
+# models at which measured gradients are looked at, and with how many draws of every number of shots
+WITH_GRADIENTS = ("amplitude_implicit", "amplitude_direct-1", "amplitude_direct-5")
+DRAWS = 4
 # of the first seed's run; on ten qubits a compilation of the encoding takes seconds
 TRANSPILED = {
     "amplitude_implicit": ("--device", "manila", "sherbrooke"),

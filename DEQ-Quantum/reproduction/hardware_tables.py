@@ -71,6 +71,7 @@ def markdown(kept: Kept, transpiled: dict[str, dict]) -> str:
         ("A. Mitigation, ansatz alone noisy, exact expectation values: test accuracy, %", _mitigation(kept)),
         ("A. Ten qubits, noise in the ansatz: test accuracy, %", _ten(kept)),
         ("B. Trained under noise, with shots, and without", _trained({n: r for n, r in kept.items() if n in trained})),
+        ("B. Gradients with shots at trained models: cosine with the exact gradient", _gradients(kept)),
         ("C. Cost, by formula", _costs()),
         ("D. Compiled for machines", _transpiled(transpiled)),
     ]
@@ -197,6 +198,31 @@ def _trained(kept: Kept) -> str:
 
     header = ["model", *(title for _, title in places), f"{TRAINED_SHOTS} shots", "spectral radius", "seeds"]
     return markdown_table(header, _labelled(kept, cells)) if kept else ""
+
+
+def gradients(kept: Kept) -> dict[tuple[str, str], list[dict]]:
+    """Cosines by model and way to the gradient: {"shots", "circuits", "cosines" of all seeds and draws}."""
+    found: dict[tuple[str, str], list[dict]] = {}
+    for runs in kept.values():
+        entries = [entry for run in runs for entry in run.get("gradients", [])]
+        for way in dict.fromkeys(entry["way"] for entry in entries):
+            for shots in SHOTS:
+                same = [entry for entry in entries if (entry["way"], entry["shots"]) == (way, shots)]
+                if same:
+                    found.setdefault((runs[0]["label"], way), []).append({
+                        "shots": shots, "circuits": mean(entry["circuits"] for entry in same),
+                        "cosines": [cosine for entry in same for cosine in entry["cosines"]],
+                    })  # fmt: skip
+    return found
+
+
+def _gradients(kept: Kept) -> str:
+    lines = [
+        [label, way, f"{entries[0]['circuits']:.0f}", *(spread(entry["cosines"], ".3f") for entry in entries)]
+        for (label, way), entries in gradients(kept).items()
+    ]
+    header = ["model", "gradient", "circuits an image", *(f"{shots} shots" for shots in SHOTS)]
+    return markdown_table(header, lines) if lines else ""
 
 
 def _costs() -> str:

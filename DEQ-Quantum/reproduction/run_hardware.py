@@ -11,11 +11,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reproduction import hardware_tables
-from reproduction.hardware_rows import TRANSPILED, Suite, rows, suites_of
+from reproduction.hardware_rows import DRAWS, SHOTS, TRANSPILED, WITH_GRADIENTS, Suite, rows, suites_of
 from reproduction.jobs import Job, make_job
 from reproduction.run_tables import run_unfinished, watched
 from runs.settings import SettingsError
 from utils.command_line import fail
+from utils.csv_rows import read_rows
 from utils.files import read_json, write_json, write_text
 
 
@@ -34,6 +35,8 @@ def run_hardware(options: argparse.Namespace) -> None:
         for job in tqdm(jobs, desc="models", unit="model", disable=None):
             kept = kept_path(options.results_dir, job.row, job.seed)
             evaluate(job, suites_of(*of_row[job.row]), kept, options.data_dir)
+            if job.row in WITH_GRADIENTS:
+                keep_gradients(job, kept, options.data_dir)
             if job.row in TRANSPILED and job.seed == options.seeds[0]:
                 transpile(job, options.results_dir / "transpile" / f"{job.row}.json")
     write_all(options.results_dir, options.images_dir)
@@ -69,11 +72,35 @@ def evaluate(job: Job, suites: Sequence[Suite], path: Path, data_dir: Path | Non
     if kept.get("run") != run:
         label = job.label if job.table != "table2" else f"{job.label}, MNIST-10"
         kept = {"row": job.row, "label": label, "seed": job.seed, "run": run, "suites": {}}
+        if job.settings.shots:
+            kept["curve"] = training_curve(job.folder)
     for suite in suites:
         if kept["suites"].get(suite.name, {}).get("flags") != suite.words:
             kept["suites"][suite.name] = {"flags": suite.words, "found": found(job.folder, suite, data_dir)}
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, kept)
+
+
+def keep_gradients(job: Job, path: Path, data_dir: Path | None) -> None:
+    """How well gradients with shots point at the trained model, unless that is kept already."""
+    from deployment.command_line import parse_command_line
+    from deployment.gradients import cosines
+
+    kept = read_kept(path)
+    if "gradients" not in kept:
+        options = parse_command_line(["evaluate", *words_of(job.folder, data_dir), "--noise", "none"])
+        write_json(path, kept | {"gradients": cosines(options, SHOTS, DRAWS)})
+
+
+def training_curve(run: Path) -> list[list[float]]:
+    """Of a run with shots: [shots so far, validation accuracy] of every validation."""
+    rows, _ = read_rows(run / "metrics.csv")
+    shots, curve = 0.0, []
+    for row in rows:
+        shots = float(row.get("shots_so_far") or shots)
+        if row["event"] == "val":
+            curve.append([shots, float(row["val_acc"])])
+    return curve
 
 
 def transpile(job: Job, path: Path) -> None:
@@ -94,11 +121,15 @@ def found(run: Path, suite: Suite, data_dir: Path | None) -> dict:
     from deployment.evaluation import evaluate_run
     from runs.checkpoint import CheckpointError
 
-    words = ["evaluate", "--run", str(run), *suite.words, *(("--data_dir", str(data_dir)) if data_dir else ())]
     try:
-        return evaluate_run(parse_command_line(words))
+        return evaluate_run(parse_command_line(["evaluate", *words_of(run, data_dir), *suite.words]))
     except (DataError, CheckpointError) as error:
         fail(error)
+
+
+def words_of(run: Path, data_dir: Path | None) -> tuple[str, ...]:
+    """Flags that name a run and its data."""
+    return ("--run", str(run), *(("--data_dir", str(data_dir)) if data_dir else ()))
 
 
 def write_all(results_dir: Path, images_dir: Path) -> None:
