@@ -205,3 +205,11 @@ def test_a_sweep_measures_what_is_left_and_groups_seeds(runs, tmp_path, capsys, 
     with pytest.raises(SystemExit):
         hardware("sweep", "--runs", *folders, *flags[:2], *flags[3:])
     assert f"--json {file} holds a sweep with other flags" in capsys.readouterr().err
+
+
+def test_counted_equilibria_are_held_against_the_exact_one_whatever_the_solver(runs):
+    """The mean of two iterates of an exact f is no equilibrium, though a million shots tell nothing else from it."""
+    flags = ("--noise", "none", "--shots", 10**6, "--repeat", 1, "--max_images", 40, "--f_tol", 1e-9)
+    (row,) = evaluated(runs / "implicit", *flags, "--f_solver", "averaged", "--f_thres", 3)["rows"]
+    (own,) = evaluated(runs / "implicit", *flags, "--f_solver", "broyden", "--f_thres", 12)["rows"]
+    assert row["counted"]["error"] > 0.01 > 2 * own["counted"]["error"]

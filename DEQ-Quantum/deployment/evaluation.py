@@ -6,7 +6,7 @@ L layers by d_L, d_l = J(r_(l-1)) d_(l-1) + dh(r_(l-1)). Both are computed and s
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from deployment.mitigating import prepare
 from deployment.sampled import sampled
 from deployment.states import States, states, summary
 from deployment.trained import Trained, read_trained
+from deq import SolverSettings
 from engines.protocol import ReadoutMap
 from hardware.engine import NO_NOISE, NoisyEngine
 from hardware.mitigation import MitigatedEngine
@@ -32,6 +33,8 @@ from utils.files import write_json
 from utils.markdown import markdown_table
 from utils.statistics import Spread
 
+# what counted equilibria are held against
+TIGHT = SolverSettings("broyden", 100, 1e-6, patience=10)
 OF_JACOBIANS = BATCH  # images whose states and Jacobians are compared
 
 
@@ -148,7 +151,8 @@ def _row(
         **shift(depth, quiet, h, ideal.r[compared], noisy.r[compared]),
     }  # fmt: skip
     if condition.counting:
-        row["counted"] = sampled(model, split, depth, condition.counting, noisy.r, ideal.measured["acc"])
+        exact = noisy if isinstance(depth, Stack) else states(model, split, replace(depth, forward=TIGHT))
+        row["counted"] = sampled(model, split, depth, condition.counting, exact.r, ideal.measured["acc"])
     return row
 
 
