@@ -310,6 +310,22 @@ def test_f_tells_its_errors_of_the_states_that_it_maps():
     assert solve(layer, torch.ones(2, 1, 4, 4), SolverSettings(noise=0)).floor is None
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_torch_func_sees_of_a_measured_map_is_what_the_loop_sees(name):
+    x = torch.linspace(-1, 1, 6).view(2, 3).double()
+
+    def loss(w):
+        settings = SolverSettings(name, 20, 0.0, noise=1e-9)  # in truth exact, so that both see the same
+        z, _ = equilibrium(lambda z: torch.tanh(z @ w + x), torch.zeros_like(x), settings, SolverSettings("exact"))
+        return z.square().sum()
+
+    ws = 0.2 * torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    batched = torch.func.vmap(torch.func.grad(loss))(ws)
+    for w, gradient in zip(ws.requires_grad_(), batched):
+        (one,) = torch.autograd.grad(loss(w), w)
+        torch.testing.assert_close(gradient, one, rtol=1e-4, atol=1e-5)
+
+
 def test_two_solves_of_the_same_errors_are_the_same():
     for name in NAMES:
         first, second = (solve(Measured(seed=3), START, SolverSettings(name, 12, 0.0)) for _ in range(2))

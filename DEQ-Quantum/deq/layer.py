@@ -58,7 +58,8 @@ class EquilibriumLayer(nn.Module):
     forward pass, before the solve, and differentiated once: f does not change within a solve.
 
     Args:
-        f: module (or function) of (z, x), acting on every sample alone; x is whatever `forward` is given.
+        f: module (or function) of (z, x), acting on every sample alone; x is whatever `forward` is given. One that is
+            measured is told of by `SolverSettings(noise=...)`.
         start: x to z0; None: zeros like x.
         forward_settings: how z* is found in training.
         backward_settings: how its gradient is found.

@@ -151,9 +151,10 @@ class SolverSettings(metaclass=_NamedArguments):
             return
         if self.name not in SOLVERS:
             raise ValueError(f"unknown solver {self.name!r}; known: {', '.join(SOLVERS)}")
-        if self.polish and not SOLVERS[self.name].proposal:
-            iterating = ", ".join(FORWARD_SOLVERS)
-            raise ValueError(f"polish is for solvers that iterate z = f(z), {iterating}; not {self.name}")
+        for name in ("polish", "noise"):
+            if getattr(self, name) and not SOLVERS[self.name].proposal:
+                iterating = ", ".join(FORWARD_SOLVERS)
+                raise ValueError(f"{name} is for solvers that iterate z = f(z), {iterating}; not {self.name}")
         if self.polish and self.name == "averaged":
             raise ValueError("polish would answer with one evaluation of f in place of the mean that averaged finds")
         known = SOLVERS[self.name].options
