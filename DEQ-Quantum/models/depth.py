@@ -40,7 +40,7 @@ class Equilibrium:
 
     def run(self, h: ReadoutMap, r0: Tensor) -> Deepened:
         """Solve from r0 (B, n_units)."""
-        if h.measured_again is None:
+        if getattr(h, "measured_again", None) is None:  # any map of states to themselves will do
             r, solver = equilibrium(h, r0, self.forward, self.backward)
             return Deepened(r, solver.f_z, solver)
         with warnings.catch_warnings():  # no solve comes below what errors of measurement leave
@@ -76,7 +76,7 @@ class Stack:
         """Apply h n_layers times to r0 (B, n_units)."""
         r = unroll(h, r0, self.n_layers)
         with torch.no_grad():
-            return Deepened(r, (h.measured_again or h)(r), None)
+            return Deepened(r, (getattr(h, "measured_again", None) or h)(r), None)
 
     def in_units_of(self, shrinking: float) -> "Stack":
         """No tolerance, nothing to change."""
