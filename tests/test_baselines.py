@@ -158,6 +158,15 @@ def test_probabilities_of_outcomes_are_the_logits():
         OutcomeClassifier(model.layer, 17, 16)
 
 
+def test_a_head_on_probabilities_is_tempered():
+    model, x = build("kiwit2025"), draw(5, 8)
+    circuit = model.layer.circuit
+    probabilities = StatevectorEngine(circuit).compile(model.layer.full_theta()).readouts(x) / 16
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(5, dtype=x.dtype))
+    expected = 128 * (probabilities @ model.head.weight.T + model.head.bias)
+    torch.testing.assert_close(model(x, Stack(1)).logits, expected)
+
+
 # Alam et al.
 
 
@@ -234,7 +243,7 @@ def test_gradients_against_finite_differences(name, depth):
 @pytest.mark.parametrize("mode", [("--mode", "implicit"), ("--mode", "direct", "--n_layer", 1)])
 def test_a_baseline_trains_and_is_evaluated_by_the_same_commands(name, mode, tmp_path, capsys):
     train_here(*DIGITS, *mode, "--model", name, "--epochs", 12, "--eval-interval", 50, "--spectral_radius_mode",
-               *(("--readout", "marginal", "--z_gain", 0.05) if name.startswith("dilip2022") else ()),
+               *(("--readout", "marginal", "--z_gain", 0.05) if name.startswith(("dilip2022", "kiwit2025")) else ()),
                "--name", "run", "--work_dir", tmp_path)  # fmt: skip
     run = tmp_path / "run"
     results = json.loads((run / "results.json").read_text())

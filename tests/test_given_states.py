@@ -253,7 +253,8 @@ def test_what_is_no_image_is_refused(tiny_data, tmp_path):
     ("--model west2024 --n_wires 9", "--ansatz paper takes an even --n_wires, got 9: choose another --ansatz"),
     ("--model west2024 --n_wires 9 --ansatz su4", "--model west2024 shares its 9 readouts out among the classes"),
     ("--model dilip2022 --n_wires 11 --ansatz su4", "--model dilip2022 reads probabilities: choose --readout marginal"),
-    ("--model kiwit2025 --n_wires 12", "--model kiwit2025 takes images of up to 32 x 32 pixels: choose --n_wires 11"),
+    ("--model kiwit2025", "--model kiwit2025 reads probabilities: choose --readout marginal"),
+    ("--model kiwit2025 --n_wires 12 --readout marginal", "--model kiwit2025 takes images of up to 32 x 32 pixels: choose --n_wires 11"),
 ])  # fmt: skip
 def test_flags_that_do_not_go_together(flags, said, capsys):
     with pytest.raises(SystemExit):

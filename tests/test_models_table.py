@@ -19,7 +19,7 @@ N_INPUTS = {"pooling": 16, "components": 4, "pixels": 25, "frqi_reversed": 8, "f
 
 
 def settings_of(name: str, *flags: str):
-    if name.startswith("dilip2022"):
+    if name.startswith(("dilip2022", "kiwit2025")):
         flags = ("--readout", "marginal", "--z_gain", "0.05", *flags)
     return parse_command_line(["--model", name, "--n_wires", "4", "--num_classes", "4", *flags]).settings
 

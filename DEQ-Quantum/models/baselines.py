@@ -80,6 +80,29 @@ class LinearReadoutClassifier(EquilibriumClassifier):
         return self.head(self.layer.lift.readouts(z) if self.layer.lift.sees_state else z)
 
 
+class TemperedClassifier(EquilibriumClassifier):
+    """A linear head on probabilities, its logits times 128, as Kiwit et al. (arXiv 2505.03399) train theirs.
+
+    There is neither dropout nor ReLU.
+
+    Args:
+        layer: f(z; x), whose readouts are probabilities times the number of outcomes.
+        n_classes: of the head.
+        n_outcomes: of which the readouts are the first ones.
+    """
+
+    SCALE = 128.0
+
+    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int):
+        super().__init__(layer, nn.Linear(layer.n_units, n_classes))
+        self.n_outcomes = n_outcomes
+
+    def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
+        """Logits of an equilibrium: (B, layer.width) or (B, layer.n_units) to (B, n_classes)."""
+        readouts = self.layer.lift.readouts(z) if self.layer.lift.sees_state else z
+        return self.SCALE * self.head(readouts / self.n_outcomes)
+
+
 class GroupSums(nn.Module):
     """Sums of n_groups equally long runs of the last dimension: (B, n) to (B, n_groups)."""
 

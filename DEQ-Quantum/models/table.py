@@ -111,18 +111,31 @@ def _linear_of_readouts(s):
     return LinearReadoutClassifier(_quantum_layer(s), s.num_classes)
 
 
+def _tempered(s):
+    from models.baselines import TemperedClassifier
+
+    layer = _quantum_layer(s)
+    return TemperedClassifier(layer, s.num_classes, 2 ** len(layer.circuit.readout.wires))
+
+
 def _of_whole_images(s) -> str:
     if s.n_wires <= MOST_WIRES_OF_FRQI:
         return ""
     return f"--model {s.model} takes images of up to 32 x 32 pixels: choose --n_wires {MOST_WIRES_OF_FRQI} or fewer"
 
 
-def _outcomes_suffice(s) -> str:
+def _of_probabilities(s) -> str:
     if s.readout not in ("marginal", "projections"):
         return f"--model {s.model} reads probabilities: choose --readout marginal"
+    return _of_whole_images(s)
+
+
+def _outcomes_suffice(s) -> str:
+    if wrong := _of_probabilities(s):
+        return wrong
     if (n := MODELS[s.model].circuit(s).n_readouts) < s.num_classes:
         return f"--model {s.model} reads a probability for each class, and there are {n}: choose --num_classes {n} or fewer"
-    return _of_whole_images(s)
+    return ""
 
 
 def _tanh_layer(n_units: Callable[..., int]):
@@ -253,11 +266,12 @@ MODELS = {
             "kiwit2025",
             "images as FRQI and a linear head",
             "Shen et al. 2024, Kiwit et al. 2025",
-            _quantum,
+            _tempered,
             lambda s: _encoded(s, "frqi_colour_first"),
             ("frqi",),
             features="frqi_blocks",
-            check=_of_whole_images,
+            has_dropout=False,
+            check=_of_probabilities,
         ),
     )
 }
