@@ -21,8 +21,8 @@ from problems import ALL
     [
         (
             {"name": "bisection"},
-            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, averaged, newton, exact, gmres, bicgstab, "
-            "phantom",
+            "unknown solver 'bisection'; known: broyden, anderson, fixed_point, averaged, newton, exact, gmres, "
+            "bicgstab, phantom",
         ),
         ({"stop_mode": "both"}, "unknown stop_mode 'both'; known: rel, abs"),
         ({"max_steps": -1}, "max_steps must be an integer >= 0, not -1"),
@@ -33,7 +33,7 @@ from problems import ALL
         ({"name": "newton", "options": {"memory": 3}}, "newton has no option 'memory'; known: jacobians"),
         ({"name": "newton", "options": {"jacobians": 0}}, "jacobians must be an integer >= 1, or None, not 0"),
         ({"name": "exact", "options": {"memory": 3}}, "exact has no option 'memory'; known: none"),
-        ({"name": "gmres", "noise": 0.1}, "noise is for solvers that iterate z = f(z), broyden, anderson, fixed_point,"),
+        ({"name": "gmres", "noise": 0.1}, "noise is for solvers that iterate z = f(z), broyden, anderson"),
         ({"name": "averaged", "polish": True}, "polish would answer with one evaluation of f in place of the mean"),
         ({"name": "anderson", "options": {"memory": 0}}, "memory must be an integer >= 1, not 0"),
         ({"name": "anderson", "options": {"ridge": -1.0}}, "ridge must be a number >= 0, or None"),
