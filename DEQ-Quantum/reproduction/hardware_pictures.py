@@ -9,7 +9,7 @@ from figures.panels import Line, Panel, draw_panels
 from figures.style import GREY, INK, save_figure
 from hardware.devices import read_device
 from reproduction.hardware_rows import COHERENT, DEPOLARIZING, DEVICES, SHOTS, SOLVERS, WAYS
-from reproduction.hardware_tables import Kept, gradients, values
+from reproduction.hardware_tables import Kept, circuits_of_images, gradients, values
 
 SUFFIXES = (".svg", ".png")
 SHOWN = ("amplitude_implicit", "amplitude_direct-1", "amplitude_direct-10", COHERENT,
@@ -91,8 +91,7 @@ def solvers(kept: Kept) -> Figure | None:
         if not runs:
             continue
         counted = [[run["suites"][suite]["found"]["rows"][0]["counted"] for run in runs] for suite in suites]
-        images = [run["suites"][suites[0]]["found"]["images"] for run in runs]
-        shots = [np.mean([c["circuits"] / n for c, n in zip(of, images)]) * s for of, s in zip(counted, SHOTS)]
+        shots = [np.mean(circuits_of_images(runs, suite, "none")) * n for suite, n in zip(suites, SHOTS)]
         errors.append(Line(solver, np.array(shots), np.array([[c["error"] for c in of] for of in counted]).T, number, "o"))
         seen = [c["trace"] for c in counted[1]]
         n = min(map(len, seen))

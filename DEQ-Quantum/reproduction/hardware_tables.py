@@ -126,7 +126,7 @@ def _shots(kept: Kept) -> str:
                     return values(runs, suite, noise, lambda row: row["counted"][key])
 
                 if accuracies := of("acc"):
-                    circuits = _circuits_of_images(runs, f"{shots} shots", of("circuits"))
+                    circuits = circuits_of_images(runs, f"{shots} shots", noise)
                     lines.append([
                         runs[0]["label"], noise, str(shots), f"{mean(circuits):.1f}", spread(accuracies, ".2f", 100),
                         Spread(mean(of("acc_std")), None).text(".2f", 100), spread(of("drop"), ".2f"),
@@ -137,10 +137,11 @@ def _shots(kept: Kept) -> str:
     return markdown_table(header, lines)
 
 
-def _circuits_of_images(runs: Sequence[dict], suite: str, circuits: Sequence[float]) -> list[float]:
-    """That a prediction takes: one a layer; of an equilibrium all but those of the two residuals with fresh shots."""
+def circuits_of_images(runs: Sequence[dict], suite: str, noise: str) -> list[float]:
+    """That a prediction takes, the mean: one a layer; of an equilibrium one a step of its sample's solve and its start."""
     found = [run["suites"][suite]["found"] for run in runs if suite in run["suites"]]
-    return [content["n_layer"] or n / content["images"] - 2 for content, n in zip(found, circuits)]
+    steps = values(runs, suite, noise, lambda row: row["counted"]["solver_steps"])
+    return [content["n_layer"] or n + 1 for content, n in zip(found, steps)]
 
 
 def _mitigation(kept: Kept) -> str:
@@ -171,7 +172,7 @@ def _solvers(kept: Kept) -> str:
                     def of(key: str, suite: str = suite) -> list[float]:
                         return values(runs, suite, "none", lambda row: row["counted"][key])
 
-                    circuits = _circuits_of_images(runs, suite, of("circuits"))
+                    circuits = circuits_of_images(runs, suite, "none")
                     lines.append([
                         runs[0]["label"], solver, str(shots), f"{mean(circuits):.1f}", spread(of("error"), ".1f", 100),
                         spread(of("res_fresh"), ".1e"), spread(of("res_floor"), ".1e"), spread(of("acc"), ".2f", 100),
