@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from conftest import REPOSITORY
 
 PAGES = ("README.md", "results/README.md", "results/benchmark/README.md", "results/qep/README.md",
-         "results/paper/theory/README.md", "DEQ-Quantum/README.md", "DEQ-Quantum/deq/README.md",
+         "results/paper/theory/README.md", "results/hardware/README.md", "DEQ-Quantum/README.md", "DEQ-Quantum/deq/README.md",
          "bash_scripts/slurm/README.md", "results/faults/README.md")  # fmt: skip
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 SPAN = re.compile(r"`([^`\n]+)`")
