@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from models.table import MODELS
 from reproduction.overview import duration
 from reproduction.rows import Row, Table
 from utils.markdown import markdown_table
@@ -70,12 +71,25 @@ def build_table(table: Table, epochs: int, seeds: list[int] | None, results: dic
             }
             for missing, lacking in left.items()
         ],
-        "notes": [*table.notes, *(KNOWN_TEST_IMAGES[sha] for sha in images if sha in KNOWN_TEST_IMAGES)],
+        "notes": [*table.notes, *_of_first_images(table, seeds, results), *(KNOWN_TEST_IMAGES[sha] for sha in images if sha in KNOWN_TEST_IMAGES)],
         "differs": {row.label: row.differs for row in table.rows if row.differs and any(row.name == r["row"] for r in rows)},
         "runs_of_commit": dict(sorted(Counter(str(run["git_commit"]) for run in runs).items())),
         "devices": sorted({run["device"] for run in runs}),
         "train_seconds_in_all": sum(run["train_seconds"] for run in runs),
     }
+
+
+def _of_first_images(table: Table, seeds: list[int] | None, results: dict[tuple[str, int], dict]) -> list[str]:
+    """How often rows are right on as many test images as the work that they are of was tested on; one sentence a row."""
+    notes = []
+    for row in table.rows:
+        if not (n := MODELS[row.model].first_images):
+            continue
+        runs = [results[row.name, seed] for seed in seeds or row.seeds if (row.name, seed) in results]
+        found = [100 * run[key] for run in runs if (key := f"test_acc_first_{n}") in run]
+        if found and len(found) == len(runs):
+            notes.append(f"{row.label}, on the first {n} test images of its classes alone: {mean_and_spread(found).text('.2f')} %.")
+    return notes
 
 
 def _row(row: Row, runs: list[dict]) -> dict:

@@ -1,9 +1,12 @@
 """The end of a run: the test split measured with the best validated parameters, and what results.json holds of it."""
 
+from torch import Tensor
+
 from dataset import test_images_sha256
 from hardware.cost import DELAY_US, Counter
 from runs.lifecycle import failure
 from runs.machine import environment, peak_memory_mb
+from models.table import MODELS
 from training.evaluation import confusion_matrix
 from training.hardware import described
 from training.loop import Training
@@ -38,6 +41,13 @@ def costs(training: Training, test: Counter) -> dict:
     }
 
 
+def accuracy_of_first(n: int, labels: Tensor, predictions: Tensor) -> dict[str, float]:
+    """Accuracy on the first n images of a split, by its name in results.json; {} where n is 0 or there are fewer."""
+    if not 0 < n <= len(labels):
+        return {}
+    return {f"test_acc_first_{n}": (predictions[:n] == labels[:n]).double().mean().item()}
+
+
 def measure(training: Training) -> dict:
     """What results.json holds, on the first rank; the model gets its best validated parameters."""
     s, state, splits = training.settings, training.state, training.splits
@@ -68,6 +78,7 @@ def measure(training: Training) -> dict:
         "epochs": round(state.epoch, 3),
         "steps": state.step,
         **metrics,
+        **accuracy_of_first(MODELS[s.model].first_images, splits.test.labels, evaluation.predictions),
         **{f"best_val_{name}": value for name, value in best.items()},
         # over the last entry of the training log, as metrics.csv has them; null for a stack of layers
         **{f"train_{metric.name}": state.entry.get(metric.name) for metric in BACKWARD_METRICS},
