@@ -1,5 +1,8 @@
 """Alam et al.'s baselines: circuit and states by dense matrices, angles, the autoencoder, and flags that they read."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +14,13 @@ from autoencoder import Latents
 from circuits.ansatz import sim14
 from circuits.circuit import build_circuit
 from circuits.encodings import hadamard_angles
+from conftest import REPOSITORY
 from dataset import DataError, load_features, split_rows
 from engines import make_engine
 from models.baselines import LinearReadoutClassifier
 from models.depth import Stack
 from models.quantum_layer import QuantumLayer
+from reproduction.jobs import same_run
 from small_data import synthetic
 from test_any_circuit import numbers, readouts_by_matrices
 from training.command_line import parse_command_line
@@ -43,6 +48,19 @@ def test_features_of_a_wire_follow_each_other(per_wire):
     operations = tuple((o.gate, o.wires, o.parameter) for o in hadamard_angles(3, per_wire).operations)
     found = reference.unitary(operations, v, 3)[:, 0]
     np.testing.assert_allclose(found, reference.kron(wires), atol=1e-14)
+
+
+def test_to_first_order_the_second_and_fourth_angle_of_a_wire_are_not_seen():
+    """The Bloch vector moves along y by a + c alone, what results/alam says: slopes at zero by central differences."""
+    operations = tuple((o.gate, o.wires, o.parameter) for o in hadamard_angles(1, 4).operations)
+
+    def bloch(angles):
+        state = reference.unitary(operations, angles, 1)[:, 0]
+        return np.array([(state.conj() @ pauli @ state).real for pauli in (reference.X, reference.Y, reference.Z)])
+
+    assert bloch(np.zeros(4)) == pytest.approx([1, 0, 0])
+    slopes = [reference.slope(lambda t: bloch(t * unit)) for unit in np.eye(4)]
+    np.testing.assert_allclose(slopes, [[0, 1, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]], atol=1e-9)
 
 
 def test_both_rings_of_a_layer_close():
@@ -198,3 +216,19 @@ def test_flags_reach_features_and_circuit():
     assert parsed.warnings == [] and parsed.settings.run_name == "mnist_10c_4q_3perwirescale3.14_alam2021_pca_implicit_seed1111"
     (warning,) = parse_command_line("--features_per_wire 3".split()).warnings
     assert "--features_per_wire has no effect with --model qdeq" in warning
+
+
+# the page
+
+
+def test_the_pages_numbers_are_those_of_its_runs():
+    """Each row of results/alam names its flags; the run of these flags has its number."""
+    page = (REPOSITORY / "results" / "alam" / "README.md").read_text()
+    rows = re.findall(r"^\|[^|]*\| `([^`]*)` \| ([\d.]+) \|$", page, re.M)
+    (common,) = re.findall(r"`python DEQ-Quantum/train_qdeq.py ([^`]*)`", page)
+    runs = [json.loads(path.read_text()) for path in (REPOSITORY / "results" / "alam").glob("*.json")]
+    assert len(rows) == len(runs) > 3
+    for flags, shown in rows:
+        settings = parse_command_line([*common.split(), *flags.split()]).settings
+        (run,) = [run for run in runs if same_run(run["settings"], settings)]
+        assert f"{100 * run['best_val_acc']:.1f}" == shown

@@ -286,6 +286,8 @@ def test_what_the_equilibrium_and_the_head_contribute():
               for prefix, table in (rows[0], rows[3], rows[1])]  # fmt: skip
     assert numbers(RESULTS, "The linear head") == [f"{loss:.0f}" for loss in losses]
     (alam,) = [row["test_acc"] for row in kept("paper/table2/table.json")["rows"] if row["row"] == "alam2021-direct-1"]
+    published = [row for row in kept("paper/table2/table.json")["rows"] if row["row"] in ("alam2021_pca-1", "alam2021_vae-1")]
+    assert len(published) == 2 and all(row["test_acc"]["difference"] > 0 for row in published)
     assert numbers(RESULTS, "Alam et al.'s") == [f"{-alam['difference']:.0f}", f"{alam['paper']:.2f}"]
 
 
