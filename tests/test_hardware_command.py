@@ -101,6 +101,16 @@ def test_counting_tells_a_residual_of_fresh_shots_and_repeats_itself(runs, capsy
     assert "256 (2 draws)" in capsys.readouterr().out
 
 
+def test_a_classical_models_units_are_counted_without_bias_and_as_the_floor_says(runs, capsys):
+    found = evaluated(runs / "classical", "--noise", "none", "--shots", 400, "--repeat", 3)
+    counted = found["rows"][0]["counted"]
+    assert counted["seeds"] == [0, 1, 2] and counted["res_fresh"] > 0.9 * counted["res_floor"]
+    more = evaluated(runs / "classical", "--noise", "none", "--shots", 40000)["rows"][0]["counted"]
+    assert counted["error"] == pytest.approx(10 * more["error"], rel=0.4)
+    assert more["acc"] == pytest.approx(found["ideal"]["acc"], abs=0.02)
+    assert "400 (3 draws)" in capsys.readouterr().out
+
+
 def test_the_own_engine_is_put_back(runs):
     from deployment.command_line import parse_command_line
     from deployment.evaluation import Condition, evaluation
@@ -145,7 +155,7 @@ def test_bad_input_is_one_line(runs, flags, status, words, capsys):
 
 def test_runs_that_have_no_circuit_or_are_none_are_one_line(runs, tmp_path, capsys):
     for run, words in (
-        (runs / "classical", "of --model classical, which has no circuit"),
+        (runs / "classical", "of --model classical, which has no circuit: --noise none --shots N alone"),
         (tmp_path, "there is no checkpoint"),
     ):
         with pytest.raises(SystemExit) as end:

@@ -42,12 +42,14 @@ def study(tmp_path_factory):
     return SimpleNamespace(folder=folder, kept=folder / "kept", suites=few, jobs=jobs)
 
 
-def test_every_row_is_a_run_with_a_circuit():
+def test_every_row_is_a_run_with_a_circuit_but_for_the_control():
     names = [row.name for _, row in rows()]
-    assert len(names) == len(set(names)) == 23 and COHERENT in names
+    assert len(names) == len(set(names)) == 25 and COHERENT in names
     for table, row in rows():
         settings = make_job(table, row, 0, 1, Path("runs")).settings
-        assert settings.model in ("qdeq", "wang2022") and settings.n_wires == (10 if table.name == "table2" else 4)
+        assert settings.model in ("qdeq", "wang2022", "classical_narrow") and settings.n_wires == (10 if table.name == "table2" else 4)
+        if settings.model == "classical_narrow":
+            assert all("--shots" in suite.flags and suite.noises == ("none",) for suite in suites_of(table, row))
         assert ("head" in str(suites_of(table, row))) == (settings.model == "qdeq" and table.name in ("table1", "hardware"))
         assert (settings.n_blocks == 5) == (row.name == COHERENT)
         assert settings.shots == (1024 if row.name.endswith("_shots") else 0)

@@ -1,8 +1,4 @@
-"""A trained model with and without noise on the same images: what is lost, and how far its states move.
-
-To first order noise that changes h by dh moves an equilibrium r* = h(r*) by (I - J)^-1 dh, J = dh/dr, and the output of
-L layers by d_L, d_l = J(r_(l-1)) d_(l-1) + dh(r_(l-1)). Both are computed and shown beside what is measured.
-"""
+"""A trained model with and without noise on the same images: what is lost, and how far its states move."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,19 +8,21 @@ import torch
 from torch import Tensor
 
 from dataset import Split
+from deployment.classical import evaluation_of_units, refuse_noise_of_gates
 from deployment.command_line import OF_SOLVER, SAME
 from deployment.differences import drop, finite_mean
 from deployment.mitigating import evaluate as evaluate_mitigated
 from deployment.mitigating import prepare
 from deployment.sampled import sampled
+from deployment.shifts import jacobian, radius, shift
 from deployment.states import States, states, summary
-from deployment.trained import Trained, read_trained
-from deq import SolverSettings
+from deployment.trained import TIGHT, Trained, read_trained
 from engines.protocol import ReadoutMap
 from hardware.engine import NO_NOISE, NoisyEngine
 from hardware.mitigation import MitigatedEngine
 from hardware.noise import Noise, NoiseError
 from hardware.shots import ShotEngine
+from models.classical_layers import TanhLayer
 from models.depth import Depth, Stack
 from models.qdeq_model import EquilibriumClassifier
 from runs.machine import choose_device, environment
@@ -33,8 +31,6 @@ from utils.files import write_json
 from utils.markdown import markdown_table
 from utils.statistics import Spread
 
-# what counted equilibria are held against
-TIGHT = SolverSettings("broyden", 100, 1e-6, patience=10)
 OF_JACOBIANS = BATCH  # images whose states and Jacobians are compared
 
 
@@ -64,16 +60,24 @@ def run_evaluate(options: Namespace) -> None:
 
 def evaluate_run(options: Namespace) -> dict:
     """What a command line asks of one run, as its JSON holds it."""
-    trained = read_trained(options, (*OF_SOLVER, "data_dir", "device"))
+    trained = read_trained(options, (*OF_SOLVER, "data_dir", "device"), classical_too=True)
     if options.shots and trained.settings.f_solver == "newton":
         raise NoiseError("--shots give no exact Jacobian, which --f_solver newton takes: choose another")
     device = torch.device(choose_device(trained.settings))
-    conditions = [condition(trained.model, noise, options) for noise in options.noise]  # refuse before any computing
+    classical = isinstance(trained.model.layer, TanhLayer)
+    if classical:
+        refuse_noise_of_gates(trained, options)
+    # refuse before any computing
+    conditions = [] if classical else [condition(trained.model, noise, options) for noise in options.noise]
     splits = load_splits(trained.settings, torch.device("cpu")).to(device)
     split = getattr(splits, options.split)
     split = Split(split.features[: options.max_images], split.labels[: options.max_images])
     asked = options.encoding_noise
-    return evaluation(trained, split, conditions, splits.train) | {
+    if classical:
+        content = evaluation_of_units(trained, split, options)
+    else:
+        content = evaluation(trained, split, conditions, splits.train)
+    return content | {
         "run": options.run.name,
         "seed": trained.settings.seed,
         "checkpoint": options.checkpoint,
@@ -110,7 +114,7 @@ def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition], 
         conditions: one row each.
         train: images for what is calibrated.
     """
-    model, depth, s = trained.model.to(split.features.device), trained.depth, trained.settings
+    model, depth = trained.model.to(split.features.device), trained.depth
     own = model.layer.engine
     ideal = states(model, split, depth)
     compared = ideal.r[:OF_JACOBIANS].isfinite().all(1).nonzero().flatten()
@@ -127,15 +131,11 @@ def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition], 
             for ways, engine in condition.mitigated.items()
         ]
         rows.append(row | ({"mitigated": found} if found else {}))
-    return {
-        "model": s.model, "encoding": s.encoding, "n_wires": s.n_wires, "step": trained.step,
-        "n_layer": depth.n_layers if isinstance(depth, Stack) else 0,
-        **{name: getattr(s, name) for name in OF_SOLVER},
-        "images": len(split),
+    return trained.describe(split) | {
         "images_of_shift": len(x),
         "ideal": summary(ideal) | {"spectral_radius": finite_mean(radius(jacobian(quiet, ideal.r[compared])))},
         "rows": rows,
-    }  # fmt: skip
+    }
 
 
 def _row(
@@ -154,49 +154,6 @@ def _row(
         exact = noisy if isinstance(depth, Stack) else states(model, split, replace(depth, forward=TIGHT))
         row["counted"] = sampled(model, split, depth, condition.counting, exact.r, ideal.measured["acc"])
     return row
-
-
-def shift(depth: Depth, quiet: ReadoutMap, noisy: ReadoutMap, r: Tensor, r_noisy: Tensor) -> dict[str, float]:
-    """How far noise moves the states, relative to their length: found, and to first order.
-
-    Args:
-        depth: equilibrium or stack.
-        quiet, noisy: h without and with noise, for the first images.
-        r, r_noisy: (B, K) where the model came to without and with it.
-    """
-    with torch.no_grad():
-        if isinstance(depth, Stack):
-            at, first_order = torch.zeros_like(r), torch.zeros_like(r)
-            for _ in range(depth.n_layers):
-                pushed = (jacobian(quiet, at) @ first_order.unsqueeze(-1)).squeeze(-1)
-                first_order = pushed + noisy(at) - quiet(at)
-                at = quiet(at)
-        else:
-            j = jacobian(quiet, r)
-            first_order = torch.linalg.solve(torch.eye(r.shape[1]).to(j) - j, noisy(r) - quiet(r))
-        found = r_noisy - r
-        return {
-            "shift": finite_mean(found.norm(dim=1) / r.norm(dim=1)),
-            "shift_predicted": finite_mean(first_order.norm(dim=1) / r.norm(dim=1)),
-            "prediction_error": finite_mean((first_order - found).norm(dim=1) / found.norm(dim=1)),
-            "spectral_radius": finite_mean(radius(jacobian(noisy, r_noisy))),
-        }
-
-
-def jacobian(h: ReadoutMap, r: Tensor) -> Tensor:
-    """dh_k/dr_j at r (B, K): (B, K, K), in closed form where h has one, else by one backward pass for every k."""
-    with torch.enable_grad():
-        if h.jacobian is not None:
-            return h.jacobian(r).detach()
-        r = r.detach().requires_grad_()
-        values = h(r)
-        rows = [torch.autograd.grad(values[:, k].sum(), r, retain_graph=True)[0] for k in range(r.shape[1])]
-    return torch.stack(rows, 1)
-
-
-def radius(jacobians: Tensor) -> Tensor:
-    """Spectral radii (B,) of (B, K, K)."""
-    return torch.linalg.eigvals(jacobians).abs().amax(-1)
 
 
 def table(content: dict) -> str:

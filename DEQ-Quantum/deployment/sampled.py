@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from dataset import Split
+from deployment.counted_units import CountedUnits
 from deployment.differences import drop, finite_mean
 from deq import ConvergenceWarning
 from hardware.aer import AerEngine
 from hardware.shots import ShotEngine, residual_floor
 from models.depth import Depth
+from models.layer import Compiled
 from models.qdeq_model import EquilibriumClassifier
 from training.evaluation import BATCH
 
@@ -26,22 +28,21 @@ def sampled(
     model: EquilibriumClassifier,
     split: Split,
     depth: Depth,
-    engines: Sequence[ShotEngine | AerEngine],
+    engines: Sequence[ShotEngine | AerEngine | CountedUnits],
     exact: Tensor,
     ideal: Tensor,
 ) -> dict:
-    """Means over the draws, one for each engine; the layer's engine is left as the last of them.
+    """Means over the draws, one for each engine; a quantum layer's engine is left as the last of them.
 
     Args:
         model, split, depth: what is evaluated.
-        engines: of the same shots and noise, with different seeds.
+        engines: of the same shots and noise, with different seeds; units are a classical layer's, compiled.
         exact: (N, K) readouts that the model comes to with as many shots as one likes.
         ideal: (N,) 1 where the model without noise is right.
     """
     draws, right, traces = [], [], []
     for engine in engines:
-        model.layer.engine = engine
-        compiled = model.layer.compile()
+        compiled = engine if isinstance(engine, CountedUnits) else _with(model, engine)
         parts: list[tuple[Tensor, ...]] = []
         for x, y in zip(split.features.split(BATCH), split.labels.split(BATCH)):
             with warnings.catch_warnings():  # no solve converges to less than the floor
@@ -62,7 +63,7 @@ def sampled(
             "res_floor": finite_mean(floor),
             "error": finite_mean((r - exact).norm(dim=1) / exact.norm(dim=1)),
             "solver_steps": finite_mean(steps),
-            "circuits": float(compiled.circuit.circuits),
+            "circuits": float((compiled if isinstance(compiled, CountedUnits) else compiled.circuit).circuits),
         })  # fmt: skip
     means = {name: mean(draw[name] for draw in draws) for name in draws[0]}
     accuracies = [draw["acc"] for draw in draws]
@@ -75,6 +76,11 @@ def sampled(
         **drop(ideal, torch.stack(right).mean(0)),
         "trace": _mean_trace(traces),
     }
+
+
+def _with(model: EquilibriumClassifier, engine: ShotEngine | AerEngine) -> Compiled:
+    model.layer.engine = engine
+    return model.layer.compile()
 
 
 def _mean_trace(traces: Sequence[Tensor]) -> list[float]:

@@ -3,8 +3,12 @@
 from argparse import Namespace
 from dataclasses import dataclass, fields, replace
 
+from dataset import Split
+from deployment.command_line import OF_SOLVER
+from deq import SolverSettings
 from hardware.noise import NoiseError
-from models.depth import Depth
+from models.classical_layers import TanhLayer
+from models.depth import Depth, Stack
 from models.qdeq_model import EquilibriumClassifier
 from models.table import build_model
 from runs import checkpoint
@@ -15,7 +19,8 @@ from training.evaluation import depth_of
 from training.hardware_settings import HardwareSettings
 from training.settings import Settings
 
-
+# what counted equilibria are held against
+TIGHT = SolverSettings("broyden", 100, 1e-6, patience=10)
 WITHOUT_NOISE = {f.name: f.default for f in fields(HardwareSettings)}
 
 
@@ -25,7 +30,7 @@ class Trained:
 
     Attributes:
         settings: of the run, those of the command line changed, without noise and shots, which commands have of their own.
-        model: with its parameters, in evaluation mode; it has a circuit.
+        model: with its parameters, in evaluation mode; it has a circuit, unless a classical one was asked for too.
         depth: equilibrium, or stack of layers.
         step: of the checkpoint.
     """
@@ -35,13 +40,24 @@ class Trained:
     depth: Depth
     step: int
 
+    def describe(self, split: Split) -> dict:
+        """What is evaluated, as JSON says it."""
+        s = self.settings
+        return {
+            "model": s.model, "encoding": s.encoding, "n_wires": s.n_wires, "step": self.step,
+            "n_layer": self.depth.n_layers if isinstance(self.depth, Stack) else 0,
+            **{name: getattr(s, name) for name in OF_SOLVER},
+            "images": len(split),
+        }  # fmt: skip
 
-def read_trained(options: Namespace, changes: tuple[str, ...] = ()) -> Trained:
+
+def read_trained(options: Namespace, changes: tuple[str, ...] = (), classical_too: bool = False) -> Trained:
     """The run in `options.run`, at `options.checkpoint`.
 
     Args:
         options: a command line.
         changes: settings that it may have otherwise than the training.
+        classical_too: a `TanhLayer` will do as well as a circuit.
 
     Raises:
         CheckpointError, SettingsError: the folder holds no such run.
@@ -58,7 +74,7 @@ def read_trained(options: Namespace, changes: tuple[str, ...] = ()) -> Trained:
     settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", **WITHOUT_NOISE, **changed)
     settings.validate()
     model = build_model(settings).eval()
-    if not hasattr(model.layer, "circuit"):
+    if not (hasattr(model.layer, "circuit") or classical_too and isinstance(model.layer, TanhLayer)):
         raise NoiseError(f"--run {options.run} is of --model {settings.model}, which has no circuit: name one that has")
     if settings.encoding == "turned_states" or settings.injection != "add":
         kind = "--dataset states:FILE" if settings.encoding == "turned_states" else f"--injection {settings.injection}"

@@ -1,12 +1,12 @@
 """What the study of hardware looks at: trained models, and what is done to them. Torch-free.
 
-Models are those of Table 1, from the same run folders, two of Table 2 to confirm them on ten qubits, and those that only this
-study has: the ansatz five times in one coherent circuit, the one model for which "shallower" is an argument about noise (its
-layers are measured once, where those of DIRECT-5 are measured five times), and models that were trained under noise or with
-shots, beside the same without.
+Models are those of Table 1, from the same run folders (of the narrow classical one units are read by counting, as qubits
+are), two of Table 2 to confirm them on ten qubits, and those that only this study has: the ansatz five times in one coherent
+circuit, the one model for which "shallower" is an argument about noise (its layers are measured once, where those of DIRECT-5
+are measured five times), and models that were trained under noise or with shots, beside the same without.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reproduction.names import DEPTHS
 from reproduction.rows import TABLES, Row, Table
@@ -93,6 +93,8 @@ SUITES = (
     *(Suite(f"{shots} shots", ("none", "device:manila"), ("--shots", str(shots))) for shots in SHOTS),
     Suite("mitigation", DEVICES, ("--mitigate", *WAYS)),
 )
+# classical units read as qubits are: the control
+COUNTED_UNITS = tuple(replace(suite, noises=("none",)) for suite in SUITES if "--shots" in suite.flags)
 # readouts are logits: no head to train again
 WITHOUT_HEAD = Suite("mitigation", DEVICES, ("--mitigate", *(way for way in WAYS if "head" not in way)))
 # what a solver makes of eleven evaluations of f and no tolerance; the last one is the residual's
@@ -113,6 +115,7 @@ def rows() -> list[tuple[Table, Row]]:
     """The study's models, each with the table whose run it is."""
     table1, table2 = TABLES["table1"], TABLES["table2"]
     names = [row.name for row in table1.rows if row.is_papers] + ["wang2022-direct-1", "wang2022-implicit"]
+    names += ["classical_narrow-implicit", "classical_narrow-direct-1"]
     own = [(table, row) for table in (OWN, TRAINED) for row in table.rows]
     return [*((table1, table1.row(name)) for name in names), *own, *((table2, table2.row(name)) for name in TEN_QUBITS)]
 
@@ -123,6 +126,8 @@ def suites_of(table: Table, row: Row) -> tuple[Suite, ...]:
         return (TEN,)
     if table is TRAINED:
         return tuple(suite for suite in SUITES if suite.name in ("ansatz", f"{TRAINED_SHOTS} shots"))
+    if row.model == "classical_narrow":
+        return COUNTED_UNITS
     if row.model == "wang2022":
         return tuple(WITHOUT_HEAD if suite.name == "mitigation" else suite for suite in SUITES)
     return (*SUITES, *OF_SOLVERS) if row.depth == "implicit" else SUITES

@@ -66,7 +66,7 @@ def markdown(kept: Kept, transpiled: dict[str, dict]) -> str:
         ("A. Machines: ansatz and encoding", _accuracies(models, "all gates", DEVICES)),
         ("A. Points of accuracy lost, mean over seeds with its 95 % interval over the same images", _drops(models)),
         ("A. What noise does to the states, at depolarizing:1e-2 in the ansatz", _states(models)),
-        ("A. Shots", _shots(models)),
+        ("A. Shots", _shots({name: runs for name, runs in kept.items() if name not in trained})),
         ("A. Solvers: eleven evaluations of f by counting, no tolerance", _solvers(kept)),
         ("A. Mitigation, ansatz alone noisy, exact expectation values: test accuracy, %", _mitigation(kept)),
         ("A. Ten qubits, noise in the ansatz: test accuracy, %", _ten(kept)),
