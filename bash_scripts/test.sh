@@ -20,6 +20,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/bash_scripts/setup.sh"
 cd "$root"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+unset PYTHONDONTWRITEBYTECODE # tests start hundreds of programs, and each would compile all libraries anew
 if [[ ${1:-} == faults ]]; then
     shift
     PYTHONPATH=tests exec .venv/bin/python -m campaigns.faults "$@"

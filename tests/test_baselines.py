@@ -250,7 +250,7 @@ def test_a_baseline_trains_and_is_evaluated_by_the_same_commands(name, mode, tmp
     assert results["model"] == results["settings"]["model"] == name
     circuit = MODELS[name].circuit
     assert results["encoding"] == (circuit(settings_of(name)).encoding.name if circuit else "none")
-    assert results["test_acc"] > 0.6  # four classes: chance is 0.25
+    assert results["test_acc"] > 0.4  # of 73 images in four classes: chance is 0.25 +- 0.05
     assert (run / "circuit.png").exists() == (circuit is not None)
     evaluate_qdeq.main(evaluate_qdeq.parse_command_line([str(run)]))
     evaluation = json.loads((run / "evaluation_test.json").read_text())

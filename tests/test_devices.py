@@ -34,9 +34,10 @@ def test_a_training_step_neither_waits_for_its_device_nor_leaves_it(flags):
     if "torchquantum" in flags:
         pytest.importorskip("torchquantum")
     few = "--n_wires 4 --num_classes 4 --f_thres 3 --b_thres 3"  # steps enough for a solver's memory to be used
-    settings = parse_command_line(shlex.split(f"{few} {flags}")).settings
+    probabilities = "--readout marginal" if any(name in flags for name in ("dilip2022", "kiwit2025")) else ""
+    settings = parse_command_line(shlex.split(f"{few} {flags} {probabilities}")).settings
     model = build_model(settings).to("meta")
-    x = torch.empty(5, 4 if settings.reduction == "components" else 16, device="meta")
+    x = torch.empty(5, model.layer.n_inputs, device="meta")
     y = torch.empty(5, dtype=torch.long, device="meta")
     p = model(x, depth_of(settings), with_jac_loss=True)
     (cross_entropy(p.logits, y) + p.jac_loss).backward()

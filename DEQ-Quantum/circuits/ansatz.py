@@ -92,14 +92,23 @@ def paper_ansatz(
     Raises:
         ValueError: odd or too few wires, or n_blocks below 1.
     """
-    if n_wires < 4 or n_wires % 2:
-        raise ValueError(f"n_wires must be an even number from 4, got {n_wires}")
+    check_wires(n_wires)
     _check_blocks(n_blocks)
     random = [
         (gate, wires, RANDOM, f"{position:02d}")
         for position, (gate, wires) in enumerate(random_operations(n_wires, n_random_operations, seed))
     ]
     return from_gates(n_wires, random + [gate for block in range(n_blocks) for gate in _staircase(n_wires, block)])
+
+
+def check_wires(n_wires: int) -> None:
+    """Refuse wires that blocks of four, half a block apart, do not cover.
+
+    Raises:
+        ValueError: odd or too few.
+    """
+    if n_wires < 4 or n_wires % 2:
+        raise ValueError(f"n_wires must be an even number from 4, got {n_wires}")
 
 
 def strongly_entangling(n_wires: int, n_blocks: int = 1) -> Ansatz:

@@ -7,7 +7,7 @@ its parts.
 
 from dataclasses import dataclass
 
-from circuits.ansatz import ANSATZE, BLOCK, Ansatz
+from circuits.ansatz import ANSATZE, BLOCK, Ansatz, check_wires
 from circuits.encodings import Encoding, build_encoding
 from circuits.readout import Readout, build_readout
 
@@ -112,6 +112,8 @@ def build_circuit(
     Raises:
         ValueError: odd or too few wires, a name that is not known, or "released" for an ansatz without blocks.
     """
+    if ansatz == "paper":
+        check_wires(n_wires)  # before the encoding, which would say less
     encoded = build_encoding(encoding, n_wires, injection, features_per_wire)
     n_wires = encoded.n_wires
     choices = {"ansatz": (ansatz, ANSATZE), "trainable_gates": (trainable_gates, TRAINABLE_GATES)}

@@ -21,6 +21,8 @@ from deq.watch import Watch
 FLOORS = 1.5
 # and so many where the iterate has an error of its own, as the value of an earlier call
 TWICE = DOUBTS * 2**0.5
+# ||f(z) - z|| has fallen if by so many errors: the largest and the least of many are further apart than two of them
+FALL = 8
 
 
 def noise_of(call: FlatCall, settings: SolverSettings) -> Noise | None:
@@ -93,8 +95,8 @@ class NoisyWatch(Watch):
         self.none_frozen = self._all(self.active)
 
     def _believed(self, abs_residual: Tensor, errors: Tensor) -> Tensor:
-        """(B,) samples whose ||f(z) - z|| has fallen by more than the errors of both its values make."""
-        return self._has_fallen(abs_residual + 2 * DOUBTS * errors)
+        """(B,) samples whose ||f(z) - z|| has fallen from its largest by more than errors can have made of it."""
+        return self._has_fallen(abs_residual + FALL * errors)
 
     def _floor(self, errors: Tensor, z: Tensor) -> Tensor:
         """(B,) floors of the residual at z (B, d), in the measure of the stop mode."""
