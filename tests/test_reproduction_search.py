@@ -206,7 +206,7 @@ def test_dry_run_counts(run_script, tmp_path):
 @pytest.mark.slow
 @NEEDS_RAY
 def test_search_stops_and_goes_on(tmp_path, tiny_data):
-    words = [sys.executable, SCRIPTS / "reproduce.py", "table5", "--data", "mnist4", "--models", "direct-2", "--epochs", 25,
+    words = [sys.executable, SCRIPTS / "reproduce.py", "table5", "--data", "mnist4", "--models", "direct-2", "--epochs", 100,
              "--work_dir", tmp_path / "runs", "--results_dir", tmp_path / "results"]  # fmt: skip
     running = ("--jobs", 1, "--data_dir", tiny_data)
 
