@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 
-from reproduction import jobs
+from reproduction import hardware_rows, jobs
 from reproduction.jobs import Job, Outcome, command_of, lock_path, make_job, run_jobs
 from reproduction.overview import Overview
 from reproduction.rows import TABLES
@@ -67,6 +67,17 @@ def test_the_command_of_several_makes_the_runs_of_each(command):
     assert [one.settings for one in several] == [one.settings for one in singles]
     assert [one.settings.name for one in several] == ["seed-0", "seed-1-2", "seed-2"]
     assert command_of(together[:1]) == alone[0]
+
+
+def test_every_rows_groups_have_a_command(tmp_path):
+    """Also of the study of hardware, where seeds with shots run alone."""
+    rows = [(table, row) for table in TABLES.values() for row in table.rows] + hardware_rows.rows()
+    for table, row in rows:
+        seeds = [make_job(table, row, seed, 2, tmp_path / "runs") for seed in SEEDS]
+        groups = side_by_side(seeds, 1)
+        commands = [parse_command_line(command_of(group)[2:]) for group in groups]
+        found = [one.settings for command in commands for one in command.several or [command]]
+        assert found == [parse_command_line(job.command[2:]).settings for job in seeds] and (len(groups) == 3 or not found[0].shots)
 
 
 def test_jobs_in_one_process_finish_each_and_are_not_run_again(command, tmp_path):

@@ -147,7 +147,7 @@ def circuits_of_images(runs: Sequence[dict], suite: str, noise: str) -> list[flo
 def _mitigation(kept: Kept) -> str:
     lines = []
     for runs in kept.values():
-        for noise in DEVICES:
+        for noise in DEVICES if "mitigation" in _suites(runs) else ():
             def of(way: str, key: str, noise: str = noise) -> list[float]:
                 return [
                     found[key]
