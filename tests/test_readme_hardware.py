@@ -1,0 +1,171 @@
+"""The page of the study of hardware says what its committed evaluations hold."""
+
+from statistics import mean
+
+from conftest import REPOSITORY
+from deployment.command_line import parse_command_line
+from deployment.costing import costs, duration
+from reproduction.hardware_rows import SHOTS, rows
+from reproduction.hardware_tables import circuits_of_images, dropped, gradients, load, values
+from readme_pages import numbers
+from utils.files import read_json
+
+PAGE = "results/hardware/README.md"
+FOLDER = REPOSITORY / "results" / "hardware"
+KEPT = load(FOLDER)
+IMPLICIT, DIRECT = "amplitude_implicit", "amplitude_direct-1"
+
+
+def acc(row: str, noise: str | None, suite: str = "ansatz", name: str = "acc") -> str:
+    """Mean over seeds, in %."""
+    return f"{100 * mean(values(KEPT[row], suite, noise, lambda found: found[name])):.1f}"
+
+
+def lost(row: str, noise: str, suite: str = "ansatz") -> list[str]:
+    """Points, and half of their interval."""
+    return [f"{float(word):.1f}" for word in dropped(KEPT[row], suite, noise).split(" ± ")]
+
+
+def counted(row: str, shots: int, name: str, solver: str = "", noise: str = "none") -> float:
+    suite = f"{solver}, {shots} shots" if solver else f"{shots} shots"
+    return mean(values(KEPT[row], suite, noise, lambda found: found["counted"][name]))
+
+
+def test_resilience():
+    said = numbers(PAGE, "resist noise better")
+    small = [lost(row, "depolarizing:1e-2", suite) for suite in ("ansatz", "all gates") for row in (IMPLICIT, DIRECT)]
+    large = [acc(row, "depolarizing:3e-2") for row in (IMPLICIT, DIRECT, "amplitude_direct-10")]
+    wang = [lost(f"wang2022-{depth}", "depolarizing:1e-2") for depth in ("implicit", "direct-1")]
+    assert said == ["1e-2", "2021", *sum(small, []), "3e-2", *large, *sum(wang, [])]
+
+
+def test_depth():
+    said = numbers(PAGE, "Does being shallow pay")
+    deep = "coherent-5"
+    assert said == [
+        acc(deep, None), acc(IMPLICIT, None), "1e-2", acc(deep, "depolarizing:1e-2"), acc(IMPLICIT, "depolarizing:1e-2"),
+        "3e-2", acc(deep, "depolarizing:3e-2"), "2021", acc(deep, "device:quito"), acc(IMPLICIT, "device:quito"),
+        acc(deep, "device:manila"), acc(IMPLICIT, "device:manila"),
+    ]  # fmt: skip
+
+
+def test_states():
+    noise = "depolarizing:1e-2"
+    moved, error = (100 * mean(values(KEPT[IMPLICIT], "ansatz", noise, lambda found: found[name]))
+                    for name in ("shift", "prediction_error"))  # fmt: skip
+    before, after = (mean(values(KEPT[IMPLICIT], "ansatz", which, lambda found: found["spectral_radius"]))
+                     for which in (None, noise))  # fmt: skip
+    said = numbers(PAGE, "What does noise do to the equilibrium")
+    assert [word for word in said if word != "-1"] == ["1e-2", f"{moved:.0f}", f"{error:.0f}", f"{before:.2f}", f"{after:.2f}"]
+
+
+def test_what_harms_and_where_encodings_cross():
+    def cost(row):
+        return f"{float(acc(row, None, name='acc')) - float(acc(row, 'coherent:0.03')):.1f}"
+
+    assert numbers(PAGE, "What harms most") == [
+        "0.03", cost(IMPLICIT), cost("amplitude_warmup"), "0.1", f"{float(acc(IMPLICIT, 'coherent:0.1')):.0f}",
+        acc(IMPLICIT, "device:quito", "all gates"), acc("angle_implicit", "device:quito", "all gates"),
+        lost(IMPLICIT, "device:aachen", "all gates")[0],
+    ]  # fmt: skip
+
+    def both(noise, suite):
+        return [acc(row, noise, suite) for row in (IMPLICIT, "angle_implicit")]
+
+    pairs = [both("depolarizing:1e-2", "all gates"), both("depolarizing:3e-2", "all gates")]
+    (tree,) = (row["two_qubit_gates"] for row in read_json(FOLDER / "transpile" / f"{IMPLICIT}.json")["rows"]
+               if (row["device"], row["optimization_level"], row["part"]) == ("manila", 1, "encoding"))  # fmt: skip
+    assert numbers(PAGE, "amplitude and angle encoding cross") == [
+        "3e-2", *both("depolarizing:3e-2", "ansatz"), "1e-2", *pairs[0], "3e-2", *pairs[1], "16", f"{tree:g}"
+    ]  # fmt: skip
+    for name in ("manila", "sherbrooke", "aachen"):
+        amplitude, angle = both(f"device:{name}", "all gates")
+        assert float(amplitude) > float(angle)
+
+
+def test_shots():
+    drops = [[counted(row, shots, "drop") for shots in SHOTS] for row in (IMPLICIT, DIRECT)]
+    assert all(round(of_row[2], 1) == 0 for of_row in drops)
+    circuits = [circuits_of_images(KEPT[IMPLICIT], f"{shots} shots", "none") for shots in SHOTS]
+    assert round(mean(circuits[0])) == 3 and round(mean(circuits[2])) == 5
+    broyden = [counted(IMPLICIT, shots, "error", "broyden") for shots in SHOTS]
+    averaged = [counted(IMPLICIT, shots, "error", "averaged") for shots in SHOTS]
+    assert all(1.7 < a / b < 2.2 for a, b in zip(broyden, averaged))
+    assert numbers(PAGE, "How many shots") == [
+        "128", f"{drops[0][0]:.1f}", "1,024", f"{drops[0][1]:.1f}", "8,192", f"{drops[1][0]:.1f}", f"{drops[1][1]:.1f}",
+        "3", "5", "128", f"{100 * counted(IMPLICIT, 128, 'acc'):.1f}", f"{100 * counted(DIRECT, 1024, 'acc'):.1f}", "1,024",
+        "11", "128", f"{11 * 128:,}", f"{100 * counted(IMPLICIT, 128, 'acc', 'averaged'):.1f}", "1,024",
+    ]  # fmt: skip
+    classical = "classical_narrow-implicit"
+    sizes = [1 / (1 + 128 * counted(row, 128, "res_floor") ** 2) ** 0.5 for row in (classical, IMPLICIT)]
+    assert numbers(PAGE, "a classical equilibrium do better") == [
+        "128", "+1", "-1", f"{counted(classical, 128, 'drop'):.1f}", f"{drops[0][0]:.1f}", *(f"{size:.1f}" for size in sizes)
+    ]  # fmt: skip
+
+
+def test_mitigation():
+    def mitigated(way):
+        found = values(KEPT[IMPLICIT], "mitigation", "device:quito", lambda row: row["mitigated"])
+        return f"{100 * mean(one['acc'] for entry in found for one in entry if one['mitigation'] == way):.1f}"
+
+    assert numbers(PAGE, "Does mitigation help") == [
+        acc(IMPLICIT, "device:quito", "mitigation"), mitigated("readout"), "0.05", "20", mitigated("rescale"),
+        mitigated("head"), mitigated("zne"),
+    ]  # fmt: skip
+
+
+def test_trained_under_noise_and_with_shots():
+    clean, noisy, shots = (f"implicit_{how}" for how in ("clean", "noise", "shots"))
+    pairs = [(acc(a, noise), acc(clean, noise))
+             for a, noise in ((noisy, "depolarizing:1e-2"), (noisy, "device:quito"), (shots, None))]  # fmt: skip
+    read = [f"{100 * counted(row, 1024, 'acc'):.1f}" for row in (shots, clean)]
+    said = numbers(PAGE, "Does training under noise help")
+    assert said == ["30", "1e-2", *pairs[0], *pairs[1], "1,024", *pairs[2], *read]
+
+
+def test_gradients():
+    found = gradients(KEPT)
+    exact = found["IMPLICIT, amplitude", "exact backward solve"]
+    free = found["IMPLICIT, amplitude", "Jacobian-free"]
+    layer = found["DIRECT-1, amplitude", "one layer after another"]
+    cosines = {(name, entry["shots"]): f"{mean(entry['cosines']):.2f}"
+               for name, entries in (("exact", exact), ("free", free), ("layer", layer)) for entry in entries}  # fmt: skip
+    assert cosines["exact", 1024] == cosines["layer", 1024] and cosines["exact", 8192] == cosines["layer", 8192]
+    assert numbers(PAGE, "Are gradients with shots") == [
+        "1,024", cosines["exact", 1024], "8,192", cosines["exact", 8192], cosines["free", 8192], "8,192"
+    ]  # fmt: skip
+
+
+def test_ten_qubits_agree():
+    def of(row, noise):
+        return acc(row, noise, "ten qubits")
+
+    names = ("implicit", "direct-1")
+    said = numbers(PAGE, "Ten qubits")
+    drops = [lost(row, "depolarizing:1e-2", "ten qubits")[0] for row in names]
+    machines = [of(row, f"device:{name}") for name in ("guadalupe", "aachen") for row in names]
+    assert said == ["2,000", "1e-2", *drops, "2021", *machines, "10,000"]
+    assert {run["suites"]["ten qubits"]["found"]["images"] for row in names for run in KEPT[row]} == {2000}
+
+
+def test_costs():
+    def cost(*flags):
+        return costs(parse_command_line(["cost", *flags]))
+
+    ten, four = cost("--n_wires", "10"), cost("--n_wires", "4", "--images", "3900", "--train_images", "19000")
+    rows = {row["label"]: row for row in ten["rows"]}
+    small = next(row for row in four["rows"] if row["label"] == "IMPLICIT")
+    one = rows["IMPLICIT"]["inference_sample"]["circuits"]
+    trainings = [duration(row["training"]["hours"]).removesuffix(" years")
+                 for row in (rows["IMPLICIT"], rows["IMPLICIT, Jacobian loss"], rows["DIRECT, 1 layer"], small)]  # fmt: skip
+    seconds = 1024 * 250e-6
+    said = numbers(PAGE, "What would it cost")
+    assert said == [
+        "1,024", "250", f"{one:.0f}", f"{one * seconds:.1f}", f"{rows['IMPLICIT']['inference']['hours']:.1f}", *trainings,
+        f"{ten['surrogate_circuits']:,}", f"{ten['surrogate_circuits'] * seconds / 60:.0f}", "2",
+    ]  # fmt: skip
+
+
+def test_every_row_has_its_seeds():
+    seeds = {name: len(runs) for name, runs in KEPT.items()}
+    assert seeds == {row.name: 1 if table.name == "table2" else 3 for table, row in rows()}
