@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from figures.panels import Line, Panel, draw_panels
 from figures.style import GREY, INK, save_figure
@@ -45,7 +47,7 @@ def crossover(kept: Kept) -> Figure | None:
         return None
     figure = draw_panels(panels, 2)
     for axes in figure.axes[: len(panels)]:
-        axes.set_xscale("log")
+        _log_x(axes)
         for noise in DEVICES:
             device = read_device(noise.partition(":")[2])
             at = 4 / 3 * device.two_wires_error  # of the average infidelity, p = e d / (d - 1)
@@ -76,7 +78,7 @@ def shift(kept: Kept) -> Figure | None:
         panels.append(Panel("spectral radius", "depolarising $p$ of a gate on two wires", "", lines["radius"]))
     figure = draw_panels(panels, 2)
     for axes in figure.axes[: len(panels)]:
-        axes.set_xscale("log")
+        _log_x(axes)
     low, high = figure.axes[0].get_xlim()
     figure.axes[0].plot([low, high], [low, high], color=GREY, lw=0.8, ls=":", zorder=0)
     return figure
@@ -105,7 +107,7 @@ def solvers(kept: Kept) -> Figure | None:
         Panel("error of the equilibrium, relative", "shots of an image in all", "", errors, log_y=True),
         Panel(f"residual that solvers see, {SHOTS[1]} shots", "step", "", traces, log_y=True, level=level),
     ], 2)  # fmt: skip
-    figure.axes[0].set_xscale("log")
+    _log_x(figure.axes[0])
     return figure
 
 
@@ -130,8 +132,14 @@ def training(kept: Kept) -> Figure | None:
         return None
     figure = draw_panels(panels, 2)
     for axes in figure.axes[: len(panels)]:
-        axes.set_xscale("log")
+        _log_x(axes)
     return figure
+
+
+def _log_x(axes: Axes) -> None:
+    """A logarithmic axis whose only labels are powers of ten."""
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def mitigation(kept: Kept) -> Figure | None:
