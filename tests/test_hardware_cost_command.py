@@ -31,7 +31,7 @@ def test_the_table(tmp_path, flags, training, inference):
     assert tuple(rows[label]["training_sample"]["circuits"] for label in LABELS) == training
     assert tuple(rows[label]["inference_sample"]["circuits"] for label in LABELS) == inference
     assert [rows[label]["training_sample"]["rounds"] for label in LABELS] == [1, 2, 5, 10, 12, 12, 12]
-    assert found["surrogate_circuits"] == {4: 136, 10: 5050}[found["n_wires"]]
+    assert found["surrogate_circuits"] == {4: 256, 10: 10_000}[found["n_wires"]]
 
 
 def test_the_papers_training_and_inference(tmp_path, capsys):

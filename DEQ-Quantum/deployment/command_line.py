@@ -38,7 +38,7 @@ EXAMPLES = """examples:
     python hardware.py sweep --runs ../runs/paper/table1/*/seed-? --noise none depolarizing:1e-3 depolarizing:1e-2 --json sweep.json
   its equilibrium to round-off, where the prediction of first order can be seen:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
-  its 136 or 5050 numbers measured once, and then no quantum computer:
+  its 136 or 5050 numbers measured once, by 256 or 10,000 circuits, and then no quantum computer:
     python hardware.py surrogate --run ../runs/NAME --noise device:manila --shots 4096
   what it takes on a quantum computer, of a run or of a model that there is not yet:
     python hardware.py cost --run ../runs/NAME

@@ -199,6 +199,5 @@ def _count(counter: Counter, purpose: str, circuits: int, shots: int, rounds: in
 
 
 def n_surrogate(circuit: Circuit) -> int:
-    """Circuits after which an amplitude-encoded model needs none: D basis states and their D (D - 1) / 2 pairs."""
-    d = circuit.n_inputs
-    return len(circuit.readout.settings()) * d * (d + 1) // 2
+    """Circuits after which an amplitude-encoded model needs none: D basis states, and sums and differences of each two."""
+    return len(circuit.readout.settings()) * circuit.n_inputs**2

@@ -1,11 +1,14 @@
 """The circuit measured once and for all: after amplitude encoding a readout is a quadratic form, v^T M_k v / v^T v.
 
-M_k is symmetric, so its values at D basis vectors and at the D (D - 1) / 2 sums of two of them say all of it:
+M_k is symmetric: its D (D + 1) / 2 numbers are read off D basis vectors, and sums and differences of two of them,
 
-    M_ii = r(e_i),    M_ij = r(e_i + e_j) - (M_ii + M_jj) / 2
+    M_ii = r(e_i),    M_ij = (r(e_i + e_j) - r(e_i - e_j)) / 2
 
-With these D (D + 1) / 2 circuits measured, every image, every layer and every step of a solver is classical. Such a
-state needs fewer gates than a full vector (at most n - 1 CX); they count as prepared without error here.
+With these D^2 circuits measured, every image, every layer and every step of a solver is classical. The differences could
+be had from the diagonal, r(e_i + e_j) - (M_ii + M_jj) / 2; but then errors of the diagonal add up over all pairs, and the
+variance of v^T M v, for |v| = 1, grows with (sum_i v_i)^2, up to D times that of one circuit. So it is at most that of one:
+sum_i v_i^4 + 4 sum_(i<j) v_i^2 v_j^2 / 2 = 1 in units of the largest, 1 / S. Such a state needs fewer gates than a full vector
+(at most n - 1 CX); they count as prepared without error here.
 """
 
 import torch
@@ -40,7 +43,7 @@ class SurrogateEngine(Engine):
                 "readouts are a quadratic form of amplitudes, not of angles: no surrogate measures them"
             )
         self.machine = ShotEngine(circuit, shots, noise, seed=seed)
-        self.n_circuits = circuit.n_inputs * (circuit.n_inputs + 1) // 2
+        self.n_circuits = circuit.n_inputs**2
 
     def compile(self, theta: Tensor) -> CompiledAmplitude:
         """The measured observables at theta (n_parameters,)."""
@@ -48,7 +51,7 @@ class SurrogateEngine(Engine):
 
 
 def measured_observables(compiled: CompiledCircuit, n_inputs: int, like: Tensor) -> Tensor:
-    """M_k from readouts alone, those of basis vectors and of sums of two: (K, n_inputs, n_inputs).
+    """M_k from readouts alone, of basis vectors, and of sums and differences of two: (K, n_inputs, n_inputs).
 
     Args:
         compiled: whose readouts are a quadratic form.
@@ -57,9 +60,11 @@ def measured_observables(compiled: CompiledCircuit, n_inputs: int, like: Tensor)
     """
     basis = torch.eye(n_inputs).to(like)
     first, second = torch.triu_indices(n_inputs, n_inputs, offset=1)
-    read = compiled.readouts(torch.cat([basis, basis[first] + basis[second]]))
-    diagonal, pairs = read[:n_inputs], read[n_inputs:]
-    beside = pairs - (diagonal[first] + diagonal[second]) / 2
+    sums, differences = basis[first] + basis[second], basis[first] - basis[second]
+    diagonal, of_sums, of_differences = compiled.readouts(torch.cat([basis, sums, differences])).split(
+        [n_inputs, len(sums), len(sums)]
+    )
+    beside = (of_sums - of_differences) / 2
     observables = torch.diag_embed(diagonal.T)
     observables[:, first, second] = beside.T
     observables[:, second, first] = beside.T
