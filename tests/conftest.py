@@ -4,13 +4,18 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import figures
+import figures.qep_pictures
 import train_qdeq
+import train_qep
+from qep.settings import parse_command_line as parse_qep
 from training.command_line import parse_command_line
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -41,9 +46,25 @@ def run_script():
     return run
 
 
-def train_here(*flags: object) -> None:
-    """The training command in this process: the same code without seconds of imports."""
-    train_qdeq.train(parse_command_line(list(map(str, flags))))
+@contextmanager
+def no_pictures():
+    """Runs that end in here are not drawn: that takes a second or two, and most tests do not look."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (figures, figures.qep_pictures):
+            patch.setattr(module, "draw_run", lambda *_: {})
+        yield
+
+
+def train_here(*flags: object, pictures: bool = False) -> None:
+    """The training command in this process, without seconds of imports; its run's pictures only where asked for."""
+    with nullcontext() if pictures else no_pictures():
+        train_qdeq.train(parse_command_line(list(map(str, flags))))
+
+
+def train_qep_here(*flags: object, pictures: bool = False) -> None:
+    """The same for train_qep.py."""
+    with nullcontext() if pictures else no_pictures():
+        train_qep.train(parse_qep(list(map(str, flags))))
 
 
 def ctrl_c(*_) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import figures
-import figures.qep_pictures
 import train_qdeq
 import train_qep
+from conftest import no_pictures
 from qep.settings import parse_command_line as parse_qep
 from runs import checkpoint
 from runs.state import TrainingState
@@ -34,12 +33,11 @@ class Command:
     def __init__(self, kind: str, folder: Path, monkeypatch):
         self.kind, self.folder, self.monkeypatch = kind, folder, monkeypatch
         self.module, self.parse, self.flags = COMMANDS[kind]
-        for module in (figures, figures.qep_pictures):
-            monkeypatch.setattr(module, "draw_run", lambda *_: {})
 
     def train(self, *flags: object, name: str = "r") -> Path:
         words = [*self.flags, *QUICK, *flags, "--work_dir", self.folder, "--name", name]
-        self.module.train(self.parse(list(map(str, words))))
+        with no_pictures():
+            self.module.train(self.parse(list(map(str, words))))
         return self.folder / name
 
     def kill_after(self, step: int, *flags: object, name: str = "r") -> Path:
@@ -59,7 +57,8 @@ class Command:
 
     def resume(self, *flags: object, name: str = "r") -> Path:
         words = ["--restart", "--restart_dir", self.folder / name, *flags]
-        self.module.train(self.parse(list(map(str, words))))
+        with no_pictures():
+            self.module.train(self.parse(list(map(str, words))))
         return self.folder / name
 
 

@@ -1,7 +1,5 @@
 """Run folders of a few training steps, for tests of what is done with them afterwards: their pictures are left out."""
 
-import pytest
-
 from conftest import train_here
 
 DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_size", 64, "--device", "cpu",
@@ -10,7 +8,5 @@ DIGITS = ("--dataset", "digits", "--num_classes", 4, "--n_wires", 4, "--batch_si
 
 def train_quickly(folder, name, max_step, *flags):
     """`folder/name`, trained on digits."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("figures.draw_run", lambda *_: [])
-        train_here(*DIGITS, "--max_step", max_step, *flags, "--work_dir", folder, "--name", name)
+    train_here(*DIGITS, "--max_step", max_step, *flags, "--work_dir", folder, "--name", name)
     return folder / name

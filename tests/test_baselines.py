@@ -244,7 +244,7 @@ def test_gradients_against_finite_differences(name, depth):
 def test_a_baseline_trains_and_is_evaluated_by_the_same_commands(name, mode, tmp_path, capsys):
     train_here(*DIGITS, *mode, "--model", name, "--epochs", 12, "--eval-interval", 50, "--spectral_radius_mode",
                *(("--readout", "marginal", "--z_gain", 0.05) if name.startswith(("dilip2022", "kiwit2025")) else ()),
-               "--name", "run", "--work_dir", tmp_path)  # fmt: skip
+               "--name", "run", "--work_dir", tmp_path, pictures=True)  # fmt: skip
     run = tmp_path / "run"
     results = json.loads((run / "results.json").read_text())
     assert results["model"] == results["settings"]["model"] == name

@@ -3,9 +3,7 @@
 import pytest
 
 import evaluate_qdeq
-import train_qep
-from conftest import train_here
-from qep.settings import parse_command_line as parse_qep
+from conftest import train_here, train_qep_here
 from training.command_line import parse_command_line
 
 DIGITS = ("--dataset", "digits", "--num_classes", 2, "--n_wires", 4, "--mode", "direct", "--n_layer", 1)
@@ -34,7 +32,7 @@ def test_training_says_when_there_are_fewer_images(flag, tmp_path):
 @pytest.mark.parametrize("n_train, warned", [(999, True), (232, False)])
 def test_qep_says_when_there_are_fewer_samples(n_train, warned, tmp_path):
     flags = ("--task", "digits", "--num_classes", 2, "--n_spins", 4, "--n_train", n_train, "--batch_size", 4)
-    train_qep.train(parse_qep(list(map(str, (*flags, *HERE, "--work_dir", tmp_path, "--name", "q")))))
+    train_qep_here(*flags, *HERE, "--work_dir", tmp_path, "--name", "q")
     found = warnings((tmp_path / "q" / "log.txt").read_text())
     assert len(found) == warned
     assert not warned or "--n_train 999 is more than the 232 training samples: all are used" in found[0]

@@ -144,8 +144,7 @@ def test_entries_of_the_log_are_of_one_step_and_sum_up(runs):
     assert all(float(row["train_rounds"]) > 2 * 3 for row in train)  # two chunks, one after the other
 
 
-def test_seeds_side_by_side_under_noise_are_the_runs_of_their_own(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("figures.draw_run", lambda *_: [])
+def test_seeds_side_by_side_under_noise_are_the_runs_of_their_own(runs, tmp_path):
     flags = (*DIGITS, "--max_step", 6, "--eval-interval", 3, *NOISE, "--work_dir", tmp_path)
     train_here(*flags, "--seeds", 1111, 1, "--names", "a", "b")
     assert results(tmp_path / "a")["test_loss"] == pytest.approx(results(runs / "noise")["test_loss"], rel=1e-4)

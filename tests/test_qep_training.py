@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import train_qep
 from conftest import SCRIPTS, user_environment
+from conftest import train_qep_here as train_here
 from qep.learning.evaluation import affine_map, least_squares, linear_classifier
 from qep.learning.tasks import Samples, build_task
 from qep.settings import QEPSettings, parse_command_line
@@ -22,10 +22,6 @@ from wandb_reader import read_offline_run
 
 QUICK = ("--device", "cpu", "--tensorboard", "False")
 TIMES = ("date", "train_seconds", "seconds_per_sample", "peak_memory_mb", "name", "settings", "sha256")
-
-
-def train_here(*flags: object) -> None:
-    train_qep.train(parse_command_line(list(map(str, flags))))
 
 
 def rows_of(run: Path, event: str) -> list[dict]:
@@ -118,7 +114,7 @@ def finished_run(tmp_path_factory) -> Path:
     work_dir = tmp_path_factory.mktemp("qep")
     train_here("--task", "teacher", "--n_spins", 4, "--n_train", 32, "--batch_size", 8, "--epochs", 5, "--compare", 2,
                "--log-interval", 5, "--eval-interval", 10, "--wandb", "offline", "--name", "whole", "--work_dir",
-               work_dir, "--device", "cpu")  # fmt: skip
+               work_dir, "--device", "cpu", pictures=True)  # fmt: skip
     return work_dir / "whole"
 
 

@@ -256,7 +256,7 @@ def test_a_lift_that_does_not_come_out_even_ends_the_command(capsys):
 def test_a_run_reads_what_it_is_told_to(name, flags, n, n_settings, tmp_path):
     common = ["--dataset", "digits", "--num_classes", 2, "--n_wires", 4, "--work_dir", tmp_path, "--name", "r"]
     train_here(*common, "--max_step", 2, "--device", "cpu", "--readout", name, *flags)
-    train_here("--restart", "--restart_dir", tmp_path / "r", "--max_step", 3)
+    train_here("--restart", "--restart_dir", tmp_path / "r", "--max_step", 3, pictures=True)
     found = json.loads((tmp_path / "r" / "results.json").read_text())
     assert (found["readout"], found["n_readouts"], found["measurement_settings"]) == (name, n, n_settings)
     assert found["lift"] == "auto" and found["steps"] == 3 and 0 <= found["test_acc"] <= 1

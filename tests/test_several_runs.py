@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import figures
 from conftest import train_here
 from launched import free_port, rank_variables
 from runs import checkpoint
@@ -28,8 +27,7 @@ CLOSE = 2e-4  # of parameters and metrics in single precision, after 12 steps of
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    monkeypatch.setattr(figures, "draw_run", lambda *_: {})
+def closed_logs():
     yield
     for handler in list(log.handlers):
         log.removeHandler(handler)
@@ -41,10 +39,8 @@ def no_pictures(monkeypatch):
 def alone(tmp_path_factory) -> dict[int, Path]:
     """The single run of each seed."""
     folder = tmp_path_factory.mktemp("alone")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "draw_run", lambda *_: {})
-        for seed in SEEDS:
-            train_here(*FLAGS, "--seed", seed, "--work_dir", folder)
+    for seed in SEEDS:
+        train_here(*FLAGS, "--seed", seed, "--work_dir", folder)
     return runs_in(folder)
 
 

@@ -8,9 +8,7 @@ import pytest
 import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train_qep
-from conftest import train_here
-from qep.settings import parse_command_line as parse_qep
+from conftest import train_here, train_qep_here
 from runs import tracking
 from runs.tracking import TensorBoardLog, Tracker
 from tracked import RESULTS, SETTINGS, picture, rows, steps
@@ -28,7 +26,7 @@ def test_tensorboard_holds_each_value_and_is_rewound(tmp_path):
     tracker.close()
     tracker = Tracker(tmp_path, Settings(), COLUMNS, resume_step=20)
     tracker.log("val", 30, {"val_loss": 99.0, "mode": 0})
-    tracker.finish(30, {"test_acc": 0.5}, {"circuit": picture()})
+    tracker.finish(30, {"test_acc": 0.5}, {"circuit": picture(tmp_path)})
     tracker.close()
 
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -66,7 +64,7 @@ def test_pictures_and_summary_arrive_whichever_trackers_are_on(
         monkeypatch.setenv("MPLBACKEND", backend)
     tracker = Tracker(tmp_path, replace(SETTINGS, wandb=mode, tensorboard=tensorboard), COLUMNS)
     tracker.log("test", 3, {"test_loss": 0.5})
-    tracker.finish(3, RESULTS, {"circuit": picture(), "curves": picture()})
+    tracker.finish(3, RESULTS, {"circuit": picture(tmp_path), "curves": picture(tmp_path)})
     tracker.close()
     assert warned() == [] and "matplotlib.pyplot" not in sys.modules
     if tensorboard:
@@ -84,10 +82,8 @@ def test_pictures_and_summary_arrive_whichever_trackers_are_on(
 QUICK = ("--max_step", 2, "--batch_size", 64, "--device", "cpu", "--tensorboard", "False")
 COMMANDS = {
     "train_qdeq": (train_here, ("--dataset", "digits", "--num_classes", 2, "--n_wires", 4, *QUICK), "test accuracy"),
-    "train_qep": (
-        lambda *flags: train_qep.train(parse_qep(list(map(str, flags)))), ("--task", "xor", *QUICK), "test cost"
-    ),
-}  # fmt: skip
+    "train_qep": (train_qep_here, ("--task", "xor", *QUICK), "test cost"),
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -40,7 +40,7 @@ def finished_run(tmp_path_factory) -> Path:
     work_dir = tmp_path_factory.mktemp("finished")
     train_here(*DIGITS[:-2], "--epochs", 20, "--eval-interval", 40, "--log-interval", 20, "--jac_loss_weight", 0.5,
                "--jac_loss_freq", 0.5, "--spectral_radius_mode", "--wandb", "offline", "--name", "whole",
-               "--work_dir", work_dir)  # fmt: skip
+               "--work_dir", work_dir, pictures=True)  # fmt: skip
     return work_dir / "whole"
 
 
@@ -280,7 +280,7 @@ def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
 def test_the_circuits_picture_tells_what_is_trained(tmp_path, monkeypatch, gates, shown):
     drawn, draw = [], run_pictures.draw_circuit
     monkeypatch.setattr(run_pictures, "draw_circuit", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
-    train_here(*DIGITS, "--trainable_gates", gates, "--max_step", 1, "--work_dir", tmp_path)
+    train_here(*DIGITS, "--trainable_gates", gates, "--max_step", 1, "--work_dir", tmp_path, pictures=True)
     assert shown in [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
 
 

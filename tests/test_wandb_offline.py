@@ -33,7 +33,7 @@ def offline(tmp_path_factory):
         ids.append(second.wandb_id)
         for event in EVENTS[250:]:
             second.log(*event)
-        second.finish(300, RESULTS, {"circuit": picture()})
+        second.finish(300, RESULTS, {"circuit": picture(path)})
         second.close()
     return path, ids, calls
 

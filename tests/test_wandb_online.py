@@ -46,7 +46,7 @@ def test_online_run_stopped_anywhere_is_whole_after_a_restart(tmp_path, server, 
     monkeypatch.setattr(logging.getLogger("qdeq"), "level", logging.INFO)
     tracker = Tracker(tmp_path, ONLINE, COLUMNS, resume_step=60, wandb_id=run)
     tracker.log("test", 60, {"test_loss": 0.25})
-    tracker.finish(60, RESULTS, {"circuit": picture()})
+    tracker.finish(60, RESULTS, {"circuit": picture(tmp_path)})
     tracker.close()
     shown = [{name: value for name, value in row.items() if name[0] != "_"} for row in server.rows[run]]
     assert shown[:-1] == rows_of([*events, ("test", 60, {"test_loss": 0.25})])
@@ -75,7 +75,7 @@ def test_a_server_that_falls_silent_is_waited_for_no_longer_than_said(tmp_path, 
     server.fall_silent()
     tracker.log("val", 1, {"val_loss": 1.0})
     began = time.monotonic()
-    tracker.finish(1, RESULTS, {"circuit": picture()})
+    tracker.finish(1, RESULTS, {"circuit": picture(tmp_path)})
     assert time.monotonic() - began < 1
     tracker.close()
     assert time.monotonic() - began < 5

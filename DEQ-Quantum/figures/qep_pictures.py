@@ -31,11 +31,11 @@ def _dress(axes: Axes, title: str, x_label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_run(folder: Path) -> dict[str, Figure]:
-    """The pictures of a finished run, by name; written into its folder."""
-    figure = draw_qep_run(folder / "metrics.csv")
-    save_figure(figure, folder / "curves.png")
-    return {"curves": figure}
+def draw_run(folder: Path) -> dict[str, Path]:
+    """Write the pictures of a finished run into its folder; their files by name."""
+    file = folder / "curves.png"
+    save_figure(draw_qep_run(folder / "metrics.csv"), file)
+    return {"curves": file}
 
 
 def draw_qep_run(metrics_csv: Path) -> Figure:

@@ -69,7 +69,7 @@ def draw_training_curves(metrics_csv: Path) -> Figure:
     return figure
 
 
-def draw_run(folder: Path, results: dict, classes: tuple, circuit: Circuit | None) -> dict[str, Figure]:
+def draw_run(folder: Path, results: dict, classes: tuple, circuit: Circuit | None) -> dict[str, Path]:
     """The pictures of a finished run: curves, confusion matrix and, where there is one, the circuit.
 
     Args:
@@ -79,7 +79,7 @@ def draw_run(folder: Path, results: dict, classes: tuple, circuit: Circuit | Non
         circuit: of the model's layer.
 
     Returns:
-        Figures by name.
+        The pictures' files by name.
     """
     figures = {
         "confusion_matrix": draw_confusion_matrix(np.array(results["confusion_matrix"]), classes),
@@ -87,9 +87,10 @@ def draw_run(folder: Path, results: dict, classes: tuple, circuit: Circuit | Non
     }
     if circuit is not None:
         figures["circuit"] = draw_circuit(circuit)
+    files = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
-        save_figure(figure, folder / f"{name}.png")
-    return figures
+        save_figure(figure, files[name])
+    return files
 
 
 def _warmup_end(metrics: Metrics) -> float | None:

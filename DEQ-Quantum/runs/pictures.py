@@ -1,12 +1,15 @@
-"""A matplotlib figure as an image for the dashboards, without pyplot: neither a display nor a notebook has a say."""
+"""A run's pictures as images for the dashboards: those that were saved, as drawing them again would take a second."""
 
-import io
+from pathlib import Path
 
 from PIL import Image
 
 
-def as_image(figure) -> Image.Image:
-    """The figure, a `matplotlib.figure.Figure`, in RGB at its own resolution; it stays as it is."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi)
-    return Image.open(buffer).convert("RGB")
+def as_image(file: Path) -> Image.Image:
+    """A .png file in RGB.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with Image.open(file) as image:
+        return image.convert("RGB")

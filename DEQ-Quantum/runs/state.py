@@ -6,6 +6,7 @@ A training loop holds one and adds what is its own; it is no base class.
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -244,14 +245,14 @@ class TrainingState:
             return
         self.tracker.log(event, self.step, {"epoch": self.epoch, **metrics})
 
-    def finish(self, results: dict, figures: dict, not_in_summary: Container[str]) -> None:
+    def finish(self, results: dict, figures: dict[str, Path], not_in_summary: Container[str]) -> None:
         """Give results and pictures to the trackers, and write results.json.
 
         After it only a dashboard that is online may wait, for its upload.
 
         Args:
             results: what results.json holds.
-            figures: by name.
+            figures: the pictures' .png files by name.
             not_in_summary: results that the dashboards' summary does without.
         """
         shown = {name: value for name, value in results.items() if name not in not_in_summary}

@@ -34,9 +34,9 @@ class TensorBoardLog:
             self._writer.add_scalar(name, value, step)
         self._writer.flush()  # else a kill takes two minutes of them
 
-    def figures(self, figures: dict, step: int) -> None:
-        for name, figure in figures.items():
-            self._writer.add_image(name, np.asarray(as_image(figure)), step, dataformats="HWC")
+    def figures(self, figures: dict[str, Path], step: int) -> None:
+        for name, file in figures.items():
+            self._writer.add_image(name, np.asarray(as_image(file)), step, dataformats="HWC")
 
     def close(self, failed: bool) -> None:
         self._writer.close()
@@ -81,8 +81,8 @@ class Tracker:
         self.csv.log(event, step, metrics)
         self._each(lambda dashboard: dashboard.log(event, step, metrics))
 
-    def finish(self, step: int, results: dict, figures: dict) -> None:
-        """The end of a run: its results as wandb's summary, and figures by name; nothing here waits for a network."""
+    def finish(self, step: int, results: dict, figures: dict[str, Path]) -> None:
+        """The end of a run: its results as wandb's summary, and pictures by name; nothing here waits for a network."""
         self._each(lambda dashboard: dashboard.figures(figures, step))
         if "wandb" in self._dashboards:
             self._attempt("wandb", lambda: self._dashboards["wandb"].summary(results))

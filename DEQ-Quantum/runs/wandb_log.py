@@ -80,8 +80,8 @@ class WandbLog:
         if place(event, step) > self._last:
             self._run.log({"train_step": step, **metrics}, step=place(event, step))
 
-    def figures(self, figures: dict, step: int) -> None:
-        self.log("figures", step, {name: self._wandb.Image(as_image(figure)) for name, figure in figures.items()})
+    def figures(self, figures: dict[str, Path], step: int) -> None:
+        self.log("figures", step, {name: self._wandb.Image(as_image(file)) for name, file in figures.items()})
 
     def summary(self, values: dict) -> None:
         self._run.summary.update(values)
