@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from circuits.circuit import build_circuit
-from hardware.cost import CircuitCost, Counter, count_implicit_gradient, count_layers, count_solve, n_surrogate
+from hardware.cost import CircuitCost, Counter, count_implicit_gradient, count_layers, count_solve, count_solves, n_surrogate
 
 K = 11  # evaluations of f: the start and ten steps
 
@@ -70,6 +70,26 @@ def test_the_papers_training_in_years_and_an_inference_in_hours():
     count_solve(test, cost, K, 10_000, 1024)
     assert test.hours() == pytest.approx(7.8, abs=0.05)
     assert [n_surrogate(build_circuit(n)) for n in (4, 10)] == [256, 10_000]
+
+
+def test_samples_that_have_stopped_are_not_run_again():
+    """By hand: rounds of 4, 3, 3, 1, 1 and 1 circuits; Jacobians of the three samples that take the first two steps."""
+    cost, counter = CircuitCost.of(build_circuit(4)), Counter(max_circuits=2)
+    count_solves(counter, cost, [0, 2, 2, 5], 10)
+    assert counter.describe() == {"circuits": 13, "shots": 130, "rounds": 6, "jobs": 9, "circuits_solve": 13}
+    with_jacobians = Counter(max_circuits=100)
+    count_solves(with_jacobians, cost, [0, 2, 2, 5], 10, n_jacobians=2)
+    assert with_jacobians.describe() == {
+        "circuits": 13 + 2 * 3 * 8, "shots": 610, "rounds": 6, "jobs": 6, "circuits_solve": 13, "circuits_jacobian": 48,
+    }  # fmt: skip
+    count_solves(Counter(), cost, [], 10)
+
+
+def test_where_all_samples_take_all_steps_it_is_the_formula():
+    cost, found, wanted = CircuitCost.of(build_circuit(4)), Counter(), Counter()
+    count_solves(found, cost, [K - 1] * 400, 10)
+    count_solve(wanted, cost, K, 400, 10)
+    assert found.describe() == wanted.describe() and found.circuits == K * 400
 
 
 def test_rounds_and_jobs():

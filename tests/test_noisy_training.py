@@ -12,12 +12,14 @@ from conftest import assert_same, train_here
 from deployment.trained import WITHOUT_NOISE
 from engines.compiled import CompiledEngine
 from hardware.counted import CountedEngine
+from hardware.cost import Counter
 from hardware.engine import NoisyEngine
 from quick_runs import DIGITS, train_quickly
 from runs import checkpoint
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
-from training.hardware import build_trained_model
+from training.evaluation import depth_of
+from training.hardware import build_trained_model, count_pass
 from training.settings import Settings
 
 NOISE = ("--noise", "depolarizing:1e-2,readout:0.02,0.05")
@@ -103,8 +105,8 @@ def test_a_run_under_noise_is_deployed_without_it(runs):
 ])  # fmt: skip
 def test_what_a_step_costs(tmp_path, monkeypatch, flags, per_image):
     """The formulas', the residual apart; values are drawn as often as they are counted."""
-    monkeypatch.setattr("deq.noise.FLOORS", 0.0)  # no sample stops at its floor before the steps are used up
-    drawn = []
+    monkeypatch.setattr("deq.noise.FLOORS", 0.0)  # no sample stops at its floor before the steps are used up,
+    drawn = []  # nor at a residual of 0, which few shots show by chance
     own = hardware.shots.CompiledShots.readouts
 
     def readouts(self, v):
@@ -112,18 +114,35 @@ def test_what_a_step_costs(tmp_path, monkeypatch, flags, per_image):
         return own(self, v)
 
     monkeypatch.setattr(hardware.shots.CompiledShots, "readouts", readouts)
-    run = train_quickly(tmp_path, "run", 2, "--shots", 16, "--f_tol", 1e-9, "--rand_f_thres_delta", 0, *flags)
+    run = train_quickly(tmp_path, "run", 2, "--shots", 1000, "--f_tol", 1e-9, "--rand_f_thres_delta", 0, *flags)
     cost = results(run)["cost"]
     step = cost["training_step"]
     assert step["circuits"] - step["circuits_residual"] == 64 * per_image
-    assert (step["circuits_residual"], step["shots"]) == (64, 16 * step["circuits"])
+    assert (step["circuits_residual"], step["shots"]) == (64, 1000 * step["circuits"])
     n_test = sum(n for stream, n, _ in drawn if stream == "test")
-    assert cost["test"]["circuits"] == n_test and cost["test"]["shots"] == 16 * n_test
+    assert cost["test"]["circuits"] == n_test and cost["test"]["shots"] == 1000 * n_test
     # an equilibrium is called once more for its derivatives alone, whose value no chip would measure
     n_training = sum(n for stream, n, graph in drawn if stream == "training 0" and not (graph and "direct" not in flags))
     assert 2 * (step["circuits_solve"] + step["circuits_residual"]) == n_training
     (test,) = [row for row in rows(run) if row["event"] == "test"]
     assert int(test["test_circuits"]) == n_test
+
+
+def test_samples_that_stopped_at_their_floor_cost_nothing_more():
+    """A sample that stands repeats its residual, so changes of the trace are steps; the simulation draws them all."""
+    settings = Settings(dataset="digits", num_classes=4, n_wires=4, shots=64, f_solver="fixed_point")
+    torch.manual_seed(0)
+    model, depth, counter = build_trained_model(settings), depth_of(settings), Counter()
+    p = model(torch.randn(40, 16), depth)
+    count_pass(counter, model.layer.engine, depth, p, with_gradient=True)
+    trace = p.solver.trace
+    steps = (trace[1:] != trace[:-1]).sum(0)
+    assert len(steps.unique()) > 2
+    found = counter.describe()
+    assert found["circuits_solve"] == int(steps.sum()) + 40 < 40 * (p.solver.n_f_evals - 1)
+    assert [found[f"circuits_{purpose}"] for purpose in ("jacobian", "shift", "residual")] == [40 * n for n in (8, 80, 1)]
+    assert found["circuits"] == sum(value for name, value in found.items() if name.startswith("circuits_"))
+    assert (found["shots"], found["rounds"]) == (64 * found["circuits"], int(steps.max()) + 2)
 
 
 def test_no_two_calls_share_their_draws(tmp_path, monkeypatch):

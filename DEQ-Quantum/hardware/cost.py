@@ -10,7 +10,7 @@ every angle otherwise. Torch-free.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from circuits.circuit import Circuit
@@ -170,6 +170,24 @@ def count_layers(
 def count_solve(counter: Counter, cost: CircuitCost, n_evaluations: int, n_samples: int, shots: int) -> None:
     """Count an equilibrium's evaluations of f, one after another; arguments as of `count_layers`."""
     _count(counter, "solve", n_evaluations * n_samples * cost.value, shots, rounds=n_evaluations)
+
+
+def count_solves(
+    counter: Counter, cost: CircuitCost, steps: Sequence[int], shots: int, n_jacobians: int = 0
+) -> None:
+    """Count equilibria of samples that stopped after different steps: one that has stopped is not run again.
+
+    A sample that took k steps was evaluated k + 1 times, first where it starts; all that go on share a round.
+
+    Args:
+        counter, cost, shots: as of `count_layers`.
+        steps: that each sample took.
+        n_jacobians: before so many of its first steps a sample's Jacobian is measured too, beside its value.
+    """
+    for number in range(max(steps, default=-1) + 1):
+        _count(counter, "solve", sum(of_sample >= number for of_sample in steps) * cost.value, shots)
+        if number < n_jacobians and (going_on := sum(of_sample > number for of_sample in steps)):
+            _count(counter, "jacobian", going_on * cost.jacobian, shots, rounds=0)
 
 
 def count_implicit_gradient(

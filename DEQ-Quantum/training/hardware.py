@@ -2,14 +2,15 @@
 
 With noise alone the engine is exact and differentiable, so a training step is as without. With shots every value is
 counted, and derivatives are those of the exact (noisy) expectation values, or measured as well (--gradient shift). Circuits
-for values are counted as they are run; those for derivatives as a chip needs them.
+for both are counted as a chip needs them: a sample whose solve has stopped is not run again, though the simulation
+evaluates the whole batch.
 """
 
 from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from engines.compiled import CompiledEngine
 from engines.protocol import Engine
-from hardware.cost import CircuitCost, Counter, count_implicit_gradient, count_layers, count_solve
+from hardware.cost import CircuitCost, Counter, count_implicit_gradient, count_layers, count_solves
 from hardware.counted import CountedEngine
 from hardware.engine import NoisyEngine
 from hardware.shift_engine import ShiftEngine
@@ -83,8 +84,8 @@ def count_pass(
 ) -> None:
     """Count the circuits of one pass of a batch, and with gradient those of its derivatives.
 
-    Evaluations of f are those that the solver has made. The residual is measured anew at their end, one circuit an image,
-    beside the derivatives; no training needs it.
+    Of an equilibrium: every sample's steps and its start, and Jacobians that the solver has measured. The residual is
+    measured anew at the end, one circuit an image, beside the derivatives; no training needs it.
 
     Args:
         counter: what counts.
@@ -96,8 +97,7 @@ def count_pass(
     if isinstance(depth, Stack):
         count_layers(counter, cost, depth.n_layers, n, shots, with_gradient)
     else:
-        fresh = p.solver.floor is not None  # the last evaluation is the residual's
-        count_solve(counter, cost, p.solver.n_f_evals - fresh, n, shots)
+        count_solves(counter, cost, p.solver.steps.tolist(), shots, p.solver.n_jacobians)
     has_gradient = with_gradient and not isinstance(depth, Stack)
     if has_gradient:
         of_amplitudes = isinstance(engine.circuit.encoding, AmplitudeEncoding)
