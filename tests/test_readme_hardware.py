@@ -152,7 +152,7 @@ def test_costs():
     def cost(*flags):
         return costs(parse_command_line(["cost", *flags]))
 
-    ten, four = cost("--n_wires", "10"), cost("--n_wires", "4", "--images", "3900", "--train_images", "19000")
+    ten, four = cost("--n_wires", "10"), cost("--n_wires", "4", "--images", "3957", "--train_images", "19000")
     rows = {row["label"]: row for row in ten["rows"]}
     small = next(row for row in four["rows"] if row["label"] == "IMPLICIT")
     one = rows["IMPLICIT"]["inference_sample"]["circuits"]

@@ -21,6 +21,13 @@ from utils.statistics import Spread
 
 def run_surrogate(options: Namespace) -> None:
     """Measures, writes its JSON, prints a table."""
+    content = measure_once(options)
+    write_json(options.json or options.run / "hardware_surrogate.json", content)
+    print(_table(content))
+
+
+def measure_once(options: Namespace) -> dict:
+    """What a command line asks of one run, as its JSON holds it."""
     trained = read_trained(options, (*OF_SOLVER, "data_dir", "device"))
     device = torch.device(choose_device(trained.settings))
     circuit = trained.model.layer.circuit
@@ -38,7 +45,7 @@ def run_surrogate(options: Namespace) -> None:
         draws.append(states(model, split, trained.depth))
     accuracies = [finite_mean(found.measured["acc"]) for found in draws]
     error = [finite_mean((found.r - noisy.r).norm(dim=1) / noisy.r.norm(dim=1)) for found in draws]
-    content = {
+    return {
         "run": options.run.name,
         "checkpoint": options.checkpoint,
         "split": options.split,
@@ -57,8 +64,6 @@ def run_surrogate(options: Namespace) -> None:
         "error": mean(error),
         **environment(device),
     }
-    write_json(options.json or options.run / "hardware_surrogate.json", content)
-    print(_table(content))
 
 
 def _table(found: dict) -> str:

@@ -40,7 +40,7 @@ TRAINED_NOISE, TRAINED_SHOTS = "depolarizing:1e-2", 1024
 TRAINED_WITH = {
     "clean": ("trained without noise", {}),
     "noise": (f"trained under {TRAINED_NOISE}", {"noise": TRAINED_NOISE}),
-    "shots": (f"trained with {TRAINED_SHOTS} shots", {"shots": TRAINED_SHOTS}),
+    "shots": (f"values of {TRAINED_SHOTS} shots, exact gradients", {"shots": TRAINED_SHOTS}),
 }
 TRAINED = Table(
     "hardware_trained",
@@ -104,11 +104,24 @@ OF_SOLVERS = tuple(
           ("--shots", str(shots), "--f_solver", solver, "--f_thres", "10", "--f_tol", "1e-9"))
     for solver in SOLVERS for shots in SHOTS
 )  # fmt: skip
+# other over-rotations of one strength, for what is the draw's and what is the strength's
+DRAWN = Suite("coherent draws", tuple(f"coherent:0.03,{seed}" for seed in (1, 2, 3, 4)))
+WITH_DRAWS = tuple(f"amplitude_{depth}" for depth in ("implicit", "warmup", "direct-10", "direct-1"))
+# one layer with as many shots in all as equilibria take: Broyden's 3.2 circuits of 128 and 4 of 1024, and 11 that are averaged
+TOTALS = (410, 1408, 4096, 11264)
+WITH_TOTALS = "amplitude_direct-1"
+AT_EQUAL_TOTALS = tuple(Suite(f"{shots} shots", ("none",), ("--shots", str(shots))) for shots in TOTALS)
 TEN = Suite(
     "ten qubits",
     ("depolarizing:1e-3", "depolarizing:1e-2", "device:guadalupe", "device:sherbrooke", "device:aachen"),
-    ("--max_images", "2000"),
 )
+SHOTS_OF_TEN = (1024, 8192, 65536)
+TEN_COUNTED = tuple(
+    Suite(f"{shots} shots", ("none",), ("--shots", str(shots), "--repeat", "1", "--max_images", "2000"))
+    for shots in SHOTS_OF_TEN
+)
+# shots of each circuit of models that are measured once, by row, and how often
+SURROGATES = {"amplitude_implicit": (SHOTS, 5), "implicit": (SHOTS_OF_TEN, 1)}
 
 
 def rows() -> list[tuple[Table, Row]]:
@@ -123,11 +136,13 @@ def rows() -> list[tuple[Table, Row]]:
 def suites_of(table: Table, row: Row) -> tuple[Suite, ...]:
     """The evaluations of a model."""
     if table.name == "table2":
-        return (TEN,)
+        return (TEN, *TEN_COUNTED)
     if table is TRAINED:
         return tuple(suite for suite in SUITES if suite.name in ("ansatz", f"{TRAINED_SHOTS} shots"))
     if row.model == "classical_narrow":
         return COUNTED_UNITS
     if row.model == "wang2022":
         return tuple(WITHOUT_HEAD if suite.name == "mitigation" else suite for suite in SUITES)
-    return (*SUITES, *OF_SOLVERS) if row.depth == "implicit" else SUITES
+    suites = (*SUITES, *OF_SOLVERS) if row.depth == "implicit" else SUITES
+    suites = (*suites, DRAWN) if row.name in WITH_DRAWS else suites
+    return (*suites, *AT_EQUAL_TOTALS) if row.name == WITH_TOTALS else suites

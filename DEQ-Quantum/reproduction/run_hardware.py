@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reproduction import hardware_tables
-from reproduction.hardware_rows import DRAWS, SHOTS, TRANSPILED, WITH_GRADIENTS, Suite, rows, suites_of
+from reproduction.hardware_rows import DRAWS, SHOTS, SURROGATES, TRANSPILED, WITH_GRADIENTS, Suite, rows, suites_of
 from reproduction.jobs import Job, make_job
 from reproduction.run_tables import run_unfinished, watched
 from runs.settings import SettingsError
@@ -37,6 +37,8 @@ def run_hardware(options: argparse.Namespace) -> None:
             evaluate(job, suites_of(*of_row[job.row]), kept, options.data_dir)
             if job.row in WITH_GRADIENTS:
                 keep_gradients(job, kept, options.data_dir)
+            if job.row in SURROGATES:
+                keep_surrogates(job, kept, options.data_dir)
             if job.row in TRANSPILED and job.seed == options.seeds[0]:
                 transpile(job, options.results_dir / "transpile" / f"{job.row}.json")
     write_all(options.results_dir, options.images_dir)
@@ -90,6 +92,19 @@ def keep_gradients(job: Job, path: Path, data_dir: Path | None) -> None:
     if "gradients" not in kept:
         options = parse_command_line(["evaluate", *words_of(job.folder, data_dir), "--noise", "none"])
         write_json(path, kept | {"gradients": cosines(options, SHOTS, DRAWS)})
+
+
+def keep_surrogates(job: Job, path: Path, data_dir: Path | None) -> None:
+    """The trained circuit measured once, with several numbers of shots, unless that is kept already."""
+    from deployment.command_line import parse_command_line
+    from deployment.surrogates import measure_once
+
+    kept = read_kept(path)
+    shots, repeat = SURROGATES[job.row]
+    if [found["shots"] for found in kept.get("surrogate", [])] != list(shots):
+        words = ["surrogate", *words_of(job.folder, data_dir), "--repeat", str(repeat), "--shots"]
+        found = [measure_once(parse_command_line([*words, str(n)])) for n in shots]
+        write_json(path, kept | {"surrogate": found})
 
 
 def training_curve(run: Path) -> list[list[float]]:
