@@ -58,6 +58,14 @@ def test_a_machine_has_both_readout_errors_and_its_date(manila):
         machine("atlantis")
 
 
+def test_an_input_with_a_nan_reads_nan(manila):
+    circuit, theta, v = problem("angle")
+    v = v.repeat(2, 1)
+    v[0, 0] = torch.nan
+    found = AerEngine(circuit, manila, 10, 0).compile(theta).readouts(v)
+    assert found[0].isnan().all() and found[1].isfinite().all()
+
+
 def test_success_is_the_product_of_what_goes_right(manila):
     from qiskit import QuantumCircuit
 

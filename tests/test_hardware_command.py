@@ -10,7 +10,7 @@ import torch
 import evaluate_qdeq
 from conftest import SCRIPTS
 from deployment.evaluation import evaluate_run
-from hardware.devices import known_devices
+from hardware.devices import FOLDER, known_devices
 from quick_runs import train_quickly
 
 COMMAND = str(SCRIPTS / "hardware.py")
@@ -130,6 +130,16 @@ def test_devices_are_listed(capsys):
     hardware("devices")
     shown = capsys.readouterr().out
     assert all(f"| {name} |" in shown for name in known_devices())
+
+
+def test_a_device_with_numbers_for_each_wire_is_listed_by_medians(tmp_path, monkeypatch, capsys):
+    content = json.loads((FOLDER / "manila.json").read_text())
+    lists = {"T1_us": [90, 20, 61], "T2_us": [30, 35, 40], "readout_1_for_0": [0.4, 0.1, 0.2], "readout_0_for_1": [0.3, 0.1, 0.5]}
+    (tmp_path / "mine.json").write_text(json.dumps(content | lists | {"name": "mine"}))
+    monkeypatch.setattr("hardware.devices.FOLDER", tmp_path)
+    hardware("devices")
+    shown = capsys.readouterr().out
+    assert "| mine | 2021-07-26 | 5 | 61 / 35 |" in shown and "| 0.200 / 0.300 |" in shown
 
 
 @pytest.mark.parametrize("flags, status, words", [

@@ -74,6 +74,12 @@ def test_of_a_run_it_is_what_the_run_counted(tmp_path, monkeypatch):
     assert own["inference"]["circuits"] == counted["test"]["circuits_solve"]
 
 
+def test_the_last_step_alone_may_be_an_equilibrium(tmp_path):
+    flags = ("--n_wires", 4, "--n_layer", 1, "--epochs", 1, "--train_images", 1281, "--batch_size", 64)
+    own = cost(tmp_path, *flags, "--pretrain_steps", 20)["rows"][0]
+    assert own["training"]["circuits"] == 64 * (20 * 81 + 99)
+
+
 @pytest.mark.parametrize("flags, status, words", [
     ("--model linear", 1, "--model linear has no circuit"),
     ("--model west2024_head --n_wires 4", 1, "no gates here prepare the states of complex_amplitude encoding"),
@@ -83,6 +89,10 @@ def test_of_a_run_it_is_what_the_run_counted(tmp_path, monkeypatch):
     ("--max_circuits 0", 2, "argument --max_circuits: expected an integer from 1"),
     ("--n_wires 5", 1, "--n_wires must be an even number"),
     ("--mode direct", 1, "--mode direct needs --n_layer"),
+    ("--n_wires 4 --n_layer 1 --pretrain_steps 20 --epochs 1 --train_images 1281 --batch_size 64 --max_step 20", 1,
+     "--pretrain_steps must be smaller than --max_step"),
+    ("--n_wires 4 --n_layer 1 --pretrain_steps 21 --epochs 1 --train_images 1281 --batch_size 64", 1,
+     "--pretrain_steps 21 fills the 21 steps of --epochs 1 with --train_images 1281 and --batch_size 64"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(flags, status, words, capsys):
     with pytest.raises(SystemExit) as end:

@@ -25,3 +25,9 @@ def test_counts_have_the_mean_and_the_spread_of_a_binomial_and_are_new_at_every_
     errors = (counted - exact).square().sum(1).mean().sqrt()
     assert torch.allclose(f.noise(z, counted).mean(), errors, rtol=0.03)
     assert torch.corrcoef(counted.T).fill_diagonal_(0).abs().max() < 0.04  # units are drawn apart
+
+
+def test_a_unit_that_is_nan_reads_nan_and_changes_no_other():
+    units, values = CountedUnits(TanhLayer(16, 4), 25, seed=3), torch.tensor([[0.5, torch.nan], [-1.0, 1.0]])
+    found = units.counted(values)
+    assert found[0, 1].isnan() and found[0, 0].isfinite() and found[1].tolist() == [-1, 1]

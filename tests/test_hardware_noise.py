@@ -10,8 +10,11 @@ from circuits.operations import GATES, Operation
 from hardware import transfer
 from hardware.channels import CHANNELS, Coherent, Damping, Depolarizing, NoiseError, Readout
 from hardware.devices import FOLDER, Device, known_devices, read_device
+from hardware.engine import NoisyEngine
+from hardware.mitigation import mitigated
 from hardware.native import TWO_WIRES, NativeGate, counts, native_gates, scheduled
-from hardware.noise import parse_noise
+from hardware.noise import parse_noise, refuse_small_machines
+from hardware.shots import ShotEngine
 from hardware.snapshots import device_of_snapshot
 from reference import gate_matrix
 
@@ -212,6 +215,24 @@ def test_a_file_of_ones_own_may_have_a_number_for_each_wire(tmp_path):
         noise.readout(2)
 
 
+@pytest.mark.parametrize("noise, of_encoding", [("device:manila", "none"), ("none", "device:manila,x0.5")])
+def test_a_circuit_larger_than_the_machine_is_refused(noise, of_encoding):
+    """Of the ansatz's noise and of the encoding's, in every engine; the five qubits of manila hold five wires."""
+    noises = parse_noise(noise), parse_noise(of_encoding)
+    for build in (NoisyEngine, mitigated, lambda circuit, *both: ShotEngine(circuit, 10, *both)):
+        with pytest.raises(NoiseError, match="device:manila has 5 qubits, the circuit 6 wires") as error:
+            build(build_circuit(6), *noises)
+        assert "\n" not in str(error.value)
+    refuse_small_machines(5, *noises)
+    with pytest.raises(NoiseError, match="5 qubits, the circuit 6 wires"):
+        refuse_small_machines(6, *noises)
+
+
+@pytest.mark.parametrize("name", ("guadalupe", "sherbrooke", "aachen"))
+def test_machines_of_the_study_hold_ten_wires(name):
+    NoisyEngine(build_circuit(10), parse_noise(f"device:{name}"))
+
+
 # refusals
 
 
@@ -250,6 +271,10 @@ def test_what_cannot_be_is_refused_in_one_line(text, words):
     ({"T1_us": "long"}, "T1_us cannot be 'long'"),
     ({"T3_us": 1}, "'T3_us', which is not known"),
     ({"source": None}, "lacks source"),
+    ({"sx_error": [0.1, 0.2]}, r"sx_error cannot be \[0.1, 0.2\]"),
+    ({"T1_us": []}, r"T1_us cannot be \[\]"),
+    ({"max_shots": 0}, "max_shots is above 0, got 0"),
+    ({"max_circuits": 0.5}, "max_circuits cannot be 0.5"),
     (None, "describes no machine"),
 ])  # fmt: skip
 def test_a_file_that_describes_no_machine_is_refused(tmp_path, change, words):

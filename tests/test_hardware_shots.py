@@ -117,6 +117,21 @@ def test_a_zero_vector_reads_zero():
     assert torch.equal(ShotEngine(circuit, 10).compile(theta).readouts(0 * v), torch.zeros(2, 4, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("encoding", ("amplitude", "angle"))
+def test_an_input_with_a_nan_reads_nan_as_exact_engines_do(encoding):
+    """Of counts that are 0 a failed image would get a finite state."""
+    circuit, theta, v = problem(encoding=encoding, batch=3)
+    v[1, 2] = torch.nan
+    noise, shots = parse_noise("readout:0.1"), 400
+    exact = NoisyEngine(circuit, noise).compile(theta).readouts(v)
+    found = ShotEngine(circuit, shots, noise).compile(theta).readouts(v)
+    assert found[1].isnan().all() and exact[1].isnan().all()
+    error, spread = (found - exact)[[0, 2]], ((1 - exact[[0, 2]] ** 2) / shots).sqrt()
+    assert torch.all(error.abs() < 5 * spread)
+    counts = draw_counts(torch.tensor([[0.5, torch.nan], [0.5, 0.5]]), 8, torch.Generator().manual_seed(0))
+    assert counts[0].isnan().all() and counts[1].sum() == 8
+
+
 def test_what_cannot_be_counted_is_refused():
     circuit, theta, _ = problem()
     with pytest.raises(ValueError, match="one shot or more, got 0"):

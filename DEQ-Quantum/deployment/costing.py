@@ -95,6 +95,11 @@ def costs(options: Namespace) -> dict:
     circuit = MODELS[s.model].circuit(s)
     refuse_other_states(circuit)
     n_steps = s.max_step or s.epochs * -(-options.train_images // s.batch_size)
+    if s.pretrain_steps >= n_steps:
+        raise SettingsError(
+            f"--pretrain_steps {s.pretrain_steps} fills the {n_steps} steps of --epochs {s.epochs} with --train_images "
+            f"{options.train_images} and --batch_size {s.batch_size}: choose fewer, or raise --epochs or --max_step"
+        )
     shots = options.shots or s.shots or SHOTS
     work = Work(shots, options.max_circuits, options.delay_us, options.images, s.batch_size, n_steps)
     name = options.run.name if options.run else s.run_name

@@ -40,12 +40,13 @@ class CountedUnits:
 
     @torch.no_grad()
     def counted(self, values: Tensor) -> Tensor:
-        """Means over the shots of outcomes whose means are these, (B, n_units) each."""
+        """Means over the shots of outcomes whose means are these, (B, n_units) each; of a NaN NaN."""
         generator = seeds.generator(self.seed, f"units {self.calls}", 0, values.device)
         self.calls, self.circuits = self.calls + 1, self.circuits + len(values)
-        chance = (0.5 + 0.5 * values.double()).clamp(0, 1)
+        failed = values.isnan()
+        chance = (0.5 + 0.5 * torch.where(failed, 0.0, values.double())).clamp(0, 1)
         ones = torch.binomial(torch.full_like(chance, self.shots), chance, generator=generator)
-        return (2 * ones / self.shots - 1).to(values)
+        return torch.where(failed, torch.nan, 2 * ones / self.shots - 1).to(values)
 
 
 class BoundCounted(ReadoutMap):

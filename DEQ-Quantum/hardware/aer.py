@@ -193,18 +193,19 @@ class CompiledOnAer(CompiledCircuit):
 
     @torch.no_grad()
     def readouts(self, v: Tensor) -> Tensor:
-        """(B, n_inputs) to (B, K) means over the shots; a zero vector is run as |0...0>."""
+        """(B, n_inputs) to (B, K) means over the shots; a zero vector is run as |0...0>, one with a NaN reads NaN."""
         generator = seeds.generator(self.engine.seed, f"aer {self.calls}", self.step)
         draw = int(torch.randint(2**31, (), generator=generator))
         self.calls, self.circuits = self.calls + 1, self.circuits + len(v)
-        bound = [self._bound(angles) for angles in self.angles(v.double()).tolist()]
+        failed = ~v.isfinite().all(1, keepdim=True)
+        bound = [self._bound(angles) for angles in self.angles(torch.where(failed, 0.0, v.double())).tolist()]
         if not bound:
             return v.new_zeros(0, self.engine.circuit.n_readouts)
         with _in_this_process():
             counted = self.simulator.run(bound, shots=self.engine.shots, seed_simulator=draw).result().get_counts()
         supports = self.engine.circuit.readout.supports()
         rows = [_means(counts, supports) for counts in (counted if isinstance(counted, list) else [counted])]
-        return torch.tensor(rows).to(v)
+        return torch.where(failed, torch.nan, torch.tensor(rows).to(v))
 
     def _bound(self, angles: Sequence[float]):
         return self.template.assign_parameters({parameter: angles[k] for parameter, k in self.parameters})

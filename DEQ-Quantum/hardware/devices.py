@@ -56,12 +56,27 @@ class Device(Channel):
     def __post_init__(self):
         if self.two_wires not in TWO_WIRES:
             raise NoiseError(f"{self.name}: two_wires is one of {', '.join(TWO_WIRES)}, got {self.two_wires!r}")
+        for entry in ("n_qubits", "max_circuits", "max_shots", "repetition_us"):
+            if not getattr(self, entry) > 0:
+                raise NoiseError(f"{self.name}: {entry} is above 0, got {getattr(self, entry)}")
         for wire in range(max((len(v) for v in vars(self).values() if isinstance(v, tuple)), default=1)):
             self._damping(wire)
             check_probability(f"{self.name}: readout errors", *self.on_readout(wire))
         check_probability(
             f"{self.name}: gate errors", *(self.strength * e for e in (self.sx_error, self.two_wires_error))
         )
+
+    def refuse_wires(self, n_wires: int) -> None:
+        """Refuse a circuit of more wires than there are qubits.
+
+        Raises:
+            NoiseError: one line with both numbers.
+        """
+        if n_wires > self.n_qubits:
+            raise NoiseError(
+                f"device:{self.name} has {self.n_qubits} qubits, the circuit {n_wires} wires: name a larger machine "
+                "(hardware.py devices)"
+            )
 
     def _of(self, values: Values, wire: int) -> float:
         if not isinstance(values, tuple):
@@ -105,6 +120,8 @@ class Device(Channel):
 
 ENTRIES = tuple(field.name for field in fields(Device) if field.name != "strength")
 _TEXTS = ("name", "calibrated", "source", "two_wires")
+_COUNTS = ("n_qubits", "max_circuits", "max_shots")
+_OF_WIRES = ("T1_us", "T2_us", "readout_1_for_0", "readout_0_for_1")
 
 
 def known_devices() -> list[str]:
@@ -132,7 +149,9 @@ def read_device(name: str) -> Device:
         raise NoiseError(f"{path} has an entry {min(unknown)!r}, which is not known; known: {', '.join(ENTRIES)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
     for key, value in values.items():
-        wanted = str if key in _TEXTS else (int, float)
+        wanted = str if key in _TEXTS else int if key in _COUNTS else (int, float)
+        if isinstance(value, tuple) and (key not in _OF_WIRES or not value):
+            raise NoiseError(f"{path}: {key} cannot be {list(value)}")
         for one in value if isinstance(value, tuple) else (value,):
             if not isinstance(one, wanted) or isinstance(one, bool):
                 raise NoiseError(f"{path}: {key} cannot be {one!r}")

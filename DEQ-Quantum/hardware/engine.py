@@ -14,7 +14,7 @@ from engines.amplitude import CompiledAmplitude
 from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
 from hardware import transfer
 from hardware.native import native_gates
-from hardware.noise import Noise, common_gate
+from hardware.noise import Noise, common_gate, refuse_small_machines
 from hardware.observables import NoisyReadouts, first_entries, on_last_wires
 from hardware.template import Template, refuse_idle_noise
 from hardware.tree import Tree, refuse_other_states
@@ -37,8 +37,8 @@ class NoisyEngine(Engine):
     Raises:
         UnsupportedCircuit: a readout of probabilities, a gate on two wires in the encoding, a state of the data, or
             noise that no gate carries.
-        hardware.noise.NoiseError: a machine without numbers for some wire, or two with different gates on two wires; bits
-            that say nothing, which no inversion can mend.
+        hardware.noise.NoiseError: a machine with fewer qubits than wires or without numbers for some wire, or two with
+            different gates on two wires; bits that say nothing, which no inversion can mend.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class NoisyEngine(Engine):
         if not isinstance(circuit.readout, PauliReadout):
             raise UnsupportedCircuit("the noisy engine reads Pauli strings, and this readout has probabilities")
         two_wires = common_gate(noise, encoding_noise)
+        refuse_small_machines(circuit.n_wires, noise, encoding_noise)
         self.readouts = NoisyReadouts(circuit, noise, two_wires, folds, inverted)
         refuse_idle_noise(noise, self.readouts.templates, "the ansatz")
         self.encoding = self.tree = None

@@ -104,6 +104,16 @@ def common_gate(*noises: Noise) -> str:
     return next(iter(found), "cx")
 
 
+def refuse_small_machines(n_wires: int, *noises: Noise) -> None:
+    """Refuse a circuit that needs more wires than a machine of the noise has.
+
+    Raises:
+        NoiseError: one line with both numbers.
+    """
+    for device in (device for noise in noises for device in noise.devices):
+        device.refuse_wires(n_wires)
+
+
 def parse_noise(text: str) -> Noise:
     """What --noise names.
 

@@ -92,14 +92,14 @@ class CompiledShots(CompiledCircuit):
         self.calls = self.circuits = 0
 
     def probabilities(self, v: Tensor) -> Tensor:
-        """Of all bit strings, wire 0 the most significant: (B, n_inputs) to (B, 2^n); of a zero vector 0."""
+        """Of all bit strings, wire 0 the most significant: (B, n_inputs) to (B, 2^n); of a zero vector 0, of a NaN NaN."""
         n, n_inputs = self.engine.circuit.n_wires, self.engine.circuit.n_inputs
         parts = v.split(max(1, AT_ONCE // (2**n * n_inputs)))
         return torch.cat([walsh_hadamard(self.exact.readouts(part)).clamp_min(0) for part in parts]) / 2**n
 
     @torch.no_grad()
     def readouts(self, v: Tensor) -> Tensor:
-        """(B, n_inputs) to (B, K) means over the shots; a zero vector reads 0."""
+        """(B, n_inputs) to (B, K) means over the shots; a zero vector reads 0, one with a NaN reads NaN."""
         generator = seeds.generator(self.engine.seed, f"{self.stream} {self.calls}", self.step, v.device)
         self.calls, self.circuits = self.calls + 1, self.circuits + len(v)
         return self.counted(v, self.engine.shots, generator)
@@ -110,7 +110,6 @@ class CompiledShots(CompiledCircuit):
         counts = draw_counts(self.probabilities(v), shots, generator)
         return (counts @ self.engine.signs.to(counts).T / shots).to(v)
 
-
     def noise(self, r: Tensor) -> Tensor:
         """How wrong counted readouts (B, K) are: (B,)."""
         return counting_error(r, self.engine.shots)
@@ -119,10 +118,10 @@ class CompiledShots(CompiledCircuit):
 def draw_counts(probabilities: Tensor, shots: int, generator: torch.Generator) -> Tensor:
     """How often each bit string comes up: (B, 2^n) chances to (B, 2^n) counts in float64.
 
-    Chances are relative to their sum; where all are 0 nothing comes up.
+    Chances are relative to their sum; where all are 0 nothing comes up. A row with a NaN has counts of NaN.
     """
-    total = probabilities.double()
-    masses = [total]
+    failed = probabilities.isnan().any(1, keepdim=True)
+    masses = [torch.where(failed, 0.0, probabilities.double())]
     while masses[-1].shape[1] > 1:
         masses.append(masses[-1].unflatten(1, (-1, 2)).sum(2))
     counts = shots * (masses[-1] > 0).double()
@@ -131,7 +130,7 @@ def draw_counts(probabilities: Tensor, shots: int, generator: torch.Generator) -
         chance = torch.where(whole > 0, zeros / whole, 0.0).clamp(0, 1)
         zeros = torch.binomial(counts, chance, generator=generator)
         counts = torch.stack([zeros, counts - zeros], 2).flatten(1)
-    return counts
+    return torch.where(failed, torch.nan, counts)
 
 
 def walsh_hadamard(values: Tensor) -> Tensor:
