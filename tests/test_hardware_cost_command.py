@@ -6,6 +6,7 @@ import runpy
 import pytest
 
 from conftest import SCRIPTS
+from hardware.devices import FOLDER
 from quick_runs import train_quickly
 
 LABELS = ("DIRECT, 1 layer", "DIRECT, 2 layers", "DIRECT, 5 layers", "DIRECT, 10 layers", "IMPLICIT",
@@ -49,6 +50,30 @@ def test_the_papers_training_and_inference(tmp_path, capsys):
     assert halved["rows"][0]["inference"]["jobs"] == 11 * 12
 
 
+def test_a_device_gives_jobs_and_delay_and_flags_win(tmp_path, capsys):
+    """manila: 900 circuits and 8192 shots a job, 250 us. By hand: 11 rounds of 10,000 circuits are 11 x 12 jobs, and
+    20,000 shots take each three times; a step of 2 images is 12 rounds, the last of 2 x (80 + 8) circuits."""
+    content = json.loads((FOLDER / "manila.json").read_text())
+    assert (content["max_circuits"], content["max_shots"], content["repetition_us"]) == (900, 8192, 250)
+    flags = ("--n_wires", 4, "--shots", 20_000, "--max_step", 10, "--batch_size", 2)
+    found = cost(tmp_path, *flags, "--device", "manila")
+    inference, training = found["rows"][0]["inference"], found["rows"][0]["training"]
+    assert (found["device"], found["max_shots"], found["calibrated"]) == ("manila", 8192, "2021-07-26")
+    assert (inference["jobs"], training["jobs"]) == (3 * 11 * 12, 3 * 10 * 12)
+    assert inference["hours"] == pytest.approx(11 * 10_000 * 20_000 * 250e-6 / 3600)
+    assert "up to 900 circuits in a job, with up to 8192 shots of each: 3 for all shots" in capsys.readouterr().out
+    # all shots in one job, and one more
+    jobs = [cost(tmp_path, *flags, "--device", "manila", "--shots", n)["rows"][0]["inference"]["jobs"] for n in (8192, 8193)]
+    assert jobs == [11 * 12, 2 * 11 * 12]
+    by_hand = cost(tmp_path, *flags, "--device", "manila", "--max_circuits", 100, "--delay_us", 50)
+    assert by_hand["rows"][0]["training"]["jobs"] == 3 * 10 * (11 + 2)
+    assert by_hand["rows"][0]["inference"]["hours"] == pytest.approx(inference["hours"] / 5)
+    (tmp_path / "mine.json").write_text(json.dumps(content | {"repetition_us": 1000, "name": "mine", "max_circuits": 50}))
+    own = cost(tmp_path, *flags, "--device", tmp_path / "mine.json")
+    assert own["rows"][0]["inference"]["hours"] == pytest.approx(4 * inference["hours"])
+    assert own["rows"][0]["inference"]["jobs"] == 3 * 11 * 200
+
+
 def test_angles_warm_ups_and_jacobian_losses(tmp_path):
     angle = cost(tmp_path, "--n_wires", 4, "--amplitude_encoder", False)
     assert angle["rows"][0]["training_sample"]["circuits"] == 123 and angle["surrogate_circuits"] is None
@@ -84,6 +109,8 @@ def test_the_last_step_alone_may_be_an_equilibrium(tmp_path):
     ("--model linear", 1, "--model linear has no circuit"),
     ("--model west2024_head --n_wires 4", 1, "no gates here prepare the states of complex_amplitude encoding"),
     ("--run nowhere", 1, "--run nowhere is no run folder of train_qdeq.py"),
+    ("--device atlantis", 1, "--device atlantis is not known; known: aachen,"),
+    ("--n_wires 10 --device manila", 1, "--device manila has 5 qubits, the circuit 10 wires"),
     ("--shots 0", 2, "argument --shots: expected an integer from 1"),
     ("--delay_us 0", 2, "argument --delay_us: expected a number above 0"),
     ("--max_circuits 0", 2, "argument --max_circuits: expected an integer from 1"),

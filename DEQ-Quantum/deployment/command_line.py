@@ -43,6 +43,7 @@ EXAMPLES = """examples:
   what it takes on a quantum computer, of a run or of a model that there is not yet:
     python hardware.py cost --run ../runs/NAME
     python hardware.py cost --n_wires 10 --shots 1024
+    python hardware.py cost --n_wires 4 --shots 20000 --device manila
   its circuit for other programs, in OpenQASM 3:
     python hardware.py export --run ../runs/NAME
   its equilibria from counts, on a machine that Aer simulates, and what the circuit costs there:
@@ -181,10 +182,13 @@ def _add_cost(commands) -> None:
     command = commands.add_parser("cost", help=about, description=about.capitalize() + ".")
     command.add_argument("--run", type=path, metavar="DIR", help="run folder of train_qdeq.py (default: as flags say)")
     command.add_argument("--shots", type=integer(1), metavar="N", help="of every circuit (default: the run's, or 1024)")
-    command.add_argument("--delay_us", type=number(0, above=True), default=DELAY_US, metavar="X",
-                         help=f"between two shots (default: {DELAY_US:g})")  # fmt: skip
-    command.add_argument("--max_circuits", type=integer(1), default=MOST_CIRCUITS, metavar="N",
-                         help=f"of a job (default: {MOST_CIRCUITS}, as of newer machines)")  # fmt: skip
+    command.add_argument("--device", dest="machine", metavar="NAME",
+                         help="or FILE.json: whose circuits and shots of a job, and time between two shots, these are "
+                         "(default: no machine's)")  # fmt: skip
+    command.add_argument("--delay_us", type=number(0, above=True), metavar="X",
+                         help=f"between two shots (default: the --device's, or {DELAY_US:g})")  # fmt: skip
+    command.add_argument("--max_circuits", type=integer(1), metavar="N",
+                         help=f"of a job (default: the --device's, or {MOST_CIRCUITS}, as of newer machines)")  # fmt: skip
     command.add_argument("--images", type=integer(1), default=10_000, metavar="N",
                          help="that are classified (default: 10000)")  # fmt: skip
     command.add_argument("--train_images", type=integer(1), default=48_000, metavar="N",

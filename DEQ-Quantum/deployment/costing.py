@@ -12,7 +12,17 @@ from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from deployment.command_line import OF_COST
 from hardware.channels import NoiseError
-from hardware.cost import CircuitCost, Counter, count_implicit_gradient, count_layers, count_solve, n_surrogate
+from hardware.cost import (
+    DELAY_US,
+    MOST_CIRCUITS,
+    CircuitCost,
+    Counter,
+    count_implicit_gradient,
+    count_layers,
+    count_solve,
+    n_surrogate,
+)
+from hardware.devices import Device, read_device
 from hardware.tree import refuse_other_states
 from models.table import MODELS
 from runs.settings import SettingsError
@@ -59,6 +69,7 @@ class Work:
     Attributes:
         shots: of each circuit.
         max_circuits: of a job.
+        max_shots: of a circuit in a job, of which there are more for more shots; None: any number.
         delay_us: between two shots.
         images: that are classified, all beside each other.
         batch_size, n_steps: of the training.
@@ -66,10 +77,15 @@ class Work:
 
     shots: int
     max_circuits: int
+    max_shots: int | None
     delay_us: float
     images: int
     batch_size: int
     n_steps: int
+
+    def counter(self) -> Counter:
+        """One that knows the jobs."""
+        return Counter(self.max_circuits, -(-self.shots // self.max_shots) if self.max_shots else 1)
 
 
 def run_cost(options: Namespace) -> None:
@@ -85,7 +101,7 @@ def costs(options: Namespace) -> dict:
 
     Raises:
         SettingsError: the run or the flags are none of a model.
-        NoiseError, UnsupportedCircuit: it has no circuit, or none that machines take.
+        NoiseError, UnsupportedCircuit: it has no circuit, or none that machines, or the one that is named, take.
     """
     given = {name: value for name, value in vars(options).items() if name in OF_COST}
     s = replace(_settings_of(options.run) if options.run else Settings(), restart=False, restart_dir="", **given)
@@ -100,17 +116,38 @@ def costs(options: Namespace) -> dict:
             f"--pretrain_steps {s.pretrain_steps} fills the {n_steps} steps of --epochs {s.epochs} with --train_images "
             f"{options.train_images} and --batch_size {s.batch_size}: choose fewer, or raise --epochs or --max_step"
         )
-    shots = options.shots or s.shots or SHOTS
-    work = Work(shots, options.max_circuits, options.delay_us, options.images, s.batch_size, n_steps)
+    device = _device(options.machine, circuit.n_wires) if options.machine else None
+    work = Work(
+        options.shots or s.shots or SHOTS,
+        options.max_circuits or (device.max_circuits if device else MOST_CIRCUITS),
+        device.max_shots if device else None,
+        options.delay_us or (device.repetition_us if device else DELAY_US),
+        options.images, s.batch_size, n_steps,
+    )  # fmt: skip
     name = options.run.name if options.run else s.run_name
     others = [(label, [(one, n_steps)]) for label, one in standard_passes(circuit, s.f_thres + 1).items()]
     cost = CircuitCost.of(circuit)
     return {
         "name": name, "model": s.model, "encoding": s.encoding, "n_wires": s.n_wires, **vars(work),
+        **(device.describe() if device else {}),
         "shift_circuits": cost.shifts, "jacobian_circuits": cost.jacobian,
         "surrogate_circuits": n_surrogate(circuit) if isinstance(circuit.encoding, AmplitudeEncoding) else None,
         "rows": [_row(label, passes, cost, work) for label, passes in [(name, passes_of(s, circuit, n_steps)), *others]],
     }  # fmt: skip
+
+
+def _device(name: str, n_wires: int) -> Device:
+    """The machine that --device names, of as many qubits or more.
+
+    Raises:
+        NoiseError: one line that names the flag.
+    """
+    try:
+        device = read_device(name)
+        device.refuse_wires(n_wires)
+    except NoiseError as error:
+        raise NoiseError(f"--device {str(error).removeprefix('device:')}") from None
+    return device
 
 
 def _settings_of(run: Path) -> Settings:
@@ -156,9 +193,9 @@ def _row(label: str, passes: list[tuple[Pass, int]], cost: CircuitCost, work: Wo
     """Of one image's inference and one image in a training step (the mean), of all images' inference, of the training."""
 
     def counted(one: Pass, n_samples: int, with_gradient: bool) -> Counter:
-        return one.count(Counter(work.max_circuits), cost, n_samples, work.shots, with_gradient)
+        return one.count(work.counter(), cost, n_samples, work.shots, with_gradient)
 
-    training = Counter(work.max_circuits)
+    training = work.counter()
     for one, n_steps in passes:
         training.add(counted(one, work.batch_size, True), n_steps)
     used, n_steps = passes[-1][0], sum(n for _, n in passes)
@@ -189,13 +226,20 @@ def tables(content: dict) -> str:
         ])  # fmt: skip
     lines = [
         f"{content['shots']} shots of every circuit, one every {content['delay_us']:g} us, up to "
-        f"{content['max_circuits']} circuits in a job; equilibria with all their solver steps."
+        f"{content['max_circuits']} circuits in a job{_at_most(content)}; equilibria with all their solver steps."
     ]
+    if "device" in content:
+        lines.append(f"{content['device']}: calibrated {content['calibrated']}, {content['source']}")
     if content["surrogate_circuits"]:
         n = content["surrogate_circuits"]
         hours = n * content["shots"] * content["delay_us"] / 3.6e9
         lines.append(f"Measured once, {n} circuits ({hours:.2g} hours) replace the trained circuit: hardware.py surrogate.")
     return "\n\n".join([markdown_table(header, rows), "\n".join(lines)])
+
+
+def _at_most(content: dict) -> str:
+    most = content["max_shots"]
+    return "" if most is None else f", with up to {most} shots of each: {-(-content['shots'] // most)} for all shots"
 
 
 def duration(hours: float) -> str:

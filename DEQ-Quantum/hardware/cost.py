@@ -41,14 +41,15 @@ class Counter:
 
     Args:
         max_circuits: that a job holds.
+        times_each: so many times a job is sent, where a circuit has more shots than the machine takes at once.
 
     Attributes:
         by_purpose: `Tally` of each of `PURPOSES`.
         rounds, jobs: of all together.
     """
 
-    def __init__(self, max_circuits: int = MOST_CIRCUITS):
-        self.max_circuits = max_circuits
+    def __init__(self, max_circuits: int = MOST_CIRCUITS, times_each: int = 1):
+        self.max_circuits, self.times_each = max_circuits, times_each
         self.by_purpose = {purpose: Tally() for purpose in PURPOSES}
         self.rounds = self.jobs = self._in_last_round = 0
 
@@ -72,7 +73,7 @@ class Counter:
         self._in_last_round = of_round
 
     def _jobs(self, circuits: int) -> int:
-        return -(-circuits // self.max_circuits)
+        return self.times_each * -(-circuits // self.max_circuits)
 
     @property
     def circuits(self) -> int:
