@@ -87,9 +87,17 @@ def test_the_commands(manila, tmp_path, capsys):
     main = runpy.run_path(str(SCRIPTS / "hardware.py"))["main"]
     run = tmp_path / "run"
     of_run = ("--run", str(run), "--device", "manila")
-    main(["run", *of_run, "--images", "2", "--shots", "100", "--f_thres", "2", "--optimization_level", "1"])
+    flags = ["run", *of_run, "--images", "2", "--shots", "100", "--f_thres", "2", "--optimization_level", "1"]
+    main(flags)
     found = json.loads((run / "hardware_run_manila.json").read_text())
-    assert found["circuits"] == 2 * 4  # at 0 and after two steps, and once more to measure the residual
+    # at 0 and after every step, and once more to measure the residual
+    assert found["circuits"] == found["counts"]["circuits"] == 2 * (found["solver_steps"] + 2)
+    assert found["counts"]["circuits_residual"] == 2 and 0 < found["solver_steps"] <= 2
+    main([*flags, "--json", str(tmp_path / "again.json")])
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again | {"date": found["date"]} == found  # of one seed; another draws others
+    main([*flags, "--json", str(tmp_path / "other.json"), "--seed", "1"])
+    assert json.loads((tmp_path / "other.json").read_text())["error"] != found["error"]
     assert (found["images"], found["shots"], found["calibrated"]) == (2, 100, "2021-07-26")
     assert 0 < found["noisy_gates"] < found["gates"] and 0 < found["success"] < 1
     main(["transpile", *of_run, "--seeds", "1", "--optimization_level", "0"])

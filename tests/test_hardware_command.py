@@ -12,6 +12,8 @@ from conftest import SCRIPTS
 from deployment.evaluation import evaluate_run
 from hardware.devices import FOLDER, known_devices
 from quick_runs import train_quickly
+from training.evaluation import load_splits
+from training.settings import Settings
 
 COMMAND = str(SCRIPTS / "hardware.py")
 TIGHT = ("--f_solver", "newton", "--f_thres", 50, "--f_tol", 1e-6)
@@ -101,6 +103,31 @@ def test_counting_tells_a_residual_of_fresh_shots_and_repeats_itself(runs, capsy
     assert "256 (2 draws)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name, shots", [("implicit", 256), ("classical", 400)])
+def test_images_whose_solve_has_stopped_take_no_more_circuits(runs, monkeypatch, name, shots):
+    """One for every step and for the start, and one for the residual; all of them where no image stops early."""
+    flags = ("--max_images", 60, "--noise", "none", "--repeat", 2, "--shots", shots, "--f_solver", "fixed_point")
+    found = evaluated(runs / name, *flags)["rows"][0]["counted"]
+    counts = found["counts"]
+    assert 1 < found["solver_steps"] < 9
+    assert found["circuits"] == counts["circuits"] == pytest.approx(60 * (found["solver_steps"] + 2))
+    assert counts["circuits_residual"] == 60 and counts["circuits_solve"] == found["circuits"] - 60
+    assert counts["shots"] == shots * counts["circuits"]
+    assert found["solver_steps"] + 2 < counts["rounds"] <= 12 and counts["jobs"] == counts["rounds"]
+    monkeypatch.setattr("deq.noise.FLOORS", 0.0)
+    all_steps = evaluated(runs / name, *flags, "--f_tol", 1e-12)["rows"][0]["counted"]["counts"]
+    assert all_steps == {
+        "circuits": 60 * 12, "shots": 60 * 12 * shots, "rounds": 12, "jobs": 12, "circuits_solve": 60 * 11, "circuits_residual": 60,
+    }  # fmt: skip
+
+
+def test_layers_are_counted(runs):
+    flags = ("--split", "train", "--max_images", 400, "--noise", "none", "--repeat", 1, "--shots", 10)
+    assert evaluated(runs / "direct", *flags)["rows"][0]["counted"]["counts"] == {
+        "circuits": 1600, "shots": 16_000, "rounds": 4, "jobs": 8, "circuits_solve": 1200, "circuits_residual": 400,
+    }  # fmt: skip
+
+
 def test_a_classical_models_units_are_counted_without_bias_and_as_the_floor_says(runs, capsys):
     found = evaluated(runs / "classical", "--noise", "none", "--shots", 400, "--repeat", 3)
     counted = found["rows"][0]["counted"]
@@ -176,16 +203,37 @@ def test_runs_that_have_no_circuit_or_are_none_are_one_line(runs, tmp_path, caps
 
 def test_mitigation_brings_back_what_noise_took(runs, capsys):
     noise, ways = "depolarizing:0.03,readout:0.02,0.1", ("readout", "zne", "rescale", "head", "head+rescale+readout")
-    (row,) = evaluated(runs / "implicit", "--noise", noise, "--mitigate", *ways, "--f_thres", 40)["rows"]
+    content = evaluated(runs / "implicit", "--noise", noise, "--mitigate", *ways, "--f_thres", 40)
+    (row,) = content["rows"]
     found = {of_way["mitigation"]: of_way for of_way in row["mitigated"]}
     assert list(found) == ["readout", "zne", "rescale", "head", "readout+rescale+head"]
     assert all(of_way["acc"] > row["acc"] and of_way["drop"] < row["drop"] for of_way in found.values())
     assert found["zne"]["circuits_of_f"] == 2 and found["readout"]["circuits_of_calibration"] == 2
     assert found["rescale"]["circuits_of_calibration"] == 20
+    for of_way in found.values():
+        counts, circuits = of_way["counts"], of_way["circuits_of_f"] * content["images"] * (of_way["solver_steps"] + 1)
+        assert counts["circuits_solve"] == pytest.approx(circuits)
+        assert counts.get("circuits_calibration", 0) == of_way["circuits_of_calibration"]
+        assert counts["circuits"] == counts["circuits_solve"] + of_way["circuits_of_calibration"]
     assert "| readout+rescale+head |" in capsys.readouterr().out
     # afterwards the run is what it was, its head too
     (again,) = evaluated(runs / "implicit", "--noise", noise, "--f_thres", 40)["rows"]
     assert again["loss"] == pytest.approx(row["loss"], rel=1e-6)
+
+
+def test_the_calibration_of_layers_is_what_one_counts(runs):
+    """Two circuits for the bits; two for every layer of every training image, since zne runs f twice."""
+    flags = ("--noise", "depolarizing:1e-2,readout:0.02", "--max_images", 50, "--mitigate", "readout+zne+head")
+    found = evaluated(runs / "direct", *flags)["rows"][0]["mitigated"][0]
+    n_train = len(load_splits(Settings.from_dict(json.loads((runs / "direct" / "config.json").read_text())),
+                              torch.device("cpu")).train)  # fmt: skip
+    n_calibration = 2 + 3 * 2 * min(n_train, 2000)
+    jobs = 1 + 3 * -(-2 * min(n_train, 2000) // 300) + 3
+    assert found["circuits_of_calibration"] == n_calibration
+    assert found["counts"] == {
+        "circuits": n_calibration + 3 * 2 * 50, "shots": 0, "rounds": 1 + 3 + 3, "jobs": jobs,
+        "circuits_solve": 300, "circuits_calibration": n_calibration,
+    }  # fmt: skip
 
 
 def test_a_mitigation_that_is_not_known_or_cannot_be_is_refused(runs, capsys):

@@ -69,6 +69,9 @@ def test_the_command_measures_once_and_solves_to_the_tolerance(tmp_path, capsys)
     main(flags)
     found = json.loads((tmp_path / "run" / "hardware_surrogate.json").read_text())
     assert (found["circuits"], found["all_shots"], found["seeds"]) == (256, 25_600_000, [0, 1])
+    assert found["counts"] == {
+        "circuits": 256, "shots": 25_600_000, "rounds": 1, "jobs": 1, "circuits_calibration": 256,
+    }  # fmt: skip
     assert found["res_rel"] < 1.1e-3  # no floor: the solve is classical
     assert 0 < found["error"] < 0.1 and abs(found["drop"]) < 5
     assert "| 256 | 25,600,000 |" in capsys.readouterr().out

@@ -23,12 +23,11 @@ class CountedUnits:
 
     Attributes:
         calls: so far, of batches.
-        circuits: samples' evaluations in them, what would be circuits of a quantum layer.
     """
 
     def __init__(self, layer: TanhLayer, shots: int, seed: int):
         self.layer, self.shots, self.seed = layer, shots, seed
-        self.calls = self.circuits = 0
+        self.calls = 0
 
     def bind(self, x: Tensor) -> "BoundCounted":
         """f(z) for one batch x of shape (B, n_inputs).
@@ -42,7 +41,7 @@ class CountedUnits:
     def counted(self, values: Tensor) -> Tensor:
         """Means over the shots of outcomes whose means are these, (B, n_units) each; of a NaN NaN."""
         generator = seeds.generator(self.seed, f"units {self.calls}", 0, values.device)
-        self.calls, self.circuits = self.calls + 1, self.circuits + len(values)
+        self.calls += 1
         failed = values.isnan()
         chance = (0.5 + 0.5 * torch.where(failed, 0.0, values.double())).clamp(0, 1)
         ones = torch.binomial(torch.full_like(chance, self.shots), chance, generator=generator)

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dataset import Split
+from deployment.counts import count_states
 from deployment.differences import drop
 from deployment.states import States, states, summary
 from engines.protocol import ReadoutMap
+from hardware.cost import CircuitCost, Counter
 from hardware.mitigation import IMAGES, MitigatedEngine, mitigated, rescaled
 from hardware.noise import Noise, NoiseError
 from models.depth import Depth
@@ -52,29 +54,38 @@ def evaluate(
 
     Returns:
         accuracy, drop with its interval, and circuits: for an evaluation of f, and for the calibrations, where every
-        image costs the evaluations of its solve.
+        image costs the evaluations of its solve; "counts" of both by purpose, without shots.
     """
+    counter, cost = Counter(), CircuitCost(engine.n_circuits * CircuitCost.of(engine.circuit).value, 0, 0)
     n_calibration = 2 * ("readout" in ways)
     if "rescale" in ways:
         x = train.features[:IMAGES]
         noisy, ideal = readouts_at_ideal_states(model, depth, engine, x)
         engine = rescaled(engine, noisy, ideal)
-        n_calibration += len(x) * engine.n_circuits
+        n_calibration += len(x) * cost.value
+    if n_calibration:
+        counter.count("calibration", n_calibration, 0)
     with borrowed(model, engine):
         if "head" in ways:
             found = states(model, Split(train.features[:IMAGES_OF_HEAD], train.labels[:IMAGES_OF_HEAD]), depth)
             train_head(model, found, train.labels[:IMAGES_OF_HEAD])
-            steps = found.measured.get("solver_steps")
-            n_solves = len(found.r) * getattr(depth, "n_layers", 1) if steps is None else int(steps.sum()) + len(found.r)
-            n_calibration += n_solves * engine.n_circuits
+            count_states(counter, cost, depth, _steps(found), purpose="calibration")
         found = states(model, split, depth)
+    count_states(counter, cost, depth, _steps(found))
     return {
         "mitigation": "+".join(ways),
-        "circuits_of_f": engine.n_circuits,
-        "circuits_of_calibration": n_calibration,
+        "circuits_of_f": cost.value,
+        "circuits_of_calibration": counter.by_purpose["calibration"].circuits,
+        "counts": counter.describe(),
         **summary(found),
         **drop(right, found.measured["acc"]),
     }
+
+
+def _steps(found: States) -> list[int]:
+    """That each image's solve took; 0 for each where there is none."""
+    steps = found.measured.get("solver_steps")
+    return [0] * len(found.r) if steps is None else steps.long().tolist()
 
 
 def readouts_at_ideal_states(

@@ -10,6 +10,7 @@ from deployment.command_line import OF_SOLVER
 from deployment.differences import drop, finite_mean
 from deployment.states import states
 from deployment.trained import read_trained
+from hardware.cost import Counter
 from hardware.engine import NoisyEngine
 from hardware.surrogate import SurrogateEngine
 from runs.machine import choose_device, environment
@@ -45,6 +46,8 @@ def measure_once(options: Namespace) -> dict:
         draws.append(states(model, split, trained.depth))
     accuracies = [finite_mean(found.measured["acc"]) for found in draws]
     error = [finite_mean((found.r - noisy.r).norm(dim=1) / noisy.r.norm(dim=1)) for found in draws]
+    counter, all_shots = Counter(), engines[0].n_circuits * options.shots
+    counter.count("calibration", engines[0].n_circuits, all_shots)
     return {
         "run": options.run.name,
         "checkpoint": options.checkpoint,
@@ -53,7 +56,8 @@ def measure_once(options: Namespace) -> dict:
         **options.noise.describe(),
         "shots": options.shots,
         "circuits": engines[0].n_circuits,
-        "all_shots": engines[0].n_circuits * options.shots,
+        "all_shots": all_shots,
+        "counts": counter.describe(),
         "seeds": [engine.machine.seed for engine in engines],
         "ideal_acc": finite_mean(own.measured["acc"]),
         "noisy_acc": finite_mean(noisy.measured["acc"]),

@@ -148,8 +148,9 @@ def n_shifts(operation: Operation) -> int:
 
 
 def count_layers(
-    counter: Counter, cost: CircuitCost, n_layers: int, n_samples: int, shots: int, with_gradient: bool = False
-) -> None:
+    counter: Counter, cost: CircuitCost, n_layers: int, n_samples: int, shots: int, with_gradient: bool = False,
+    purpose: str = "solve",
+) -> None:  # fmt: skip
     """Count a pass through explicit layers; each one's derivatives are measured beside its value.
 
     Args:
@@ -159,9 +160,10 @@ def count_layers(
         n_samples: of the batch.
         shots: of each circuit.
         with_gradient: as training needs it: L P shifts, and L - 1 Jacobians, the first layer's input being fixed.
+        purpose: of the values.
     """
     for layer in range(n_layers):
-        _count(counter, "solve", n_samples * cost.value, shots)
+        _count(counter, purpose, n_samples * cost.value, shots)
         if with_gradient:
             _count(counter, "shift", n_samples * cost.shifts, shots, rounds=0)
         if with_gradient and layer > 0:
@@ -174,19 +176,19 @@ def count_solve(counter: Counter, cost: CircuitCost, n_evaluations: int, n_sampl
 
 
 def count_solves(
-    counter: Counter, cost: CircuitCost, steps: Sequence[int], shots: int, n_jacobians: int = 0
+    counter: Counter, cost: CircuitCost, steps: Sequence[int], shots: int, n_jacobians: int = 0, purpose: str = "solve"
 ) -> None:
     """Count equilibria of samples that stopped after different steps: one that has stopped is not run again.
 
     A sample that took k steps was evaluated k + 1 times, first where it starts; all that go on share a round.
 
     Args:
-        counter, cost, shots: as of `count_layers`.
+        counter, cost, shots, purpose: as of `count_layers`.
         steps: that each sample took.
         n_jacobians: before so many of its first steps a sample's Jacobian is measured too, beside its value.
     """
     for number in range(max(steps, default=-1) + 1):
-        _count(counter, "solve", sum(of_sample >= number for of_sample in steps) * cost.value, shots)
+        _count(counter, purpose, sum(of_sample >= number for of_sample in steps) * cost.value, shots)
         if number < n_jacobians and (going_on := sum(of_sample > number for of_sample in steps)):
             _count(counter, "jacobian", going_on * cost.jacobian, shots, rounds=0)
 
