@@ -23,7 +23,7 @@ def problem(n_wires=4):
 @pytest.mark.parametrize("n_wires", (4, 6))
 def test_readouts_of_basis_vectors_and_pairs_say_all(n_wires):
     circuit, theta = problem(n_wires)
-    exact = NoisyEngine(circuit, parse_noise("device:quito")).compile(theta)
+    exact = NoisyEngine(circuit, parse_noise("device:melbourne")).compile(theta)
     measured = measured_observables(exact, circuit.n_inputs, theta)
     assert torch.allclose(measured, exact.observables, rtol=0, atol=1e-12)
 
