@@ -168,6 +168,7 @@ def test_wrong_choices_end_the_command(text, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_ansatz_and_older_runs_have_the_papers(tmp_path):
     flags = ["--dataset", "digits", "--num_classes", 2, "--n_wires", 4, "--max_step", 2, "--work_dir", tmp_path,
              "--device", "cpu", "--name"]  # fmt: skip

@@ -145,6 +145,7 @@ def test_scaling(run, tmp_path, capsys):
     assert "peak MiB" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_memory(run):
     status, content = run("memory", "--n_wires", 4, "--operations", 10, 5, "--reference_operations", 5)
     peaks = {(p["label"], p["n_operations"]): p["peak_bytes"] for p in content["points"]}
@@ -169,6 +170,7 @@ def test_as_a_user_runs_it(run_script, tmp_path):
 # equality
 
 
+@pytest.mark.slow
 def test_engines_that_differ_are_an_error(run, monkeypatch, capsys):
     honest = Problem.layer
 
@@ -234,6 +236,7 @@ def test_without_torchquantum(run, without_torchquantum):
 # interrupted, or left out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "timed"), [("step", "step"), ("solve", "solve"), ("scaling", "points")])
 def test_an_interrupt_keeps_what_was_measured(
     command, timed, run, monkeypatch, without_torchquantum, tmp_path, capsys
@@ -260,6 +263,7 @@ def test_an_interrupt_keeps_what_was_measured(
     assert capsys.readouterr().out.rstrip().endswith("what was measured until then")
 
 
+@pytest.mark.slow
 def test_points_that_would_take_too_long_or_too_much_are_left_out(
     run, monkeypatch, without_torchquantum, capsys
 ):

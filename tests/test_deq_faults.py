@@ -54,10 +54,10 @@ def test_forward_growth_is_told_from_convergence(solver, start):
 
 @pytest.mark.filterwarnings("ignore::deq.ConvergenceWarning")
 @pytest.mark.parametrize("solver", ["fixed_point", lambda z, f_z: f_z], ids=["picard", "own"])
-@pytest.mark.parametrize("f", [lambda z: z + 1, lambda z: 1.0005 * z + 1], ids=["shift", "slow growth"])
+@pytest.mark.parametrize("f", [lambda z: z + 1, lambda z: 1.005 * z + 1], ids=["shift", "slow growth"])
 def test_a_relative_residual_that_growth_alone_has_made_small_is_no_convergence(f, solver):
-    result = solve(f, torch.zeros(2, 1, dtype=torch.float64), SolverSettings(solver, 4000, 1e-3))
-    assert result.trace.min() <= 1e-3 and not result.converged.any()
+    result = solve(f, torch.zeros(2, 1, dtype=torch.float64), SolverSettings(solver, 400, 1e-2))
+    assert result.trace.min() <= 1e-2 and not result.converged.any()
 
 
 def test_a_start_that_solves_has_converged_and_one_near_needs_no_fall():

@@ -233,6 +233,7 @@ def test_flags_say_where_z_enters(capsys):
     assert parse_command_line(given).warnings == ["--injection has no effect with --model linear"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--amplitude_encoder", "False", "--mode", "direct", "--n_layer", "2"]])
 def test_a_run_keeps_where_z_entered(more, tmp_path):
     flags = "--dataset digits --num_classes 2 --n_wires 4 --device cpu --name r --max_step 2 --spectral_radius_mode".split()

@@ -27,7 +27,7 @@ def test_loss_gradient_and_equilibrium_are_those_of_our_step():
     assert row["equal"] and max(row["loss"], row["gradient"], row["equilibrium"]) < 1e-5
 
 
-@pytest.mark.parametrize("n_wires", [4, 8])
+@pytest.mark.parametrize("n_wires", [4, 6])
 def test_observables_are_those_of_the_circuit(n_wires):
     circuit = build_circuit(n_wires)
     theta = torch.linspace(-3, 3, circuit.n_parameters)
@@ -37,6 +37,7 @@ def test_observables_are_those_of_the_circuit(n_wires):
     torch.testing.assert_close(torch.tensor(np.asarray(found)).double(), exact, rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_it_moves_as_torchs_adam_does():
     step = Step(Variant("compiled", "newton+exact"), PROBLEM)
     p, x, y = peer_steps._inputs(jax_step, step)
@@ -58,6 +59,7 @@ def test_it_moves_as_torchs_adam_does():
         np.testing.assert_allclose(np.asarray(moved.bias), parameter.detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_float64_its_jacobian_loss_and_gradient_are_those_of_the_state_vectors():
     step = Step(Variant("compiled", "newton+exact"), PROBLEM)
     model = PROBLEM.model(Variant("statevector", "newton+exact"), 0.0).double()
@@ -78,6 +80,7 @@ def test_in_float64_its_jacobian_loss_and_gradient_are_those_of_the_state_vector
         np.testing.assert_allclose(gradient, parameter.grad, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_section_is_whole_and_says_who_wins(monkeypatch):
     monkeypatch.setattr(peer_steps, "WIRES", (4,))
     monkeypatch.setattr(peer_steps, "BATCH_SIZE", 8)

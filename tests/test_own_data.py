@@ -164,6 +164,7 @@ def test_wrong_flags_end_the_command(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_elsewhere_and_where_the_file_has_gone(fruit, tmp_path, monkeypatch):
     before = fruit.read_bytes(), fruit.stat().st_mtime_ns
     monkeypatch.chdir(fruit.parent)

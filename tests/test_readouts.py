@@ -249,6 +249,7 @@ def test_a_lift_that_does_not_come_out_even_ends_the_command(capsys):
     assert "--lift repeat: 55 readouts cannot be repeated to 100 inputs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, flags, n, n_settings", [
     ("pauli2", ("--jac_loss_weight", 0.5, "--jac_loss_freq", 1, "--spectral_radius_mode"), 30, 3),
     ("marginal", ("--amplitude_encoder", "False", "--f_solver", "newton", "--b_solver", "exact"), 16, 1),

@@ -31,6 +31,7 @@ def test_what_no_flag_chooses_stays_as_it_is(error):
     assert raised.value is error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words, flag", [
     (["figures", "--images_dir"], "--images_dir"),
     (["theory", "--dataset", "digits", "--results_dir"], "--results_dir"),

@@ -25,7 +25,7 @@ KINDS = {"amplitude_implicit": (), "amplitude_direct-1": ("--mode", "direct", "-
 def study(tmp_path_factory):
     """Runs of a few steps in place of the table's, and their evaluations on few images."""
     folder = tmp_path_factory.mktemp("study")
-    few = [replace(suite, flags=(*suite.flags, "--max_images", "12")) for suite in (*SUITES, *OF_SOLVERS)]
+    few = [replace(suite, flags=(*suite.flags, "--max_images", "6")) for suite in (*SUITES, *OF_SOLVERS)]
     jobs = []
     for row, flags in KINDS.items():
         for seed in (0, 1) if row == "amplitude_implicit" else (0,):

@@ -290,7 +290,7 @@ def test_a_long_temporary_folder_names_ray_tmpdir(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (requirements-sweep.txt)")
-@pytest.mark.parametrize("command", ["table1 --threads 4096", "table5 --threads 4096", "table5 --device cuda"])
+@pytest.mark.parametrize("command", ["table1 --threads 4096", "table5 --device cuda"])
 def test_commands_that_ray_could_never_serve_end_with_one_line(tmp_path, command):
     if "cuda" in command and torch.cuda.is_available():
         pytest.skip("there is a GPU here")

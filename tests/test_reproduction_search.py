@@ -249,6 +249,7 @@ def test_a_search_ends_is_stopped_or_fails():
     assert _outcome([ended, failed, failed], 3) == Outcome("failed", message)
 
 
+@pytest.mark.slow
 @NEEDS_RAY
 @pytest.mark.parametrize("told_after", [True, False])
 def test_trials_that_end_are_counted_from_one(told_after, capsys):

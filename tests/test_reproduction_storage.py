@@ -295,6 +295,7 @@ def test_a_worker_whose_run_was_taken_over_stops_its_process(storage, tmp_path):
     assert outcome.status == "failed" and "another worker has taken this run over" in outcome.message
 
 
+@pytest.mark.slow
 def test_a_stop_request_reaches_a_job_through_the_storage(storage, tmp_path):
     job, stop, outcomes = counting(tmp_path, "n = 3; save()\ntime.sleep(60)"), storage.flag(".stop"), []
     thread = threading.Thread(

@@ -73,9 +73,10 @@ def test_it_is_made_online(monkeypatch, capsys):
     assert (view["entityName"], view["projectName"]) == ("me", "p")
     check({"spec": json.loads(view["spec"])})
     assert "/me/p?nw=" in capsys.readouterr().out
-    server.close()
+    server.refuses = True  # a server that is gone would be waited for
     with pytest.raises(SystemExit, match="1"):
         main(["dashboard", "--entity", "me"])
+    server.close()
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: --entity me: wandb has not taken the dashboard")
     wandb.teardown()

@@ -156,7 +156,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_run_ends_with_the_same_numbers(number, uninterrupted, tmp_path, capsys):
     command = [sys.executable, SCRIPTS / "train_qdeq.py", *RESUMED, "--work_dir", tmp_path, "--name", "s"]
     process = subprocess.Popen(list(map(str, command)), env=user_environment(), stdout=subprocess.PIPE, text=True)
@@ -276,6 +276,7 @@ def test_a_run_that_diverged_writes_json_for_strict_readers(tmp_path, capsys):
     assert results["test_loss"] is None and 0 <= results["test_acc"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gates, shown", [("all", "blocks, trainable (4)"), ("released", "blocks, not trained (4)")])
 def test_the_circuits_picture_tells_what_is_trained(tmp_path, monkeypatch, gates, shown):
     drawn, draw = [], run_pictures.draw_circuit
@@ -339,6 +340,7 @@ def test_evaluation_is_shown_where_it_cannot_be_kept(finished_run, monkeypatch, 
     assert end.value.code == 1 and "Permission denied" in shown.err and shown.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_evaluations_under_other_flags_have_files_of_their_own(tmp_path, capsys):
     train_here(*DIGITS, "--max_step", 1, "--name", "r", "--work_dir", tmp_path)
     run = tmp_path / "r"

@@ -21,6 +21,7 @@ class WandbServer:
         self.rows: dict[str, list[dict]] = {}
         self.summary: dict[str, dict] = {}
         self.views: list[dict] = []
+        self.refuses = False  # 403 to all
         self._answering = threading.Event()
         self._answering.set()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -52,7 +53,7 @@ class WandbServer:
                     body = gzip.decompress(body)
                 server._answering.wait()
                 answer = json.dumps(server._answer(self.path, body)).encode()
-                self.send_response(200)
+                self.send_response(403 if server.refuses else 200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
