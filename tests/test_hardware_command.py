@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 
 import numpy as np
 import pytest
@@ -273,6 +274,90 @@ def test_a_sweep_measures_what_is_left_and_groups_seeds(runs, tmp_path, capsys, 
     with pytest.raises(SystemExit):
         hardware("sweep", "--runs", *folders, *flags[:2], *flags[3:])
     assert f"--json {file} holds a sweep with other flags" in capsys.readouterr().err
+
+
+def test_a_sweep_takes_no_two_models_for_seeds_of_one_and_no_run_twice(runs, tmp_path, capsys):
+    """Another ansatz, readout, data; trained under noise, on from another, after a warm-up, with another learning rate."""
+    kinds = {
+        "blocks": (("--n_blocks", 2), "n_blocks 2"), "zz": (("--readout", "zz"), "readout zz"),
+        "noisy": (("--noise", "depolarizing:0.01"), "noise depolarizing:0.01"), "slow": (("--lr", 0.01), "lr 0.01"),
+        "classes": (("--classes", "1,2,3,4"), "classes 1,2,3,4"),
+        "fine": (("--load", tmp_path / "noisy"), "load True"),
+        "warm": (("--n_layer", 1, "--pretrain_steps", 2), "IMPLICIT+WARMUP, amplitude, 4 wires |"),
+    }  # fmt: skip
+    for name, (flags, _) in kinds.items():
+        train_quickly(tmp_path, name, 6, *flags)
+    for seed in (0, 7):
+        train_quickly(tmp_path, f"plain-{seed}", 6, "--seed", seed)
+    folders = [tmp_path / "plain-0", tmp_path / "plain-7", *(tmp_path / name for name in kinds)]
+    again = tmp_path / "noisy" / ".." / "plain-7"
+    flags = ("--noise", "none", "--max_images", 50, "--json", tmp_path / "sweep.json")
+    hardware("sweep", "--runs", *folders, again, folders[0], *flags)
+    content = json.loads((tmp_path / "sweep.json").read_text())["runs"]
+    assert list(content) == [str(folder) for folder in folders]
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| IMPLICIT")]
+    plain = [100 * content[str(folder)]["ideal"]["acc"] for folder in folders[:2]]
+    assert f"| {np.mean(plain):.2f} ± {np.std(plain, ddof=1):.2f} |" in rows[0]
+    assert rows[0].startswith("| IMPLICIT, amplitude, 4 wires |")
+    assert [row.split()[-2] for row in rows] == ["2"] + ["1"] * len(kinds)
+    for row, (name, (_, words)) in zip(rows[1:], kinds.items()):
+        assert words in row and f"| {100 * content[str(tmp_path / name)]['ideal']['acc']:.2f} |" in row
+
+
+def test_a_sweep_measures_a_run_anew_that_was_trained_anew(tmp_path, monkeypatch):
+    """Whatever the file has of its folder; what older sweeps wrote does not say of what training it is."""
+    file, measured = tmp_path / "sweep.json", []
+    monkeypatch.setattr("deployment.sweeping.evaluate_run", lambda o: measured.append(o.run.name) or evaluate_run(o))
+    for name in ("a", "b"):
+        train_quickly(tmp_path / "runs", name, 3)
+    sweep = ("sweep", "--runs", tmp_path / "runs" / "a", tmp_path / "runs" / "b", "--noise", "none", "--max_images", 20,
+             "--json", file)  # fmt: skip
+    hardware(*sweep)
+    hardware(*sweep)
+    assert measured == ["a", "b"]
+    first = json.loads(file.read_text())["runs"]
+    shutil.rmtree(tmp_path / "runs" / "a")
+    train_quickly(tmp_path / "runs", "a", 3, "--lr", 0.001)
+    hardware(*sweep)
+    second = json.loads(file.read_text())["runs"]
+    key, other = (str(tmp_path / "runs" / name) for name in ("a", "b"))
+    assert measured == ["a", "b", "a"] and second[other] == first[other]
+    assert second[key]["ideal"]["loss"] != first[key]["ideal"]["loss"] and second[key]["settings"]["lr"] == 0.001
+    old = json.loads(file.read_text())
+    del old["runs"][other]["settings"], old["runs"][other]["checkpoint_sha256"]
+    file.write_text(json.dumps(old))
+    hardware(*sweep)
+    assert measured == ["a", "b", "a", "b"]
+
+
+def test_a_sweep_refuses_before_it_computes(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("deployment.sweeping.evaluate_run", lambda options: pytest.fail("it computes"))
+    train_quickly(tmp_path, "linear", 2, "--model", "linear")
+    for last, words in (
+        (runs / "classical", f"--runs {runs / 'classical'} is of --model classical, which has no circuit"),
+        (tmp_path / "linear", f"--runs {tmp_path / 'linear'} is of --model linear, which has no circuit"),
+        (tmp_path / "nowhere", "there is no checkpoint"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            hardware("sweep", "--runs", runs / "implicit", last, "--noise", "none", "--json", tmp_path / "sweep.json")
+        error = capsys.readouterr().err
+        assert (end.value.code, error.count("\n")) == (1, 1) and words in error, error
+    assert not (tmp_path / "sweep.json").exists()
+
+
+@pytest.mark.parametrize("command", ("evaluate", "sweep", "surrogate", "cost", "run", "transpile"))
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_read(command, tmp_path, capsys):
+    needed = {"cost": (), "sweep": ("--runs", "nowhere", "--noise", "none"), "evaluate": ("--run", "x", "--noise", "none")}
+    flags = (command, *needed.get(command, ("--run", "nowhere")), "--json")
+    missing = tmp_path / "missing" / "found.json"
+    wrong = {missing: f"make {missing.parent} first, or name another file", tmp_path: "is a folder: name a file in it"}
+    if command == "sweep":
+        wrong[tmp_path / "x.png"] = "would be overwritten by the picture beside it: name it x.json"
+    for file, words in wrong.items():
+        with pytest.raises(SystemExit) as end:
+            hardware(*flags, file)
+        error = capsys.readouterr().err
+        assert (end.value.code, error.count("\n")) == (2, 1) and words in error and "--json" in error, error
 
 
 def test_counted_equilibria_are_held_against_the_exact_one_whatever_the_solver(runs):

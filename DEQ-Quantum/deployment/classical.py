@@ -9,7 +9,7 @@ from deployment.differences import finite_mean
 from deployment.sampled import sampled
 from deployment.shifts import jacobian, radius
 from deployment.states import states, summary
-from deployment.trained import TIGHT, Trained
+from deployment.trained import TIGHT, Trained, named
 from hardware.noise import NoiseError
 from models.depth import Stack
 from training.evaluation import BATCH
@@ -23,7 +23,7 @@ def refuse_noise_of_gates(trained: Trained, options: Namespace) -> None:
     """
     if any(noise.channels for noise in options.noise) or options.encoding_noise or options.mitigate or not options.shots:
         raise NoiseError(
-            f"--run {options.run} is of --model {trained.settings.model}, which has no circuit: --noise none --shots N "
+            f"{named(options)} is of --model {trained.settings.model}, which has no circuit: --noise none --shots N "
             "alone reads its units by counting"
         )
 

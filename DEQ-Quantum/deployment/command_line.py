@@ -35,7 +35,7 @@ EXAMPLES = """examples:
   what mitigation brings back, one way after another:
     python hardware.py evaluate --run ../runs/NAME --noise device:quito --mitigate readout readout+rescale readout+rescale+head
   many runs at once, with means over seeds and a picture:
-    python hardware.py sweep --runs ../runs/paper/table1/*/seed-? --noise none depolarizing:1e-3 depolarizing:1e-2 --json sweep.json
+    python hardware.py sweep --runs ../runs/paper/table1/amplitude_*/seed-? --noise none depolarizing:1e-3 depolarizing:1e-2 --json sweep.json
   its equilibrium to round-off, where the prediction of first order can be seen:
     python hardware.py evaluate --run ../runs/NAME --noise depolarizing:1e-4 --f_solver newton --f_thres 50 --f_tol 1e-6
   its 136 or 5050 numbers measured once, by 256 or 10,000 circuits, and then no quantum computer:
@@ -119,7 +119,7 @@ def _add_evaluate(commands) -> None:
 
 
 def _add_sweep(commands) -> None:
-    about = "many trained runs under the same noises: means and spreads over seeds, as a table and a picture"
+    about = "many trained runs under the same noises: means and spreads of runs that differ in their seed alone, a picture"
     command = commands.add_parser(
         "sweep", help=about, description=about.capitalize() + ".", epilog=NOISE_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -129,7 +129,8 @@ def _add_sweep(commands) -> None:
     _add_conditions(command)
     command.add_argument(
         "--json", type=path, required=True, metavar="FILE",
-        help="all that is measured, and a picture beside it; runs that it holds are not measured again",
+        help="all that is measured, and a picture beside it; runs that it holds are not measured again unless they were "
+        "trained again",
     )  # fmt: skip
 
 
@@ -253,4 +254,22 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
     options = read_options(parser, Settings, arguments, own=WITH_VALUES_OF_THEIR_OWN)
     if options.command == "devices" and options.package and not options.make:
         parser.error(f"--package {shown(options.package)} is where --make reads: name the machines to make")
+    if wrong := _not_writable(options):
+        parser.error(wrong)
     return options
+
+
+def _not_writable(options: argparse.Namespace) -> str:
+    """Why a command could not write its results, before anything is computed; "" where it can."""
+    file, out = getattr(options, "json", None), getattr(options, "out", None)
+    if out is not None and out.exists() and not out.is_dir():
+        return f"--out {out} is a file: name a folder"
+    if file is None:
+        return ""
+    if file.is_dir():
+        return f"--json {file} is a folder: name a file in it"
+    if not file.parent.is_dir():
+        return f"--json {file} lies in no folder: make {file.parent} first, or name another file"
+    if options.command == "sweep" and file.suffix.lower() == ".png":
+        return f"--json {file} would be overwritten by the picture beside it: name it {file.stem}.json"
+    return ""

@@ -58,22 +58,30 @@ def run_evaluate(options: Namespace) -> None:
     print(table(content))
 
 
-def evaluate_run(options: Namespace) -> dict:
-    """What a command line asks of one run, as its JSON holds it."""
+def prepared(options: Namespace) -> tuple[Trained, list[Condition]]:
+    """What a command line names, before anything is computed; a classical model has no conditions.
+
+    Raises:
+        CheckpointError, SettingsError, NoiseError, UnsupportedCircuit: one line, where the run cannot be evaluated so.
+    """
     trained = read_trained(options, (*OF_SOLVER, "data_dir", "device"), classical_too=True)
     if options.shots and trained.settings.f_solver == "newton":
         raise NoiseError("--shots give no exact Jacobian, which --f_solver newton takes: choose another")
-    device = torch.device(choose_device(trained.settings))
-    classical = isinstance(trained.model.layer, TanhLayer)
-    if classical:
+    if isinstance(trained.model.layer, TanhLayer):
         refuse_noise_of_gates(trained, options)
-    # refuse before any computing
-    conditions = [] if classical else [condition(trained.model, noise, options) for noise in options.noise]
+        return trained, []
+    return trained, [condition(trained.model, noise, options) for noise in options.noise]
+
+
+def evaluate_run(options: Namespace) -> dict:
+    """What a command line asks of one run, as its JSON holds it."""
+    trained, conditions = prepared(options)
+    device = torch.device(choose_device(trained.settings))
     splits = load_splits(trained.settings, torch.device("cpu")).to(device)
     split = getattr(splits, options.split)
     split = Split(split.features[: options.max_images], split.labels[: options.max_images])
     asked = options.encoding_noise
-    if classical:
+    if isinstance(trained.model.layer, TanhLayer):
         content = evaluation_of_units(trained, split, options)
     else:
         content = evaluation(trained, split, conditions, splits.train)

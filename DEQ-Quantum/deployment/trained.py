@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from dataset import Split
 from deployment.command_line import OF_SOLVER
@@ -14,7 +15,7 @@ from models.table import build_model
 from runs import checkpoint
 from runs.folder import IN_EVERY_CHECKPOINT
 from runs.resume import IN_BEST
-from runs.settings import SettingsError
+from runs.settings import SettingsError, result_fields
 from training.evaluation import depth_of
 from training.hardware_settings import HardwareSettings
 from training.settings import Settings
@@ -30,15 +31,22 @@ class Trained:
 
     Attributes:
         settings: of the run, those of the command line changed, without noise and shots, which commands have of their own.
+        saved: as it was trained.
         model: with its parameters, in evaluation mode; it has a circuit, unless a classical one was asked for too.
         depth: equilibrium, or stack of layers.
         step: of the checkpoint.
     """
 
     settings: Settings
+    saved: Settings
     model: EquilibriumClassifier
     depth: Depth
     step: int
+
+    def recipe(self) -> dict:
+        """How it was trained: what runs share that differ in their seed, their name and their folders alone."""
+        names = [name for name in result_fields(Settings) if name != "seed"]
+        return {name: getattr(self.saved, name) for name in names} | {"load": bool(self.saved.load)}
 
     def describe(self, split: Split) -> dict:
         """What is evaluated, as JSON says it."""
@@ -49,6 +57,16 @@ class Trained:
             **{name: getattr(s, name) for name in OF_SOLVER},
             "images": len(split),
         }  # fmt: skip
+
+
+def checkpoint_path(options: Namespace) -> Path:
+    """Where the parameters lie that a command line asks for."""
+    return options.run / f"checkpoint_{options.checkpoint}.pt"
+
+
+def named(options: Namespace) -> str:
+    """The run as the command line names it."""
+    return f"{'--runs' if 'runs' in options else '--run'} {options.run}"
 
 
 def read_trained(options: Namespace, changes: tuple[str, ...] = (), classical_too: bool = False) -> Trained:
@@ -64,7 +82,7 @@ def read_trained(options: Namespace, changes: tuple[str, ...] = (), classical_to
         NoiseError: its model has no circuit.
     """
     which = options.checkpoint
-    path, needs = options.run / f"checkpoint_{which}.pt", IN_BEST if which == "best" else IN_EVERY_CHECKPOINT
+    path, needs = checkpoint_path(options), IN_BEST if which == "best" else IN_EVERY_CHECKPOINT
     content = checkpoint.load(path, needs=needs)
     try:
         saved = Settings.from_dict(content["settings"])
@@ -75,10 +93,10 @@ def read_trained(options: Namespace, changes: tuple[str, ...] = (), classical_to
     settings.validate()
     model = build_model(settings).eval()
     if not (hasattr(model.layer, "circuit") or classical_too and isinstance(model.layer, TanhLayer)):
-        raise NoiseError(f"--run {options.run} is of --model {settings.model}, which has no circuit: name one that has")
+        raise NoiseError(f"{named(options)} is of --model {settings.model}, which has no circuit: name one that has")
     if settings.encoding == "turned_states" or settings.injection != "add":
         kind = "--dataset states:FILE" if settings.encoding == "turned_states" else f"--injection {settings.injection}"
-        raise NoiseError(f"--run {options.run} is of {kind}, whose encoding has no rules for hardware here: name a run without")
+        raise NoiseError(f"{named(options)} is of {kind}, whose encoding has no rules for hardware here: name a run without")
     checkpoint.load_weights(model, content["model"], path)
     step = content["step"] if which == "last" else content["best"]["step"]
-    return Trained(settings, model, depth_of(settings, warming_up=step <= settings.pretrain_steps), step)
+    return Trained(settings, saved, model, depth_of(settings, warming_up=step <= settings.pretrain_steps), step)
