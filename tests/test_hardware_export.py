@@ -11,14 +11,18 @@ import torch
 from circuits.circuit import Circuit, build_circuit
 from circuits.readout import PauliReadout
 from conftest import SCRIPTS
+from deployment import exporting
 from deployment.command_line import parse_command_line
-from deployment.trained import read_trained
+from deployment.trained import Trained, read_trained
 from engines.protocol import UnsupportedCircuit
 from hardware.engine import NoisyEngine
 from hardware.export import program_of, to_qasm3
 from hardware.noise import parse_noise
+from models.depth import Stack
+from models.table import MODELS, build_model
 from quick_runs import train_quickly
 from reference import apply, gate_matrix
+from test_models_table import settings_of
 
 GATE = re.compile(r"^(\w+)(?:\((.+)\))? (q\[\d+\](?:, q\[\d+\])*);$")
 
@@ -37,15 +41,18 @@ def tree_angles(v, n_levels):
     return found
 
 
-def simulated(steps, values, n_wires):
-    """Expectation values of Z, wire by wire, of gates [name, wires, angle] with named angles."""
+def simulated(steps, values, n_wires, strings=None):
+    """Expectation values of Z, wire by wire or of strings of Z, of gates [name, wires, angle] with named angles."""
     state = np.eye(2**n_wires, 1, dtype=complex)
     for gate, wires, angle in steps:
         angle = values.get(angle, angle)
         state = apply(gate_matrix({"cx": "cnot"}.get(gate, gate), angle), tuple(wires), state)
     weights = np.abs(state[:, 0]) ** 2
     bits = np.arange(2**n_wires) >> np.arange(n_wires - 1, -1, -1)[:, None] & 1
-    return (1 - 2 * bits) @ weights
+    z = 1 - 2 * bits
+    if strings is None:
+        return z @ weights
+    return np.array([np.prod(z[[w for w, letter in enumerate(text) if letter == "Z"]], 0) @ weights for text in strings])
 
 
 def read_qasm(text):
@@ -96,6 +103,67 @@ def test_json_and_qasm_say_what_the_model_does(runs, name):
         head = content["head"]
         theirs = head["weight"] @ r if name == "wang2022" else head["weight"] @ np.maximum(lifted, 0) + head["bias"]
         assert theirs == pytest.approx(scores.detach().numpy(), abs=1e-5)
+
+
+def logits_of(content, x, n_layers):
+    """Of one image's features, by what model.json says and nothing else."""
+    circuit = content["circuit"]
+    lift = np.array(content["lift"]) if "lift" in content else None
+    (gain,) = re.findall(r"v = (\S*) ?z \+ x", content["layer"])
+    z = np.zeros(len(x))
+    for _ in range(n_layers):
+        v = float(gain or 1) * z + x
+        amplitudes = circuit["parameters"][0] == "angle_0"
+        angles = tree_angles(v, int(np.ceil(np.log2(len(v))))) if amplitudes else v
+        values = dict(zip(circuit["parameters"], angles, strict=True))
+        r = simulated(circuit["encoding"] + circuit["ansatz"], values, circuit["n_wires"], circuit["readout"])
+        z = np.repeat(r, content["copies"]) if lift is None else lift @ r
+    head = content["head"]
+    of = {"weight max(z, 0) + bias": np.maximum(z, 0), "weight max(r, 0) + bias": np.maximum(r, 0),
+          "weight r + bias": r, "weight r": r}[head["logits"]]  # fmt: skip
+    return head["weight"] @ of + np.array(head.get("bias", 0))
+
+
+EXPORTED = {
+    "qdeq": (), "wang2022": (), "alam2021": (), "alam2021_pca": (), "alam2021_vae": (),
+    "qdeq angles": ("--amplitude_encoder", "False", "--z_gain", "0.3"),
+    "qdeq pairs": ("--readout", "zz"), "wang2022 polygon": ("--lift", "interpolate"),
+    "alam2021_pca pairs": ("--readout", "zz", "--features_per_wire", "3"),
+}  # fmt: skip
+REFUSED = {
+    "west2024": "states of complex_amplitude encoding", "west2024_head": "states of complex_amplitude encoding",
+    "dilip2022": "--model dilip2022 makes its logits otherwise", "kiwit2025": "--model kiwit2025 makes its logits otherwise",
+    "dilip2022_mps": "--model dilip2022_mps makes its logits otherwise",
+}  # fmt: skip
+
+
+def untrained(name, *flags):
+    settings = settings_of(name, *flags)
+    torch.manual_seed(2)
+    return Trained(settings, settings, build_model(settings).eval().double(), Stack(2), 0)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_logits_of_every_model_that_is_exported_are_those_of_its_file(name):
+    found = untrained(name.split()[0], *EXPORTED[name])
+    content = json.loads(json.dumps(exporting.exported(found)[1]))
+    x = torch.randn(2, found.model.layer.n_inputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ours = found.model(x, found.depth).logits.detach().numpy()
+    assert np.array([logits_of(content, row, 2) for row in x.numpy()]) == pytest.approx(ours, abs=1e-9)
+    fitted = found.settings.model.startswith("alam2021")
+    assert ("fitted to the training images and not in this file" in content["features"]) == fitted
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_every_other_model_with_a_circuit_is_refused_by_name(name):
+    with pytest.raises(UnsupportedCircuit, match=REFUSED[name]) as error:
+        exporting.exported(untrained(name))
+    assert "\n" not in str(error.value)
+
+
+def test_no_model_is_left_out():
+    with_circuits = {name for name, model in MODELS.items() if model.circuit is not None}
+    assert {*REFUSED} | {name.split()[0] for name in EXPORTED} == with_circuits
 
 
 def test_numbers_are_whole():
