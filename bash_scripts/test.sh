@@ -2,7 +2,7 @@
 # Sets up .venv where needed and runs the tests in it, on all cores, each test on one; pytest's exit status comes back.
 #
 #   bash bash_scripts/test.sh           everything, in minutes
-#   bash bash_scripts/test.sh quick     what is not marked slow, in about a minute: all of the mathematics, and of
+#   bash bash_scripts/test.sh quick     what is not marked slow, in a few minutes: all of the mathematics, and of
 #                                       every command at least one run from end to end
 #
 #   bash bash_scripts/test.sh faults    no test of the suite: kills, damages and misuses the commands for a quarter of an
