@@ -9,6 +9,7 @@ import evaluate_qdeq
 from conftest import assert_same
 from hardware.cost import Counter
 from hardware.shift_engine import CompiledShift, ShiftEngine
+from hardware.shots import counting_error
 from models.table import build_model
 from quick_runs import train_quickly
 from runs import checkpoint
@@ -60,9 +61,10 @@ def test_without_shots_a_run_is_that_of_autograd(tmp_path):
     assert results(other)["shots"] is None and "cost" not in results(other)
 
 
-def test_with_shots_a_run_resumes_bit_for_bit_and_is_evaluated_as_it_was(tmp_path):
-    whole = train_quickly(tmp_path, "whole", 4, "--eval-interval", 2, *SHOTS)
-    train_quickly(tmp_path, "resumed", 2, "--eval-interval", 2, *SHOTS)
+@pytest.mark.parametrize("more", ((), ("--f_solver", "newton")), ids=("broyden", "newton"))
+def test_with_shots_a_run_resumes_bit_for_bit_and_is_evaluated_as_it_was(tmp_path, more):
+    whole = train_quickly(tmp_path, "whole", 4, "--eval-interval", 2, *SHOTS, *more)
+    train_quickly(tmp_path, "resumed", 2, "--eval-interval", 2, *SHOTS, *more)
     resumed = train_quickly(tmp_path, "resumed", 4, "--restart")
     one, other = (checkpoint.load(run / "checkpoint_last.pt", needs={}) for run in (whole, resumed))
     for entry in ("model", "optimizer", "best", "cost"):
@@ -72,7 +74,8 @@ def test_with_shots_a_run_resumes_bit_for_bit_and_is_evaluated_as_it_was(tmp_pat
 
 
 @pytest.mark.parametrize("changes", (
-    {}, {"b_solver": "identity"}, {"amplitude_encoder": False}, {"mode": "direct", "n_layer": 3},
+    {}, {"b_solver": "identity"}, {"amplitude_encoder": False}, {"mode": "direct", "n_layer": 3}, {"f_solver": "newton"},
+    {"f_solver": "newton", "b_solver": "identity", "amplitude_encoder": False},
 ))  # fmt: skip
 def test_what_is_counted_is_what_is_run(changes, monkeypatch):
     monkeypatch.setattr("deq.noise.FLOORS", 0.0)  # no sample stops before the others
@@ -84,6 +87,32 @@ def test_what_is_counted_is_what_is_run(changes, monkeypatch):
     p.logits.sum().backward()
     count_pass(counted, model.layer.engine, depth, p, with_gradient=True)
     assert counted.by_purpose == run.by_purpose and counted.rounds == run.rounds
+
+
+@pytest.mark.parametrize("b_solver, jacobians", [("exact", 11), ("identity", 10)])
+def test_newton_counts_a_jacobian_before_every_step(tmp_path, monkeypatch, b_solver, jacobians):
+    """K evaluations, J circuits for each of K - 1 steps, in a round of their own; J more for a backward solve."""
+    monkeypatch.setattr("deq.noise.FLOORS", 0.0)  # no sample stops before the others
+    flags = ("--shots", 1000, "--f_solver", "newton", "--b_solver", b_solver, "--f_tol", 1e-9, "--rand_f_thres_delta", 0)
+    run = train_quickly(tmp_path, "run", 2, *SHOTS, *flags)
+    step = results(run)["cost"]["training_step"]
+    assert (step["circuits_solve"], step["circuits_jacobian"]) == (64 * 11, 64 * 8 * jacobians)
+    test = results(run)["cost"]["test"]
+    assert test["circuits_jacobian"] == 10 * 8 * test["circuits_residual"]
+    assert step["rounds"] == 11 + 10 + 1
+
+
+def test_newtons_equilibrium_is_within_a_few_floors():
+    settings = small(gradient="shift", shots=4096, f_solver="newton")
+    torch.manual_seed(0)
+    model, x = build_trained_model(settings), torch.randn(60, 16)
+    with torch.no_grad():
+        found = model(x, depth_of(settings))
+        model.layer.engine = build_model(small()).layer.engine
+        exact = model(x, depth_of(small(f_solver="newton", f_thres=50, f_tol=1e-6)))
+    assert bool(exact.solver.converged.all()) 
+    errors = (found.r - exact.r).norm(dim=1) / counting_error(exact.r, 4096)
+    assert errors.max() < 5 and errors.mean() < 1.5 and found.solver.steps.double().mean() < 4
 
 
 def test_engines():

@@ -122,11 +122,32 @@ def test_images_whose_solve_has_stopped_take_no_more_circuits(runs, monkeypatch,
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name, jacobian", [("implicit", 8), ("angle", 32)])
+def test_newton_measures_its_jacobians(runs, monkeypatch, name, jacobian):
+    """K = 11 evaluations, 10 Jacobians of 2 n circuits of amplitudes or 2 n^2 of angles, the residual; errors like floors."""
+    flags = ("--max_images", 40, "--noise", "none", "--repeat", 2, "--shots", 4096, "--f_solver", "newton")
+    found, again = (evaluated(runs / name, *flags)["rows"][0]["counted"] for _ in range(2))
+    assert found == again and found["seeds"] == [0, 1] and found["solver_steps"] < 5
+    assert found["counts"]["circuits_jacobian"] == pytest.approx(40 * found["solver_steps"] * jacobian)
+    assert found["error"] < 2 * found["res_floor"]
+    monkeypatch.setattr("deq.noise.FLOORS", 0.0)
+    counts = evaluated(runs / name, *flags, "--f_tol", 1e-12)["rows"][0]["counted"]["counts"]
+    per_image = {"circuits_solve": 11, "circuits_residual": 1, "circuits_jacobian": 10 * jacobian}
+    assert {purpose: counts[purpose] / 40 for purpose in per_image} == per_image
+    assert counts["circuits"] == 40 * sum(per_image.values()) and counts["rounds"] == 11 + 10 + 1
+
+
 def test_layers_are_counted(runs):
     flags = ("--split", "train", "--max_images", 400, "--noise", "none", "--repeat", 1, "--shots", 10)
     assert evaluated(runs / "direct", *flags)["rows"][0]["counted"]["counts"] == {
         "circuits": 1600, "shots": 16_000, "rounds": 4, "jobs": 8, "circuits_solve": 1200, "circuits_residual": 400,
     }  # fmt: skip
+
+
+def test_newton_is_refused_to_units_that_are_counted(runs, capsys):
+    with pytest.raises(SystemExit):
+        hardware("evaluate", "--run", runs / "classical", "--noise", "none", "--shots", 9, "--f_solver", "newton")
+    assert "--f_solver newton measures its Jacobian by --shots of a circuit" in capsys.readouterr().err
 
 
 def test_a_classical_models_units_are_counted_without_bias_and_as_the_floor_says(runs, capsys):
@@ -180,7 +201,7 @@ def test_a_device_with_numbers_for_each_wire_is_listed_by_medians(tmp_path, monk
     ("--noise device:aachen --encoding_noise device:quito", 1, "machines with different gates on two wires"),
     ("--noise none --max_images 0", 2, "from 1"),
     ("--noise none --shots 0", 2, "argument --shots: expected an integer from 1"),
-    ("--noise none --shots 10 --f_solver newton", 1, "--shots give no exact Jacobian"),
+    ("--noise none --shots 10 --f_solver newton --encoding_noise readout:0.1,depolarizing:0.1", 1, "without --encoding_noise"),
     ("", 2, "the following arguments are required: --noise"),
     ("--noise none --f_tol -1", 2, "--f_tol"),
 ])  # fmt: skip

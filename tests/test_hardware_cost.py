@@ -80,7 +80,7 @@ def test_samples_that_have_stopped_are_not_run_again():
     with_jacobians = Counter(max_circuits=100)
     count_solves(with_jacobians, cost, [0, 2, 2, 5], 10, n_jacobians=2)
     assert with_jacobians.describe() == {
-        "circuits": 13 + 2 * 3 * 8, "shots": 610, "rounds": 6, "jobs": 6, "circuits_solve": 13, "circuits_jacobian": 48,
+        "circuits": 13 + 2 * 3 * 8, "shots": 610, "rounds": 8, "jobs": 8, "circuits_solve": 13, "circuits_jacobian": 48,
     }  # fmt: skip
     count_solves(Counter(), cost, [], 10)
 

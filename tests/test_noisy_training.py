@@ -204,7 +204,7 @@ def test_more_wires_than_steps_can_have_are_refused(settings, words):
     ("--shots 5 --engine statevector", "--shots has an engine of its own: leave out --engine statevector"),
     ("--shots 5 --model linear", "--shots is of circuits, and --model linear has none"),
     ("--noise readout:0.1 --shard columns", "--shard columns is of circuits without noise and shots"),
-    ("--shots 5 --f_solver newton", "--shots give no exact Jacobian"),
+    ("--shots 5 --f_solver newton", "measure it by --gradient shift, or choose another"),
     ("--shots 5 --seeds 0 1", "--shots are drawn for one run, --seeds has several"),
 ])  # fmt: skip
 def test_what_cannot_work_is_one_line(flags, words, capsys):

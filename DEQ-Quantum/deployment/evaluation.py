@@ -21,6 +21,7 @@ from engines.protocol import ReadoutMap
 from hardware.engine import NO_NOISE, NoisyEngine
 from hardware.mitigation import MitigatedEngine
 from hardware.noise import Noise, NoiseError
+from hardware.shift_engine import ShiftEngine
 from hardware.shots import ShotEngine
 from models.classical_layers import TanhLayer
 from models.depth import Depth, Stack
@@ -41,13 +42,13 @@ class Condition:
     Attributes:
         noise: as results name it.
         exact: the engine of infinitely many shots.
-        counting: engines of finitely many, one for each draw; none where none is asked for.
+        counting: engines of finitely many, one for each draw; none where none is asked for. Newton's measure Jacobians.
         mitigated: engines by combination of --mitigate, before they are calibrated.
     """
 
     noise: Noise
     exact: NoisyEngine
-    counting: tuple[ShotEngine, ...] = ()
+    counting: tuple[ShotEngine | ShiftEngine, ...] = ()
     mitigated: dict[tuple[str, ...], MitigatedEngine] = field(default_factory=dict)
 
 
@@ -65,12 +66,17 @@ def prepared(options: Namespace) -> tuple[Trained, list[Condition]]:
         CheckpointError, SettingsError, NoiseError, UnsupportedCircuit: one line, where the run cannot be evaluated so.
     """
     trained = read_trained(options, (*OF_SOLVER, "data_dir", "device"), classical_too=True)
-    if options.shots and trained.settings.f_solver == "newton":
-        raise NoiseError("--shots give no exact Jacobian, which --f_solver newton takes: choose another")
-    if isinstance(trained.model.layer, TanhLayer):
+    classical = isinstance(trained.model.layer, TanhLayer)
+    noisy_amplitudes = options.encoding_noise and trained.settings.encoding == "amplitude"
+    if options.shots and takes_newton(trained.depth) and (classical or noisy_amplitudes):
+        raise NoiseError(
+            "--f_solver newton measures its Jacobian by --shots of a circuit, of amplitudes without --encoding_noise: "
+            "choose another solver"
+        )
+    if classical:
         refuse_noise_of_gates(trained, options)
         return trained, []
-    return trained, [condition(trained.model, noise, options) for noise in options.noise]
+    return trained, [condition(trained, noise, options) for noise in options.noise]
 
 
 def evaluate_run(options: Namespace) -> dict:
@@ -95,21 +101,23 @@ def evaluate_run(options: Namespace) -> dict:
     }
 
 
-def condition(model: EquilibriumClassifier, noise: Noise, options: Namespace) -> Condition:
+def condition(trained: Trained, noise: Noise, options: Namespace) -> Condition:
     """Engines of everything that is asked for under one noise.
 
     Raises:
         NoiseError, UnsupportedCircuit: what this model's circuit cannot have.
     """
     of_encoding = noise if options.encoding_noise == SAME else options.encoding_noise or NO_NOISE
+    circuit = trained.model.layer.circuit
+    counting = [
+        ShotEngine(circuit, options.shots, noise, of_encoding, options.seed + k)
+        for k in range(options.repeat if options.shots else 0)
+    ]
     return Condition(
         noise,
-        NoisyEngine(model.layer.circuit, noise, of_encoding),
-        tuple(
-            ShotEngine(model.layer.circuit, options.shots, noise, of_encoding, options.seed + k)
-            for k in range(options.repeat if options.shots else 0)
-        ),
-        {ways: prepare(model, noise, of_encoding, ways) for ways in options.mitigate},
+        NoisyEngine(circuit, noise, of_encoding),
+        tuple(map(ShiftEngine, counting) if takes_newton(trained.depth) else counting),
+        {ways: prepare(trained.model, noise, of_encoding, ways) for ways in options.mitigate},
     )
 
 
@@ -162,6 +170,11 @@ def _row(
         exact = noisy if isinstance(depth, Stack) else states(model, split, replace(depth, forward=TIGHT))
         row["counted"] = sampled(model, split, depth, condition.counting, exact.r, ideal.measured["acc"])
     return row
+
+
+def takes_newton(depth: Depth) -> bool:
+    """Whether the solve needs Jacobians, which are measured where values are counted."""
+    return not isinstance(depth, Stack) and depth.forward.name == "newton"
 
 
 def table(content: dict) -> str:

@@ -22,6 +22,7 @@ from deployment.differences import drop, finite_mean
 from deq import ConvergenceWarning
 from hardware.aer import AerEngine
 from hardware.cost import CircuitCost, Counter
+from hardware.shift_engine import ShiftEngine
 from hardware.shots import ShotEngine, residual_floor
 from models.depth import Depth
 from models.layer import Compiled
@@ -34,7 +35,7 @@ def sampled(
     model: EquilibriumClassifier,
     split: Split,
     depth: Depth,
-    engines: Sequence[ShotEngine | AerEngine | CountedUnits],
+    engines: Sequence[ShotEngine | ShiftEngine | AerEngine | CountedUnits],
     exact: Tensor,
     ideal: Tensor,
 ) -> dict:
@@ -91,7 +92,7 @@ def sampled(
 
 
 def _counts(
-    engine: ShotEngine | AerEngine | CountedUnits, depth: Depth, steps: Sequence[int], n_jacobians: int
+    engine: ShotEngine | ShiftEngine | AerEngine | CountedUnits, depth: Depth, steps: Sequence[int], n_jacobians: int
 ) -> Counter:
     """What a machine runs for images that took so many steps, and for their residuals."""
     cost = CircuitCost(1, 0, 0) if isinstance(engine, CountedUnits) else CircuitCost.of(engine.circuit)
@@ -101,7 +102,7 @@ def _counts(
     return counter
 
 
-def _with(model: EquilibriumClassifier, engine: ShotEngine | AerEngine) -> Compiled:
+def _with(model: EquilibriumClassifier, engine: ShotEngine | ShiftEngine | AerEngine) -> Compiled:
     model.layer.engine = engine
     return model.layer.compile()
 

@@ -185,12 +185,13 @@ def count_solves(
     Args:
         counter, cost, shots, purpose: as of `count_layers`.
         steps: that each sample took.
-        n_jacobians: before so many of its first steps a sample's Jacobian is measured too, beside its value.
+        n_jacobians: before so many of its first steps a sample's Jacobian is measured too, in a round of its own, once its
+            value has shown that it goes on.
     """
     for number in range(max(steps, default=-1) + 1):
         _count(counter, purpose, sum(of_sample >= number for of_sample in steps) * cost.value, shots)
         if number < n_jacobians and (going_on := sum(of_sample > number for of_sample in steps)):
-            _count(counter, "jacobian", going_on * cost.jacobian, shots, rounds=0)
+            _count(counter, "jacobian", going_on * cost.jacobian, shots)
 
 
 def count_implicit_gradient(

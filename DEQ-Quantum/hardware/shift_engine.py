@@ -46,6 +46,11 @@ class ShiftEngine(Engine):
         """Of each circuit, on average; 0: exact values."""
         return self.chip.shots
 
+    @property
+    def seed(self) -> int:
+        """Of all that is drawn."""
+        return self.engine.seed
+
     def draw_for(self, stream: str, step: int) -> None:
         """Name what the coming calls draw for, anew from the first one; calls count on through compilations."""
         self.engine.stream, self.engine.step, self.chip.calls = stream, step, 0
@@ -111,6 +116,7 @@ class MeasuredReadouts(ReadoutMap):
             self._again = self._recorded or self._known(r) is not None
             value = self._value(r, "residual" if self._again else "solve")
             self._solved.append((r.clone(), value))
+            self.waits = 0 if self._again else 1  # a solver that asks for slopes has seen the value
             return value
         self._recorded = True
         return _Measured.apply(r, self.compiled.theta, self)

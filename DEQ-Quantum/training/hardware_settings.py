@@ -98,8 +98,10 @@ class HardwareSettings(BaseSettings):
             raise SettingsError(f"{flag} has an engine of its own: leave out --engine {s.engine}")
         if s.shard == "columns":
             raise SettingsError(f"--shard columns is of circuits without noise and shots: leave out {flag}")
-        if self.shots and s.f_solver == "newton":
-            raise SettingsError("--shots give no exact Jacobian, which --f_solver newton takes: choose another")
+        if self.shots and s.f_solver == "newton" and not self.by_shifts:
+            raise SettingsError(
+                "--shots give no exact Jacobian, which --f_solver newton takes: measure it by --gradient shift, or choose another"
+            )
         if self.shots and world_size() > 1:
             raise SettingsError("--shots are drawn for the whole batch in one process: start it without torchrun")
         if self.by_shifts:
