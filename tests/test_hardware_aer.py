@@ -98,7 +98,7 @@ def test_the_commands(manila, tmp_path, capsys):
     assert again | {"date": found["date"]} == found  # of one seed; another draws others
     main([*flags, "--json", str(tmp_path / "other.json"), "--seed", "1"])
     assert json.loads((tmp_path / "other.json").read_text())["error"] != found["error"]
-    assert (found["images"], found["shots"], found["calibrated"]) == (2, 100, "2021-07-26")
+    assert (found["device"], found["images"], found["shots"], found["calibrated"]) == ("manila", 2, 100, "2021-07-26")
     assert 0 < found["noisy_gates"] < found["gates"] and 0 < found["success"] < 1
     main(["transpile", *of_run, "--seeds", "1", "--optimization_level", "0"])
     rows = {row["part"]: row for row in json.loads((run / "hardware_transpile.json").read_text())["rows"]}

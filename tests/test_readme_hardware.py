@@ -92,7 +92,9 @@ def test_where_encodings_cross():
     assert numbers(PAGE, "amplitude and angle encoding cross") == [
         "3e-2", acc(IMPLICIT, "depolarizing:3e-2"), acc("angle_implicit", "depolarizing:3e-2"),
         "1e-2", *both("depolarizing:1e-2", "all gates"), "3e-2", *both("depolarizing:3e-2", "all gates"),
-        "16", compiled["encoding"], compiled["all"], angles,
+        compiled["all"], angles, "100", "4,096",
+        *(f"{100 * read_json(FOLDER / 'machines' / f'{row}.json')[name]:.0f}"
+          for row in (IMPLICIT, "angle_implicit", DIRECT, "angle_direct-1") for name in ("acc", "ideal_acc")),
     ]  # fmt: skip
     for name in ("manila", "sherbrooke", "aachen"):
         amplitude, angle = (float(acc(row, f"device:{name}", "all gates")) for row in (IMPLICIT, "angle_implicit"))

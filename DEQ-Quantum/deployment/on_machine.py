@@ -34,6 +34,7 @@ def run_on_machine(options: Namespace) -> None:
     template = engine.compile(model.layer.full_theta().detach()).template
     noisy, gates = noisy_gates(template, target)
     content = {
+        **environment(torch.device("cpu")),
         "run": options.run.name,
         "checkpoint": options.checkpoint,
         "split": options.split,
@@ -45,7 +46,6 @@ def run_on_machine(options: Namespace) -> None:
         **cost_on(template, target),
         "ideal_acc": float(ideal.measured["acc"].mean()),
         **sampled(model, split, trained.depth, [engine], ideal.r, ideal.measured["acc"]),
-        **environment(torch.device("cpu")),
     }
     write_json(options.json or options.run / f"hardware_run_{target.name}.json", content)
     header = ["machine", "noisy gates", "circuits", "shots of each", "accuracy, %", "without noise, %",

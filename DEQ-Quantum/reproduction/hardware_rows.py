@@ -65,6 +65,9 @@ TRANSPILED = {
     "angle_implicit": ("--device", "manila", "sherbrooke"),
     "implicit": ("--device", "guadalupe", "sherbrooke", "--optimization_level", "1", "3", "--seeds", "3"),
 }
+# of the first seed's run: equilibria and layers on a machine that Aer simulates, compiled for it, from counts alone
+ON_MACHINE = ("amplitude_implicit", "amplitude_direct-1", "angle_implicit", "angle_direct-1")
+OF_MACHINE = ("--device", "manila", "--shots", "4096", "--images", "100")
 
 
 @dataclass(frozen=True)

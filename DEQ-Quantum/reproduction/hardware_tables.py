@@ -54,12 +54,13 @@ def dropped(runs: Sequence[dict], suite: str, noise: str, counted: bool = False)
     return f"{mean(row['drop'] for row in found):.2f} ± {half:.2f}"
 
 
-def markdown(kept: Kept, transpiled: dict[str, dict]) -> str:
+def markdown(kept: Kept, transpiled: dict[str, dict], machines: dict[str, dict]) -> str:
     """All tables.
 
     Args:
         kept: of `load`.
         transpiled: what `hardware.py transpile` says of some rows.
+        machines: what `hardware.py run` says of some rows.
     """
     trained = {row.name for row in TRAINED.rows}
     models = {name: runs for name, runs in kept.items() if "all gates" in _suites(runs)}
@@ -81,6 +82,7 @@ def markdown(kept: Kept, transpiled: dict[str, dict]) -> str:
         ("B. Gradients with shots at trained models: cosine with the exact gradient", _gradients(kept)),
         ("C. Cost, by formula", _costs()),
         ("D. Compiled for machines", _transpiled(transpiled)),
+        ("D. Compiled, routed and read by counting on a simulated machine", _on_machines(kept, machines)),
     ]
     return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts if table)
 
@@ -288,6 +290,17 @@ def _transpiled(found: dict[str, dict]) -> str:
         for row in content["rows"]
     ]  # fmt: skip
     header = ["circuit", "machine", "level", "part", "two-qubit gates", "depth", "duration, us", "success", "compilations"]
+    return markdown_table(header, lines) if lines else ""
+
+
+def _on_machines(kept: Kept, found: dict[str, dict]) -> str:
+    lines = [
+        [kept[row][0]["label"], f"{content['device']} ({content['calibrated']})", str(content["shots"]), str(content["images"]),
+         f"{100 * content['acc']:.0f}", f"{100 * content['ideal_acc']:.0f}", f"{100 * content['error']:.0f}"]
+        for row, content in found.items() if row in kept
+    ]  # fmt: skip
+    header = ["model", "machine", "shots of each circuit", "images", "accuracy, %", "without noise, %",
+              "distance from the state without noise, %"]  # fmt: skip
     return markdown_table(header, lines) if lines else ""
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reproduction import hardware_tables
-from reproduction.hardware_rows import DRAWS, SHOTS, SURROGATES, TRANSPILED, WITH_GRADIENTS, Suite, rows, suites_of
+from reproduction.hardware_rows import (
+    DRAWS, OF_MACHINE, ON_MACHINE, SHOTS, SURROGATES, TRANSPILED, WITH_GRADIENTS, Suite, rows, suites_of,
+)  # fmt: skip
 from reproduction.jobs import Job, make_job
 from reproduction.run_tables import run_unfinished, watched
 from runs.settings import SettingsError
@@ -39,6 +41,8 @@ def run_hardware(options: argparse.Namespace) -> None:
                 keep_gradients(job, kept, options.data_dir)
             if job.row in SURROGATES:
                 keep_surrogates(job, kept, options.data_dir)
+            if job.row in ON_MACHINE and job.seed == options.seeds[0]:
+                on_machine(job, options.results_dir / "machines" / f"{job.row}.json", options.data_dir)
             if job.row in TRANSPILED and job.seed == options.seeds[0]:
                 transpile(job, options.results_dir / "transpile" / f"{job.row}.json")
     write_all(options.results_dir, options.images_dir)
@@ -129,6 +133,16 @@ def transpile(job: Job, path: Path) -> None:
         run_transpile(parse_command_line(words))
 
 
+def on_machine(job: Job, path: Path, data_dir: Path | None) -> None:
+    """A trained model from counts of a simulated machine, unless that is kept already."""
+    from deployment.command_line import parse_command_line
+    from deployment.on_machine import run_on_machine
+
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run_on_machine(parse_command_line(["run", *words_of(job.folder, data_dir), "--json", str(path), *OF_MACHINE]))
+
+
 def found(run: Path, suite: Suite, data_dir: Path | None) -> dict:
     """What `hardware.py evaluate` says of a run; ends the program where the data or the run cannot be read."""
     from dataset import DataError  # here: --help and a dry run do not wait for torch
@@ -156,7 +170,8 @@ def write_all(results_dir: Path, images_dir: Path) -> None:
         print(f"nothing is kept in {results_dir}")
         return
     transpiled = {path.stem: read_json(path) for path in sorted((results_dir / "transpile").glob("*.json"))}
-    text = hardware_tables.markdown(kept, transpiled)
+    machines = {path.stem: read_json(path) for path in sorted((results_dir / "machines").glob("*.json"))}
+    text = hardware_tables.markdown(kept, transpiled, machines)
     write_text(results_dir / "tables.md", text + "\n")
     print(text)
     for path in draw_all(kept, images_dir):
