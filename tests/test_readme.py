@@ -186,6 +186,21 @@ def test_speeds_are_those_of_the_committed_benchmark():
     assert numbers(BENCHMARK, "PennyLane") == [f"{1e3 * s:.2g}" if s < 0.1 else f"{1e3 * s:.0f}" for s in one_f]
 
 
+def test_growing_circuits_are_those_of_the_committed_benchmark():
+    points = {(p["n_wires"], p["label"].removeprefix("compiled, newton+exact").strip(", ")): p
+              for p in kept("benchmark/scaling.json")["points"]
+              if p["by"] == "wires" and p["label"].startswith("compiled, newton+exact")}  # fmt: skip
+
+    def shown(n, way, name, scale):
+        value = (points[n, way].get("times", {}) | points[n, way]).get(name)
+        return "-" if value is None else f"{scale * value:.0f}"
+
+    rows = [[str(n), *(shown(n, way, "median", 1e3) for way in ("columns", "cones", "")),
+             *(shown(n, way, "peak_bytes", 2**-20) for way in ("columns", "cones"))] for n in range(10, 21, 2)]  # fmt: skip
+    table = read(BENCHMARK).split("the engine's choice, ms |")[1].split("\n\n")[0]
+    assert [line.strip("| ").split(" | ") for line in table.splitlines()[2:]] == rows
+
+
 def test_whole_runs_and_engines():
     run = kept("whole_run/broyden.json")
     steps = run["train_seconds"] / run["seconds_per_step"] / run["epochs"]
