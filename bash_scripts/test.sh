@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Sets up .venv where needed and runs the tests in it, on all cores, each test on one; pytest's exit status comes back.
 #
-#   bash bash_scripts/test.sh           everything, in minutes
-#   bash bash_scripts/test.sh quick     what is not marked slow, in a few minutes: all of the mathematics, and of
-#                                       every command at least one run from end to end
+#   bash bash_scripts/test.sh           everything, in about ten minutes on two cores
+#   bash bash_scripts/test.sh quick     what is not marked slow, in about five minutes on two cores: all of the
+#                                       mathematics, and of every command at least one run from end to end
 #
 #   bash bash_scripts/test.sh faults    no test of the suite: kills, damages and misuses the commands for a quarter of an
 #                                       hour and shows what was lost; --help after it teaches its flags

@@ -5,6 +5,7 @@ from statistics import mean, stdev
 from conftest import REPOSITORY
 from deployment.command_line import parse_command_line
 from deployment.costing import costs, duration
+from hardware.devices import read_device
 from reproduction.hardware_rows import DRAWN, SHOTS, SHOTS_OF_TEN, rows
 from reproduction.hardware_tables import circuits_of_images, dropped, gradients, load, values
 from readme_pages import numbers
@@ -109,6 +110,7 @@ def test_shots():
     broyden = [counted(IMPLICIT, shots, "error", "broyden") for shots in SHOTS]
     averaged = [counted(IMPLICIT, shots, "error", "averaged") for shots in SHOTS]
     assert all(1.7 < a / b < 2.2 for a, b in zip(broyden, averaged))
+    assert all(2 < 11 / mean(of) < 3.5 for of in circuits)
     def costs(row, shots, solver=""):
         return f"{counted(row, shots, 'drop', solver):.1f}"
 
@@ -135,8 +137,10 @@ def test_mitigation():
         found = values(KEPT[IMPLICIT], "mitigation", "device:quito", lambda row: row["mitigated"])
         return f"{100 * mean(one['acc'] for entry in found for one in entry if one['mitigation'] == way):.1f}"
 
+    quito = read_device("quito")
+    lift = f"{quito.readout_0_for_1 - quito.readout_1_for_0:.2f}"  # of <Z> = 0
     assert numbers(PAGE, "Does mitigation help") == [
-        acc(IMPLICIT, "device:quito", "mitigation"), mitigated("readout"), "0.05", "20", mitigated("rescale"),
+        acc(IMPLICIT, "device:quito", "mitigation"), mitigated("readout"), lift, "20", mitigated("rescale"),
         mitigated("head"), mitigated("zne"),
     ]  # fmt: skip
 
@@ -171,7 +175,9 @@ def test_ten_qubits_agree():
     said = numbers(PAGE, "Noise on ten qubits")
     drops = [lost(row, "depolarizing:1e-2", "ten qubits")[0] for row in names]
     machines = [of(row, f"device:{name}") for name in ("guadalupe", "aachen") for row in names]
-    assert said == ["1e-2", *drops, "2021", *machines, "1e-2", "10,000"]
+    took = [sum(values(KEPT["implicit"], "ten qubits", "depolarizing:1e-2", lambda found: found[name]))
+            for name in ("seconds", "seconds_of_observables")]  # fmt: skip
+    assert said == ["1e-2", *drops, "2021", *machines, "1e-2", "10,000", *(f"{seconds:.1f}" for seconds in took)]
     assert {run["suites"]["ten qubits"]["found"]["images"] for row in names for run in KEPT[row]} == {10_000}
 
 
@@ -191,6 +197,16 @@ def test_costs():
         "1,024", "250", f"{one:.0f}", f"{one * seconds:.1f}", f"{rows['IMPLICIT']['inference']['hours']:.1f}", *trainings,
         "1,024", "64",
     ]  # fmt: skip
+
+
+def test_the_first_page():
+    training = next(row for row in costs(parse_command_line(["cost", "--n_wires", "10"]))["rows"] if row["label"] == "IMPLICIT, Jacobian loss")
+    assert numbers("README.md", "On hardware terms") == [
+        "1e-2", "1,024", f"{counted(IMPLICIT, 1024, 'drop'):.1f}", "65,536", f"{counted('implicit', 65536, 'drop'):.1f}",
+        duration(training["training"]["hours"]).removesuffix(" years"), "1,024",
+        f"{KEPT['implicit'][0]['surrogate'][0]['circuits']:,}",
+    ]  # fmt: skip
+    assert all(float(lost(row, "depolarizing:1e-2")[0]) < 1 for row in (IMPLICIT, DIRECT))
 
 
 def test_surrogates():

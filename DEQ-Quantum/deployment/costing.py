@@ -233,7 +233,8 @@ def tables(content: dict) -> str:
     if content["surrogate_circuits"]:
         n = content["surrogate_circuits"]
         hours = n * content["shots"] * content["delay_us"] / 3.6e9
-        lines.append(f"Measured once, {n} circuits ({hours:.2g} hours) replace the trained circuit: hardware.py surrogate.")
+        lines.append(f"Measured once, {n} circuits ({hours:.2g} hours) replace the trained circuit, as certain as circuits of as many "
+                     "shots: hardware.py surrogate.")  # fmt: skip
     return "\n\n".join([markdown_table(header, rows), "\n".join(lines)])
 
 

@@ -4,12 +4,13 @@ A line is the mean over seeds and its band reaches from the lowest to the highes
 where there are more than colours, in their dashes, so that they can be told apart in any kind of colour vision.
 """
 
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, VERMILION
 
@@ -81,6 +82,9 @@ def draw_panels(panels: list[Panel], columns: int) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         if panel.log_y:
             axes.set_yscale("log")
+        if all((np.asarray(line.x) % 1 == 0).all() for line in panel.lines):
+            # as matplotlib's own, but no half epochs
+            axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
         if panel.x_ticks:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(FixedLocator(panel.x_ticks))
@@ -149,7 +153,7 @@ def draw_confusion_grid(counts: dict[str, np.ndarray], classes: tuple) -> Figure
             colour = "white" if share > 55 else INK
             if share >= 0.5:
                 axes.text(predicted, true, f"{share:.0f}", ha="center", va="center", fontsize=7, color=colour)
-        axes.set_title(title, fontsize=10, color=INK, loc="left")
+        axes.set_title(textwrap.fill(title, int(10 * side)), fontsize=10, color=INK, loc="left")
         axes.set_xticks(range(n), classes, fontsize=8)
         axes.set_yticks(range(n), classes, fontsize=8)
         axes.set(xlabel="predicted", ylabel="true")

@@ -172,7 +172,7 @@ def count_layers(
 
 def count_solve(counter: Counter, cost: CircuitCost, n_evaluations: int, n_samples: int, shots: int) -> None:
     """Count an equilibrium's evaluations of f, one after another; arguments as of `count_layers`."""
-    _count(counter, "solve", n_evaluations * n_samples * cost.value, shots, rounds=n_evaluations)
+    count_solves(counter, cost, [n_evaluations - 1] * n_samples, shots)
 
 
 def count_solves(

@@ -18,6 +18,7 @@ from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from engines.amplitude import CompiledAmplitude
 from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
+from hardware.cost import n_surrogate
 from hardware.engine import NO_NOISE
 from hardware.noise import Noise
 from hardware.shots import ShotEngine
@@ -43,7 +44,7 @@ class SurrogateEngine(Engine):
                 "readouts are a quadratic form of amplitudes, not of angles: no surrogate measures them"
             )
         self.machine = ShotEngine(circuit, shots, noise, seed=seed)
-        self.n_circuits = circuit.n_inputs**2
+        self.n_circuits = n_surrogate(circuit)
 
     def compile(self, theta: Tensor) -> CompiledAmplitude:
         """The measured observables at theta (n_parameters,)."""
