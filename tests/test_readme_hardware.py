@@ -7,7 +7,7 @@ from deployment.command_line import parse_command_line
 from deployment.costing import costs, duration
 from hardware.devices import read_device
 from reproduction.hardware_rows import DRAWN, SHOTS, SHOTS_OF_TEN, rows
-from reproduction.hardware_tables import circuits_of_images, dropped, gradients, load, values
+from reproduction.hardware_tables import circuits_of_images, dropped, gradients, load, markdown, values
 from readme_pages import numbers
 from utils.files import read_json
 from utils.statistics import mean_and_spread
@@ -221,6 +221,12 @@ def test_surrogates():
         f"{100 * counted(IMPLICIT, 1024, 'acc'):.1f}", mean_acc(of_ten[2]), mean_acc(of_ten[2], "noisy_acc"),
         f"{of_ten[2][0]['shots']:,}",
     ]  # fmt: skip
+
+
+def test_the_tables_are_those_of_the_files():
+    others = [{path.stem: read_json(path) for path in (FOLDER / room).glob("*.json")} for room in ("transpile", "machines")]
+    wanted = markdown(KEPT, *(dict(sorted(found.items())) for found in others))
+    assert (FOLDER / "tables.md").read_text() == wanted + "\n"
 
 
 def test_every_row_has_its_seeds():
