@@ -1,4 +1,4 @@
-"""Variances of gradients at the start: slopes by running backwards, closed forms, two-designs, the training's own models."""
+"""Variances of gradients at the start: slopes by running backwards, closed forms, two-designs, training's own models."""
 
 import math
 
@@ -54,7 +54,8 @@ def test_slopes_are_autograds_in_chunks_too(encoding, injection, readout, monkey
     circuit = build_circuit(4, encoding, readout=readout, injection=injection, n_random_operations=8)
     v, theta, _ = numbers(circuit, 1)
     weights = torch.randn(3, circuit.n_readouts, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    expected = torch.autograd.functional.jacobian(lambda t: weights @ StatevectorEngine(circuit).compile(t).readouts(v).T, theta)
+    engine = StatevectorEngine(circuit)
+    expected = torch.autograd.functional.jacobian(lambda theta: weights @ engine.compile(theta).readouts(v).T, theta)
     torch.testing.assert_close(parameter_slopes(circuit, theta, v, weights), expected, rtol=0, atol=1e-11)
     monkeypatch.setattr(engines.adjoint, "CHUNK", 1)
     torch.testing.assert_close(parameter_slopes(circuit, theta, v, weights), expected, rtol=0, atol=1e-11)
@@ -68,7 +69,8 @@ def test_slopes_are_autograds_in_chunks_too(encoding, injection, readout, monkey
 def rotated(n_wires: int, *strings: str) -> dict[str, float]:
     """Of one RX a wire on |0...0>: <Z_a Z_b ...> = cos theta_a cos theta_b ..., without the loss."""
     encoding = AngleEncoding(n_wires, tuple(Operation("ry", (wire,), wire) for wire in range(n_wires)))
-    circuit = Circuit(encoding, from_gates(n_wires, [("rx", (wire,)) for wire in range(n_wires)]), PauliReadout(strings))
+    ansatz = from_gates(n_wires, [("rx", (wire,)) for wire in range(n_wires)])
+    circuit = Circuit(encoding, ansatz, PauliReadout(strings))
     return gradient_variance(circuit, torch.zeros(1, n_wires), torch.zeros(1).long(), n_draws=400, n_loss_draws=0)
 
 

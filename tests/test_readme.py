@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import subprocess
+from importlib.util import find_spec
 
 import pytest
 
@@ -100,10 +101,17 @@ def test_the_first_pages_examples_run():
     assert converged == "True" and float(gradient) > 0
 
 
-def test_the_example_of_a_circuit_runs():
+def test_the_example_of_a_circuit_runs_on_every_engine_in_15_lines():
+    """Own gates and Pauli strings, no library file touched; equilibrium and gradient as gate by gate."""
     (example,) = examples(CODE)
-    name, *holds = run_example(example).split()
-    assert name.endswith("crx[0,1]") and holds == ["True", "True"]
+    assert len([line for line in example.splitlines() if line]) <= 15 and example.count('engine="compiled"') == 1
+    norms = []
+    for engine in ("statevector", "compiled", *(["torchquantum"] if find_spec("torchquantum") else [])):
+        name, *holds, of_z, of_gradient = run_example(example.replace("compiled", engine, 1)).split()
+        assert name.endswith("crx[0,1]") and holds == ["True", "True"]
+        norms.append((float(of_z), float(of_gradient)))
+    assert min(norms[0]) > 0.01
+    assert all(pytest.approx(norms[0], rel=1e-4) == of_engine for of_engine in norms[1:])
 
 
 def commands() -> list[tuple[str, str]]:

@@ -1,12 +1,12 @@
 """Slopes of readouts in every parameter, for each sample apart, by running the circuit backwards.
 
-Behind gate p, exp(-i theta_p G_p / 2), let |s_p> be the state and |l_p> = U^+ O |s> what the observable O makes of the final
-state |s>, taken back through all later gates. Then
+Behind gate p, exp(-i theta_p G_p / 2), let |s_p> be the state and |l_p> = U^+ O |s> what the observable O makes of
+the final state |s>, taken back through all later gates. Then
 
     d<O> / d theta_p = Im <l_p| G_p |s_p>
 
-(adjoint differentiation; Jones and Gacon, arXiv 2009.02823). States are undone gate by gate and not kept, so a circuit of any
-length takes the memory of a few states a sample. Autograd has sums over the samples only, or one pass for each of them.
+(adjoint differentiation; Jones and Gacon, arXiv 2009.02823). States are undone gate by gate and not kept, so a circuit
+of any length takes the memory of a few states a sample. Autograd has sums over the samples only, or one pass for each.
 """
 
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ def _dagger(matrix: Matrix) -> Matrix:
 
 
 def _parts(state: Tensor, wires: Sequence[int]) -> list[Tensor]:
-    """Views of a state (2, ..., 2, ...), one for what each of some wires' bits may be, the first the most significant."""
+    """Views of a state (2, ..., 2, ...), one for all that some wires' bits may be, the first the most significant."""
     parts = []
     for bits in product((0, 1), repeat=len(wires)):
         at = dict(zip(wires, bits))

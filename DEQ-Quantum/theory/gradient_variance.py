@@ -1,8 +1,8 @@
 """How large gradients are where training begins: their variance over initial models (barren plateaus).
 
-McClean et al. (arXiv 1803.11173): where the circuit on both sides of a parameter is as random as a two-design, the variance
-of an expectation value's slope is of the order of 2^-n_wires. Cerezo et al. (arXiv 2001.00550): local observables of shallow
-circuits escape that. Here the slopes of one layer's readouts, and of the loss that training minimises.
+McClean et al. (arXiv 1803.11173): where the circuit on both sides of a parameter is as random as a two-design, the
+variance of an expectation value's slope is of the order of 2^-n_wires. Cerezo et al. (arXiv 2001.00550): local
+observables of shallow circuits escape that. Here the slopes of one layer's readouts, and of the loss in training.
 
     circuit = build_circuit(10, n_random_operations=800)
     x, labels = first_test_images("mnist", 10, data_dir)
@@ -33,23 +33,29 @@ SEEN = 1e-6  # of the largest variance of a parameter: what lies below is round-
 
 
 def gradient_variance(
-    circuit: Circuit, x: Tensor, labels: Tensor, n_classes: int = 10, n_draws: int = 16, n_loss_draws: int | None = None,
+    circuit: Circuit,
+    x: Tensor,
+    labels: Tensor,
+    n_classes: int = 10,
+    n_draws: int = 16,
+    n_loss_draws: int | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
     """Variances over draws of the initial parameters, mean over the trained parameters theta_p.
 
     Draw s is the model with which train_qdeq.py --seed (seed + s) begins: theta uniform in [-pi, pi) and the head as
-    torch has it, no dropout. The circuit's structure is the given one in every draw: the paper's random operations are drawn
-    once, by a seed of their own that training never changes (`build_circuit(..., seed=1111)`); call again for others.
+    torch has it, no dropout. The circuit's structure is the given one in every draw: the paper's random operations are
+    drawn once, by a seed of their own that training never changes (`build_circuit(..., seed=1111)`); call again for
+    others.
 
     Args:
-        circuit: what `build_circuit` makes of n_wires, n_random_operations, n_blocks, ansatz, encoding and readout.
+        circuit: what `build_circuit` makes of n_wires, n_random_operations, n_blocks, ansatz, encoding, readout.
         x: (B, n_features) images as features; none of them zero under amplitude encoding.
         labels: (B,) from 0.
         n_classes: of the head.
         n_draws: from 2, of one layer's slopes.
-        n_loss_draws: from 2, of the loss's gradient, which takes longer where wires and operations are many; 0: it is left
-            out; None: as many as n_draws.
+        n_loss_draws: from 2, of the loss's gradient, which takes longer where wires and operations are many; 0: it is
+            left out; None: as many as n_draws.
         seed: of the first draw.
 
     Returns:
@@ -63,12 +69,13 @@ def gradient_variance(
             first_readout   d r_0 / d theta_p of one layer at z = 0, for each of the first 8 images apart
             mean_readout    the same of the mean over readouts, (1/K) sum_k r_k
             direct_1        d L / d theta_p of DIRECT-1: L is the cross-entropy, mean over all images
-            implicit        of IMPLICIT, at the paper's solver settings; `implicit_converged` is the share of solves that met
-                            their tolerance
-        The standard deviation of a slope is the square root. A mean over all parameters counts those that Q does not depend on:
-        divide by Q_share for the others. `two_designs` is what `first_readout` would be for a Pauli string between
-        two-designs, 4^n / (2 (2^n + 1) (4^n - 1)), about 2^-(n + 1); slopes of the mean over K readouts of strings would have
-        1/K of it. Beside these the counts n_wires, n_parameters, n_readouts, n_images, n_apart, n_draws, n_loss_draws.
+            implicit        of IMPLICIT, at the paper's solver settings; `implicit_converged` is the share of solves
+                            that met their tolerance
+        The standard deviation of a slope is the square root. A mean over all parameters counts those that Q does not
+        depend on: divide by Q_share for the others. `two_designs` is what `first_readout` would be for a Pauli string
+        between two-designs, 4^n / (2 (2^n + 1) (4^n - 1)), about 2^-(n + 1); slopes of the mean over K readouts of
+        strings would have 1/K of it. Besides the counts n_wires, n_parameters, n_readouts, n_images, n_apart, n_draws,
+        n_loss_draws.
 
     Raises:
         ValueError: fewer than two draws.
@@ -123,8 +130,8 @@ def readout_slopes(circuit: Circuit, theta: Tensor, x: Tensor) -> Tensor:
 def between_two_designs(n_wires: int) -> float:
     """Variance of d<P>/dt of a Pauli string P, where exp(-i t G / 2), G a Pauli string too, stands between two-designs.
 
-    With d = 2^n, A = U^+ P U behind the gate and C = i [G, A] / 2: on average <C>^2 is tr C^2 / (d (d + 1)) over the states
-    before the gate, tr C^2 = (d - tr GAGA) / 2, and tr GAGA = -d / (d^2 - 1) over the circuits behind it.
+    With d = 2^n, A = U^+ P U behind the gate and C = i [G, A] / 2: on average <C>^2 is tr C^2 / (d (d + 1)) over the
+    states before the gate, tr C^2 = (d - tr GAGA) / 2, and tr GAGA = -d / (d^2 - 1) over the circuits behind it.
     """
     d = 2**n_wires
     return d**2 / (2 * (d + 1) * (d**2 - 1))
@@ -141,10 +148,13 @@ def first_test_images(
     images = load_images(dataset, data_dir)
     labels = torch.from_numpy(images["test_labels"]).long()
     rows = torch.isin(labels, torch.tensor(classes)).nonzero().flatten()[:n_images]
-    return pool_images(images["test_images"][rows.numpy()], n_wires), torch.searchsorted(torch.tensor(classes), labels[rows])
+    positions = torch.searchsorted(torch.tensor(classes), labels[rows])
+    return pool_images(images["test_images"][rows.numpy()], n_wires), positions
 
 
-def random_images(n_features: int, n_images: int = N_IMAGES, n_classes: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
+def random_images(
+    n_features: int, n_images: int = N_IMAGES, n_classes: int = 10, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Where there are no data: normal vectors of length 1, (n_images, n_features), and labels in turns."""
     x = torch.randn(n_images, n_features, generator=torch.Generator().manual_seed(seed))
     return x / x.norm(dim=1, keepdim=True), torch.arange(n_images) % n_classes
