@@ -18,7 +18,8 @@ from training.settings import Settings
 from utils.command_line import OneLineParser, fail, integer, one_line_ends, path
 
 # settings that an evaluation may have otherwise than the training; only the first ones change its numbers
-OF_NUMBERS = ("f_solver", "stop_mode", "f_thres", "f_tol", "engine", "spectral_radius_mode")
+OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol", "f_memory")
+OF_NUMBERS = (*OF_SOLVER, "z0", "engine", "spectral_radius_mode")
 OF_MACHINE = ("data_dir", "device")
 
 
@@ -41,7 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it cannot work."""
-    return read_options(build_parser(), Settings, arguments)
+    parser = build_parser()
+    options = read_options(parser, Settings, arguments)
+    if vars(options).get("z0") == "previous":
+        parser.error("--z0 previous is of training: an evaluation begins at zero, or at --z0 x")
+    return options
 
 
 if __name__ == "__main__":
@@ -130,7 +135,8 @@ def measure(options: argparse.Namespace, ranks: Ranks = ALONE) -> tuple[dict, tu
         "step": step,
         "n_layer": depth.n_layers if isinstance(depth, Stack) else 0,
         "engine": settings.engine,
-        **{name: getattr(settings, name) for name in ("f_solver", "stop_mode", "f_thres", "f_tol")},
+        **{name: getattr(settings, name) for name in OF_SOLVER},
+        "z0": "x" if depth.from_x else "zero",
         **(conditions(settings) if settings.on_hardware else {}),
         **({} if evaluation.cost is None else {"cost": evaluation.cost.describe()}),
         "images": len(evaluation.predictions),

@@ -27,6 +27,8 @@ def test_the_lift_is_its_matrix(n, copies):
     torch.testing.assert_close(lift.transpose(values.mT), values.mT @ e)
     torch.testing.assert_close(lift.gram(r), r @ e.T @ e)
     torch.testing.assert_close(lift.readouts(lift(r)), r)
+    any_z = values[..., 0]
+    torch.testing.assert_close(lift.nearest(any_z), torch.linalg.lstsq(e, any_z.T).solution.T)
     assert lift.width == n * copies
     torch.testing.assert_close(lift.shrinking * lift(r).norm(dim=1), r.norm(dim=1))
 
@@ -47,6 +49,8 @@ def test_any_number_of_readouts_is_lifted_by_a_matrix(name, n, width):
     inverse = torch.linalg.lstsq(e, lift(r).T, driver="gelsd").solution.T  # the shortest solution
     torch.testing.assert_close(lift.readouts(lift(r)), inverse)
     torch.testing.assert_close(lift(lift.readouts(lift(r))), lift(r))
+    shortest = torch.linalg.lstsq(e, values[..., 0].T, driver="gelsd").solution.T
+    torch.testing.assert_close(lift.nearest(values[..., 0]), shortest)
     worst = torch.linalg.svd(e).Vh[0]  # the direction that E stretches most
     assert float(lift(worst).norm()) * lift.shrinking == pytest.approx(1) and (lift(r) * lift.shrinking).norm() <= r.norm()
 

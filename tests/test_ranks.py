@@ -48,6 +48,7 @@ WAYS = {
     "columns": ("--shard", "columns", "--batch_size", 50, "--max_step", 9, "--batch_chunk", 3, "--jac_loss_weight", 0.8,
                 "--jac_loss_freq", 0.7, "--dropout", 0.3),
     "few columns": ("--shard", "columns", "--batch_size", 3, "--max_step", 3, "--optim", "SGD"),
+    "from before": ("--z0", "previous", "--batch_size", 191, "--max_step", 9, "--batch_chunk", 2),
     "classical": ("--model", "classical", "--batch_size", 2, "--max_step", 4, "--weight_decay", 0.01),
 }  # fmt: skip
 TOLERANCE = 1e-5  # of losses and parameters after so few steps
@@ -96,6 +97,9 @@ def test_several_ranks_take_the_steps_of_one(size, ways, alone, tmp_path):
         torch.testing.assert_close(states[1]["model"], states[0]["model"], rtol=TOLERANCE, atol=TOLERANCE)
         assert [s["step"] for s in states] == [WAYS[way][WAYS[way].index("--max_step") + 1]] * 2
         assert_same(states[1]["meter"]["counts"], states[0]["meter"]["counts"])
+        if way == "from before":
+            assert states[0]["previous_r"].any(1).all()
+            torch.testing.assert_close(states[1]["previous_r"], states[0]["previous_r"], rtol=1e-3, atol=1e-3)
     assert (tmp_path / "rank1.txt").read_text() == ""
     assert "test accuracy" in (tmp_path / "rank0.txt").read_text()
 

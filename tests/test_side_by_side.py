@@ -33,8 +33,8 @@ def begin(*flags: object) -> list[Training]:
 
 
 def batches_of(training: Training):
-    for x, y in training.batches():
-        yield x.double(), y
+    for x, *others in training.batches():
+        yield x.double(), *others
 
 
 def compare(alone: list[Training], joint: list[Training], tolerance: float = 1e-9) -> None:
@@ -47,6 +47,9 @@ def compare(alone: list[Training], joint: list[Training], tolerance: float = 1e-
         # near zeros of r the mean of ratios is as large as what rounds there
         assert b.state.meter.means() == pytest.approx(means, rel=1e-4, abs=tolerance)
         assert (int(b.failed), b.state.skipped, b.state.step) == (int(a.failed), a.state.skipped, a.state.step)
+        if a.previous is not None:
+            assert a.previous.r.any()
+            torch.testing.assert_close(b.previous.r, a.previous.r, **close)
 
 
 # the circuit
@@ -86,6 +89,8 @@ WAYS = {
     "layers": ("--mode", "direct", "--n_layer", 2),
     "warm-up": ("--n_layer", 2, "--pretrain_steps", 2, *JAC_LOSS),
     "parts": ("--batch_chunk", 3, *JAC_LOSS),
+    "from x": ("--z0", "x", "--f_memory", 2),
+    "from before": ("--z0", "previous", "--batch_size", 200, "--batch_chunk", 2, *JAC_LOSS),
     "6 wires": ("--n_wires", 6, *JAC_LOSS),
     "angle": ("--amplitude_encoder", "False", *JAC_LOSS),
     "frozen blocks": ("--trainable_gates", "released"),

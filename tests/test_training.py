@@ -357,6 +357,7 @@ def test_evaluations_under_other_flags_have_files_of_their_own(tmp_path, capsys)
         (("--max_images", 3), "test_max_images-3"),
         (("--f_solver", "newton", "--f_thres", 20), "test_f_solver-newton_f_thres-20"),
         (("--split", "val", "--spectral_radius_mode"), "val_spectral_radius_mode"),
+        (("--f_memory", 2, "--z0", "x"), "test_f_memory-2_z0-x"),
     ):
         assert files_after(*flags) == {f"evaluation_{name}.json", f"confusion_{name}.png"}
     # what is as it was trained, and more images than there are, change nothing

@@ -26,7 +26,8 @@ from hardware.devices import Device, read_device
 from hardware.tree import refuse_other_states
 from models.table import MODELS
 from runs.settings import SettingsError
-from training.settings import JACOBIAN_FREE, Settings
+from training.hardware_settings import JACOBIAN_FREE
+from training.settings import Settings
 from utils.files import write_json
 from utils.markdown import markdown_table
 

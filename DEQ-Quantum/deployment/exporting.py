@@ -13,7 +13,7 @@ from deployment.trained import Trained, read_trained
 from engines.protocol import UnsupportedCircuit
 from hardware.export import Program, program_of, to_data, to_qasm3, to_qiskit
 from models.baselines import LinearReadoutClassifier, ReadoutClassifier
-from models.depth import Stack
+from models.depth import Depth, Stack
 from models.lift import Lift, Repeat
 from models.qdeq_model import QDEQModel
 from utils.files import atomic_write, write_json, write_text
@@ -68,9 +68,15 @@ def classical_part(trained: Trained) -> dict:
         "step": trained.step,
         "features": features,
         **_layer(layer.lift, s.z_gain),
-        "depth": f"{depth.n_layers} layers from z = 0" if isinstance(depth, Stack) else "equilibrium z = f(z)",
+        "depth": _depth(depth),
         "head": _head(trained),
     }
+
+
+def _depth(depth: Depth) -> str:
+    if not isinstance(depth, Stack):
+        return "equilibrium z = f(z)"
+    return f"{depth.n_layers} layers from z = {'E r nearest to x, by least squares' if depth.from_x else 0}"
 
 
 def _layer(lift: Lift, gain: float) -> dict:

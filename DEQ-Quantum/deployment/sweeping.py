@@ -29,7 +29,7 @@ from utils.statistics import Spread, mean_and_spread
 
 # flags that make two evaluations different, besides the run
 ASKED = ("checkpoint", "noise", "encoding_noise", "shots", "mitigate", "repeat", "seed", "split", "max_images",
-         "f_solver", "stop_mode", "f_thres", "f_tol")  # fmt: skip
+         "f_solver", "stop_mode", "f_thres", "f_tol", "f_memory")  # fmt: skip
 
 # of what `Trained.recipe` names
 DEFAULTS = {f.name: f.default for f in fields(Settings) if f.name in result_fields(Settings) and f.name != "seed"}
@@ -88,7 +88,7 @@ def _read(path: Path, asked: dict) -> dict[str, dict]:
         return {}
     try:
         content = read_json(path)
-        if content["asked"] == asked:
+        if dict.fromkeys(ASKED) | content["asked"] == asked:  # older than a flag: it was not given
             return content["runs"]
         what = "holds a sweep with other flags"
     except (ValueError, KeyError, TypeError):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from deq import ConvergenceWarning, SolverResult, SolverSettings, equilibrium, unroll
 from engines.protocol import ReadoutMap
+from models.lift import Lift
 
 PAPER_SOLVER = SolverSettings("broyden", 10, 1e-3)
 
@@ -33,10 +34,12 @@ class Equilibrium:
 
     Attributes:
         forward, backward: solvers of the equilibrium and of its gradient.
+        from_x: whether the solve begins at the state nearest to x (`start_at`), in place of zero.
     """
 
     forward: SolverSettings = PAPER_SOLVER
     backward: SolverSettings = PAPER_SOLVER
+    from_x: bool = False
 
     def run(self, h: ReadoutMap, r0: Tensor) -> Deepened:
         """Solve from r0 (B, n_units)."""
@@ -62,11 +65,16 @@ class Equilibrium:
 class Stack:
     """n_layers weight-tied layers, differentiated one by one: DIRECT and the warm-up.
 
+    Attributes:
+        n_layers: how many.
+        from_x: whether the first one has the state nearest to x (`start_at`), in place of zero.
+
     Raises:
         ValueError: fewer than one.
     """
 
     n_layers: int
+    from_x: bool = False
 
     def __post_init__(self):
         if self.n_layers < 1:
@@ -84,3 +92,12 @@ class Stack:
 
 
 Depth = Equilibrium | Stack
+
+
+def start_at(depth: Depth, lift: Lift, x: Tensor) -> Tensor:
+    """Where a depth begins: zero, or the readouts r whose state E r is nearest to x; (B, width) to (B, n_units).
+
+    With amplitude encoding f(x; x) = f(0; x) whatever the gain g, since (1 + g) x and x normalise to one state. So the
+    two differ only in what x has beyond its nearest E r: in nothing where there are as many readouts as numbers in x.
+    """
+    return lift.nearest(x) if depth.from_x else x.new_zeros(x.shape[0], lift.n)

@@ -58,6 +58,10 @@ class Repeat:
         """r of a state z = E r: (..., n * copies) to (..., n)."""
         return z[..., :: self.copies]
 
+    def nearest(self, z: Tensor) -> Tensor:
+        """r whose E r is nearest to any z, by least squares means of neighbours: (..., n * copies) to (..., n)."""
+        return self.transpose(z) / self.copies
+
 
 class MatrixLift(nn.Module):
     """E as a fixed matrix of full rank, which need not be taller than wide. Heads read r, of which nothing is lost.
@@ -96,6 +100,10 @@ class MatrixLift(nn.Module):
     def readouts(self, z: Tensor) -> Tensor:
         """r of a state z = E r; where n exceeds the width the shortest such r: (..., width) to (..., n)."""
         return z @ self.inverse.T
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """r whose E r is nearest to any z, the shortest of them: (..., width) to (..., n)."""
+        return self.readouts(z)
 
 
 Lift = Repeat | MatrixLift

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from deq import SolverResult, hutchinson_jacobian_loss, spectral_radius
 from deq.host import host_may_look
 from deq.result import relative, sample_norm
-from models.depth import Depth
+from models.depth import Depth, start_at
 from models.layer import AtReadouts, Bound, Compiled, Layer, check_batch
 
 
@@ -97,6 +97,7 @@ class EquilibriumClassifier(nn.Module):
         with_jac_loss: bool = False,
         generator: torch.Generator | None = None,
         whole: Whole | None = None,
+        r0: Tensor | None = None,
     ) -> Prediction:
         """Classify a batch.
 
@@ -108,17 +109,23 @@ class EquilibriumClassifier(nn.Module):
             with_jac_loss: also estimate ||J_f||_F^2 / numel(z) at the equilibrium (one random vector).
             generator: of dropout and of the estimate, on x's device.
             whole: of which batch x is a part, where other processes have the rest; None: x is the batch.
+            r0: (B, layer.n_units) where to begin, as at equilibria that are known; None: as the depth says.
 
         Raises:
-            ValueError: x is of another shape, dtype or device; one line with what to do.
+            ValueError: x or r0 is of another shape, dtype or device; one line with what to do.
         """
         check_batch("x", x, self.layer.n_inputs, next(self.parameters(), None))
         whole = whole or Whole(len(x))
         lift = self.layer.lift
         failed = _not_finite(x)
-        f = (compiled or self.layer.compile()).bind(_replaced(x, failed, 0.0))
+        finite_x = _replaced(x, failed, 0.0)
+        f = (compiled or self.layer.compile()).bind(finite_x)
         h = f.reduced()
-        found = depth.in_units_of(lift.shrinking).run(h, x.new_zeros(x.shape[0], self.layer.n_units))
+        if r0 is None:
+            r0 = start_at(depth, lift, finite_x)
+        else:
+            check_batch("r0", r0, self.layer.n_units, x, len(x))
+        found = depth.in_units_of(lift.shrinking).run(h, r0)
         without_state = _not_finite(found.r)
         failed = without_state if failed is None else failed if without_state is None else failed | without_state
         reached = _replaced(found.r, failed, 0.0)

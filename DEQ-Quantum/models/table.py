@@ -28,6 +28,7 @@ class Model:
         features: what images become, one of `dataset.REDUCTIONS`.
         has_dropout: whether --dropout acts on it.
         has_depth: whether its depth changes anything.
+        n_units: without a circuit, numbers in z.
         first_images: on how many test images, the first of its classes, the work it is of was tested; 0: not known to be so.
         check: what is wrong with settings, in one line that names the flags; "" where nothing is.
     """
@@ -41,6 +42,7 @@ class Model:
     features: str = "pooling"
     has_dropout: bool = True
     has_depth: bool = True
+    n_units: Callable[..., int] = lambda settings: settings.n_wires**2
     first_images: int = 0
     check: Callable[..., str] = lambda settings: ""
 
@@ -49,6 +51,13 @@ class Model:
         if len(self.encodings) == 2:
             return self.encodings[0 if settings.amplitude_encoder else 1]
         return self.encodings[0] if self.encodings else "none"
+
+    def widths(self, settings) -> tuple[int, int]:
+        """How many numbers x and z have."""
+        if self.circuit is None:
+            return settings.n_wires**2, self.n_units(settings)
+        circuit = self.circuit(settings)
+        return circuit.n_features, circuit.n_fed_back
 
 
 def build_model(settings):
@@ -140,13 +149,10 @@ def _outcomes_suffice(s) -> str:
     return ""
 
 
-def _tanh_layer(n_units: Callable[..., int]):
-    def build(s):
-        from models.classical_layers import TanhLayer
+def _tanh_layer(s):
+    from models.classical_layers import TanhLayer
 
-        return _with_head(TanhLayer(s.n_wires**2, n_units(s)), s)
-
-    return build
+    return _with_head(TanhLayer(*MODELS[s.model].widths(s)), s)
 
 
 def _linear(s):
@@ -178,13 +184,14 @@ MODELS = {
             "classical",
             "f = tanh(W z + U x), z as wide as qdeq's",
             "classical DEQ",
-            _tanh_layer(lambda s: s.n_wires**2),
+            _tanh_layer,
         ),
         Model(
             "classical_narrow",
             "the same, as wide as qdeq's readouts",
             "narrow classical DEQ",
-            _tanh_layer(lambda s: s.n_wires),
+            _tanh_layer,
+            n_units=lambda s: s.n_wires,
         ),
         Model(
             "linear",

@@ -72,12 +72,15 @@ def depth_of(settings: Settings, warming_up: bool = False, fewer_steps: int = 0)
         fewer_steps: taken off the forward cap, as training does at random.
     """
     s = settings
+    from_x = s.z0 == "x"
     if s.mode == "direct" or warming_up:
-        return Stack(s.n_layer)
+        return Stack(s.n_layer, from_x)
+    options = {"memory": s.f_memory} if s.f_memory else {}
     name, steps = ("fixed_point", 0) if s.b_solver == JACOBIAN_FREE else (s.b_solver, s.b_thres)
     return Equilibrium(
-        forward=SolverSettings(s.f_solver, s.f_thres - fewer_steps, s.f_tol, s.stop_mode),
+        forward=SolverSettings(s.f_solver, s.f_thres - fewer_steps, s.f_tol, s.stop_mode, options),
         backward=SolverSettings(name, steps, s.b_tol, s.stop_mode),
+        from_x=from_x,
     )
 
 

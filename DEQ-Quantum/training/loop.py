@@ -7,12 +7,9 @@ cross-entropy plus, on some steps, the Jacobian loss, clip, update. Everything r
 
 import logging
 import math
-import os
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import fields
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,42 +18,30 @@ from dataset import Split, Splits
 from models.qdeq_model import Whole
 from hardware.cost import Counter
 from runs import checkpoint
-from runs.folder import IN_EVERY_CHECKPOINT, RunFolder
+from runs.folder import RunFolder
 from runs.lifecycle import TrainingError
 from runs.optim import clip_gradient, make_optimizer
 from runs.ranks import ALONE, Ranks
-from runs.settings import SettingsError, flag_of
+from runs.settings import SettingsError
 from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
 from training import metrics
 from training.evaluation import Evaluation, depth_of, evaluate, measure, measure_backward
 from training.hardware import build_trained_model, count_pass, counting_engine, described
-from training.settings import ModelSettings, Settings
+from training.loading import load_parameters
+from training.previous import Previous
 from training.sums import Sums
 from utils import seeds
 
 JAC_INCREMENT, JAC_WEIGHT_LIMIT = 0.1, 2.0
 MOST_SKIPPED_STEPS = 100
 
-# settings of the model with which the same parameters mean the same
-SAME_CIRCUIT = {"mode", "n_layer", "dropout", "engine"}
-IN_LOADED = {name: IN_EVERY_CHECKPOINT[name] for name in ("model", "settings")}
 IN_CHECKPOINT = {
     "failed": checkpoint.is_count,
     "best": lambda best: not best or set(metrics.names("best_val")) <= set(best),
 }
 
 log = logging.getLogger("qdeq")
-
-
-def another_circuit(theirs: dict, ours: Settings) -> str:
-    """How settings that were saved with parameters differ from those of the model they are loaded into; "" if not."""
-    different = [
-        f"{flag_of(f)} {theirs.get(f.name, f.default)}, here {getattr(ours, f.name)}"  # older than a setting: its default
-        for f in fields(ModelSettings)
-        if f.name not in SAME_CIRCUIT and theirs.get(f.name, f.default) != getattr(ours, f.name)
-    ]
-    return "; ".join(different)
 
 
 class Training:
@@ -72,6 +57,7 @@ class Training:
         self.model = build_trained_model(s).to(device)
         self.counting = counting_engine(self.model)
         self.cost = Counter()  # of all steps, with shots
+        self.previous = Previous(len(splits.train), self.model.layer.n_units) if s.z0 == "previous" else None
         if s.shard == "columns" and not ranks.alone:
             self.model.layer.engine.share_columns(ranks)
         optimizer = make_optimizer(self.model, s, s.weight_decay)
@@ -85,26 +71,18 @@ class Training:
             self.failed = folder.last.get("failed", 0)
             if self.counting is not None:
                 self.cost.load_state(folder.last["cost"])
+            if self.previous is not None:
+                self.previous.load_state(folder.last, device, folder.last_path)
         self.stop: StopRequest | None = None
         self.must_stop = False
         if folder.last is None and s.load:
-            self._load_parameters(Path(s.load))
+            if warning := load_parameters(self.model, s, ranks):
+                folder.notes.append(warning)
         if state.step >= state.max_step and folder.last is None:
             raise SettingsError(f"--start_train_steps {state.step} leaves no step of the run's {state.max_step}")
         if s.pretrain_steps >= state.max_step:
             raise SettingsError(f"--pretrain_steps {s.pretrain_steps} fills the run's {state.max_step} steps")
         ranks.check_equal(self.model)
-
-    def _load_parameters(self, path: Path) -> None:
-        path = path / "checkpoint_best.pt" if os.path.isdir(path) else path
-        remedy = "use the --model, --n_wires, --num_classes, --ansatz and --trainable_gates it was trained with"
-        try:
-            content = self.ranks.from_first(lambda: checkpoint.load(path, needs=IN_LOADED))
-        except checkpoint.CheckpointError as error:
-            raise checkpoint.CheckpointError(f"--load: {error}") from error
-        checkpoint.load_weights(self.model, content["model"], path, remedy)
-        if different := another_circuit(content["settings"], self.settings):
-            self.state.folder.notes.append(f"--load: {path} was trained with another circuit: {different}")
 
     # one step
 
@@ -116,11 +94,12 @@ class Training:
         """0: explicit layers, 1: equilibrium."""
         return int(self.settings.mode == "implicit" and not self.warming_up(step))
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from the next step on, each epoch in its own order."""
+    def batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """What `train_step` takes, from the next step on, each epoch in its own order."""
         s, train = self.settings, self.splits.train
         for chosen in seeds.batches(len(train.labels), s.batch_size, s.seed, self.state.step, self.device):
-            yield train.features[chosen], train.labels[chosen]
+            places = () if self.previous is None else (chosen,)
+            yield train.features[chosen], train.labels[chosen], *places
 
     def jac_weight(self, step: int) -> float:
         """Weight of the Jacobian loss at the step-th step, counted from 1: raised after every jac_incremental steps."""
@@ -138,8 +117,24 @@ class Training:
         with_jac_loss = float(torch.rand((), generator=draws)) < s.jac_loss_freq
         return fewer_steps, self.jac_weight(step) if with_jac_loss and self.mode(step) else 0.0
 
-    def train_step(self, x: Tensor, y: Tensor) -> None:
-        """Take the next step on one batch: x (B, D), y (B,), the same on all ranks."""
+    def begin_at(self, which: Tensor | None, step: int, like: Tensor) -> Tensor | None:
+        """(B, n_units) equilibria where the step-th step begins with --z0 previous; None: as the depth says.
+
+        Args:
+            which: (B,) places of the samples in the training split; None: they are not known.
+            step: in a warm-up there are none.
+            like: a tensor of the samples' dtype and device.
+        """
+        return None if self.previous is None or which is None or not self.mode(step) else self.previous.of(which, like)
+
+    def train_step(self, x: Tensor, y: Tensor, which: Tensor | None = None) -> None:
+        """Take the next step on one batch, the same on all ranks.
+
+        Args:
+            x, y: (B, D) and (B,).
+            which: (B,) places of the samples in the training split, for --z0 previous: without them solves begin at
+                zero and are not remembered.
+        """
         s, state, step = self.settings, self.state, self.state.step + 1
         fewer_steps, jac_weight = self.draws(step)
         depth = depth_of(s, self.warming_up(step), fewer_steps)
@@ -147,12 +142,17 @@ class Training:
 
         state.learning_rate.apply(step)
         state.optimizer.zero_grad()
-        taken, cost = Sums(), Counter()
-        for number, (x_part, y_part) in enumerate(zip(x.chunk(s.batch_chunk), y.chunk(s.batch_chunk))):
+        r0, cost = self.begin_at(which, step, x), Counter()
+        taken = Sums(reached=None if r0 is None else torch.zeros_like(r0))
+        parts = [[None] * s.batch_chunk if v is None else v.chunk(s.batch_chunk) for v in (x, y, r0, taken.reached)]
+        for number, (x_part, y_part, r0_part, reached) in enumerate(zip(*parts)):
             self.draw_for(f"training {number}", step)
             own = self.ranks.share(len(y_part))
             whole = Whole(len(y_part), own.rows)
-            p = self.model(x_part[own.rows], depth, with_jac_loss=jac_weight > 0, generator=generator, whole=whole)
+            p = self.model(
+                x_part[own.rows], depth, with_jac_loss=jac_weight > 0, generator=generator, whole=whole,
+                r0=None if r0_part is None else r0_part[own.rows],
+            )  # fmt: skip
             if self.counting is not None:
                 count_pass(cost, self.counting, depth, p, with_gradient=True, with_jac_loss=jac_weight > 0)
             measured = measure(p, y_part[own.rows])
@@ -166,33 +166,44 @@ class Training:
                 taken.failed = taken.failed + p.failed[: own.count].sum()
             taken.add(measured | measure_backward(p), p.failed, own.count)
             taken.jac_loss = taken.jac_loss + share * p.jac_loss.detach()
+            if reached is not None and own.count:
+                reached[own.rows] = p.r.nan_to_num(nan=0.0)
         self._add_up(taken)
-        for name, total, count in taken.sums:
-            state.meter.add_sum(name, total, count)
-        if self.counting is not None:
-            self.cost.add(cost)
-            for name, value in described(cost).items():
-                state.meter.add_sum(name, value, 1)
-        if jac_weight > 0:
-            state.meter.add_sum("jac_loss", taken.jac_loss.double(), 1)
+        if taken.reached is not None:
+            self.previous.keep(which, taken.reached)
+        self._count(taken, cost, jac_weight)
         # the one value that a GPU is waited for at every step: such a gradient must not enter the optimiser's state
         norm = clip_gradient(self.model.parameters(), s.clip or math.inf)
         state.meter.add_sum("grad_norm", norm, 1)
-        self.failed = self.failed + taken.failed
         if math.isfinite(norm) and taken.failed < len(y):
             state.optimizer.step()
         else:
             self.skip(step)
         state.step = step
 
+    def _count(self, taken: Sums, cost: Counter, jac_weight: float) -> None:
+        """Count what a step has measured of the whole batch."""
+        meter = self.state.meter
+        for name, total, count in taken.sums:
+            meter.add_sum(name, total, count)
+        if self.counting is not None:
+            self.cost.add(cost)
+            for name, value in described(cost).items():
+                meter.add_sum(name, value, 1)
+        if jac_weight > 0:
+            meter.add_sum("jac_loss", taken.jac_loss.double(), 1)
+        self.failed = self.failed + taken.failed
+
     def _add_up(self, taken: Sums) -> None:
-        """Make the gradient, and what was measured, those of the whole batch, on every rank."""
+        """Make the gradient, what was measured and what was reached those of the whole batch, on every rank."""
         if self.ranks.alone:
             return
         asked = self.stop is not None and self.stop.signal is not None
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        of_samples = [] if taken.reached is None else [taken.reached]
         _, totals, counts = zip(*taken.sums)
-        sums = self.ranks.sum_in_place(gradients, [asked, taken.failed, taken.jac_loss, *totals, *counts])
+        numbers = [asked, taken.failed, taken.jac_loss, *totals, *counts]
+        sums = self.ranks.sum_in_place([*gradients, *of_samples], numbers)
         n_asked, failed, taken.jac_loss, *sums = sums
         self.must_stop, taken.failed = bool(n_asked), int(failed)
         taken.sums = [(name, total, int(count)) for (name, *_), total, count in
@@ -220,11 +231,11 @@ class Training:
             Stopped: a signal came; the run is saved.
         """
         with closing(self.steps(stop)) as steps:
-            for x, y in steps:
+            for batch in steps:
                 with self.state.timed():
-                    self.train_step(x, y)
+                    self.train_step(*batch)
 
-    def steps(self, stop: StopRequest) -> Generator[tuple[Tensor, Tensor], bool | None, None]:
+    def steps(self, stop: StopRequest) -> Generator[tuple[Tensor, ...], bool | None, None]:
         """The batches of the steps to come: whoever iterates takes each step before it asks for the next batch.
 
         Between the steps the run is logged, validated and saved. A step that could not be taken, and has not been counted
@@ -263,7 +274,8 @@ class Training:
         """
         self.ranks.check_equal(self.model)
         counted = {} if self.counting is None else {"cost": self.cost.state()}
-        self.state.save_last(failed=int(self.failed), **counted)
+        remembered = {} if self.previous is None else self.previous.state()
+        self.state.save_last(failed=int(self.failed), **counted, **remembered)
 
     def log(self, event: str, values: dict) -> None:
         """Track metrics of the present step."""

@@ -11,7 +11,6 @@ from circuits.circuit import TRAINABLE_GATES
 from circuits.encodings import INJECTIONS, build_encoding
 from circuits.readout import READOUTS, build_readout
 from data_settings import ANGLES, IMAGES, SIDE, STATES, ImageSettings
-from deq.settings import FORWARD_SOLVERS
 from engines import ENGINES
 from models.table import LIFTS, MODELS
 from runs.settings import (
@@ -23,7 +22,8 @@ from runs.settings import (
     changed,
     setting,
 )
-from training.hardware_settings import JACOBIAN_FREE, HardwareSettings
+from training.equilibrium_settings import EquilibriumSettings
+from training.hardware_settings import HardwareSettings
 
 
 @dataclass
@@ -141,38 +141,6 @@ CIRCUIT_SETTINGS = {
 
 
 @dataclass
-class EquilibriumSettings(BaseSettings):
-    """How z* and its gradient are found: read by `training.evaluation.depth_of` and the loop."""
-
-    f_solver: str = setting("broyden", "equilibrium", "solver of z = f(z; x); newton (exact Jacobian) is the fastest "
-                            "with the compiled amplitude engine", FORWARD_SOLVERS)
-    b_solver: str = setting("broyden", "equilibrium", "solver of the gradient's linear system; exact: direct solve; "
-                            "fixed_point: the Neumann series of --b_thres terms; identity: none of them, Jacobian-free",
-                            ("broyden", "anderson", "fixed_point", "exact", JACOBIAN_FREE))
-    stop_mode: str = setting("rel", "equilibrium", "residual that stops: rel ||f(z)-z||/||z||, abs ||f(z)-z||",
-                             ("rel", "abs"))
-    f_thres: int = setting(10, "equilibrium", "most forward solver steps", at_least=1, at_most=100_000)
-    b_thres: int = setting(10, "equilibrium", "most backward solver steps", at_least=1, at_most=100_000)
-    f_tol: float = setting(1e-3, "equilibrium", "residual at which a sample's forward solve stops", positive=True)
-    b_tol: float = setting(1e-3, "equilibrium", "residual at which a sample's backward solve stops", positive=True)
-    rand_f_thres_delta: int = setting(2, "equilibrium", "training draws the forward cap from f_thres - {0..delta}",
-                                      at_least=0)
-    jac_loss_weight: float = setting(0.0, "equilibrium", "weight of ||J_f||_F^2 / numel(z) in the loss", at_least=0)
-    jac_loss_freq: float = setting(0.0, "equilibrium", "fraction of steps that carry the Jacobian loss, 0 to 1",
-                                   at_least=0, at_most=1)
-    jac_incremental: int = setting(0, "equilibrium", "raise the Jacobian weight by 0.1 every so many steps, up to 2",
-                                   at_least=0)
-    spectral_radius_mode: bool = setting(False, "equilibrium", "report the Jacobian's spectral radius at validation "
-                                         "(mean over the first 2048 images)")
-
-    def validate(self) -> list[str]:
-        warnings = super().validate()
-        if bool(self.jac_loss_weight or self.jac_incremental) != bool(self.jac_loss_freq):
-            warnings.append("no Jacobian loss: it needs both --jac_loss_weight and --jac_loss_freq")
-        return warnings
-
-
-@dataclass
 class TrainingSettings(PlateauSettings):
     """How parameters are trained: read by the loop."""
 
@@ -255,6 +223,7 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
                 f"--rand_f_thres_delta {self.rand_f_thres_delta} takes up to so many of the --f_thres {self.f_thres} "
                 f"forward steps, and one must remain: add --rand_f_thres_delta {self.f_thres - 1}, or raise --f_thres"
             )
+        self.check_start(self)
         if self.max_eval_steps == 0:
             raise SettingsError("--max_eval_steps 0 would validate on nothing: give -1 for all batches")
         if self.shard == "columns" and (self.engine, self.encoding, self.injection) != ("compiled", "amplitude", "add"):
@@ -287,6 +256,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
             warnings.append("--n_random_operations has no effect without --ansatz paper")
         if self.mode == "implicit" and self.n_layer and not self.pretrain_steps:
             warnings.append("--n_layer has no effect: --mode implicit uses it for a warm-up of --pretrain_steps")
+        if self.f_memory and self.mode == "direct":
+            warnings.append("--f_memory has no effect with --mode direct")
         if self.jac_loss_weight and self.jac_loss_freq and self.mode == "direct":
             warnings.append("--jac_loss_weight has no effect with --mode direct")
         return warnings
@@ -306,5 +277,5 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
         if not model.has_dropout:
             idle += ["dropout"]
         if not model.has_depth:
-            idle += ["pretrain_steps", "jac_loss_weight", "jac_loss_freq"]
+            idle += ["pretrain_steps", "jac_loss_weight", "jac_loss_freq", "z0", "f_memory"]
         return [f.name for f in fields(self) if f.name in idle and getattr(self, f.name) != f.default]

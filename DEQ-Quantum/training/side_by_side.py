@@ -35,11 +35,11 @@ class SideBySide:
             [training.model for training in trainings], [training.state.optimizer for training in trainings]
         )
 
-    def train_step(self, batches: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
+    def train_step(self, batches: Sequence[tuple[Tensor, ...]]) -> list[bool]:
         """Take the next step of every run.
 
         Args:
-            batches: of each, x (B, D) and y (B,).
+            batches: of each, x (B, D) and y (B,), and with --z0 previous their places (B,) in the training split.
 
         Returns:
             Which runs could take it; the others had no finite gradient.
@@ -51,26 +51,36 @@ class SideBySide:
         for training in self.trainings:
             training.state.learning_rate.apply(step)
         self.parameters.gradients.zero_()
-        x, y = (torch.stack(of_runs) for of_runs in zip(*batches))
-        taken = SumsOfSeveral(n_runs)
-        for x_part, y_part in zip(x.chunk(s.batch_chunk, dim=1), y.chunk(s.batch_chunk, dim=1)):
+        parts = [torch.stack(of_runs).chunk(s.batch_chunk, dim=1) for of_runs in zip(*batches)]
+        n_images, taken = len(batches[0][1]), SumsOfSeveral(n_runs)
+        for x_part, y_part, *which in zip(*parts):
             size = y_part.shape[1]
-            caps = torch.tensor([s.f_thres - fewer for fewer in fewer_steps], device=x.device).repeat_interleave(size)
+            caps = torch.tensor([s.f_thres - fewer for fewer in fewer_steps], device=x_part.device).repeat_interleave(size)
             depth = depth_of(s, first.warming_up(step), min(fewer_steps))
             with_caps = capped(depth, caps) if len(set(fewer_steps)) > 1 else depth
             whole = WholeOfSeveral(size, generators=generators, with_jac_loss=[weight > 0 for weight in jac_weights])
-            p = self.model(x_part.flatten(0, 1), with_caps, with_jac_loss=any(jac_weights), whole=whole)
+            r0 = self._begin_at(which, step, x_part)
+            p = self.model(x_part.flatten(0, 1), with_caps, with_jac_loss=any(jac_weights), whole=whole, r0=r0)
             measured = measure(p, y_part.flatten())
             if p.solver is not None:
                 measured["solver_steps"] = torch.minimum(p.solver.steps, caps)
             losses = measured["loss"]
             if p.failed is not None:
                 losses = torch.where(p.failed, 0.0, losses)
-            share = size / y.shape[1]
+            share = size / n_images
             # of those that have a Jacobian loss all weights are equal
-            (losses.sum() / y.shape[1] + max(jac_weights) * share * p.jac_loss.sum()).backward()
+            (losses.sum() / n_images + max(jac_weights) * share * p.jac_loss.sum()).backward()
             taken.add(measured | measure_backward(p), p.failed, share * p.jac_loss)
+            if r0 is not None:
+                for training, places, reached in zip(self.trainings, which[0], p.r.chunk(n_runs)):
+                    training.previous.keep(places, reached)
         return self._update(taken, jac_weights)
+
+    def _begin_at(self, which: Sequence[Tensor], step: int, like: Tensor) -> Tensor | None:
+        """`Training.begin_at` of each run's images, (S B, n_units); `which` holds their places (S, B) or nothing."""
+        places = which[0] if which else [None] * len(self.trainings)
+        begin = [training.begin_at(own, step, like) for training, own in zip(self.trainings, places)]
+        return None if begin[0] is None else torch.cat(begin)
 
     def _update(self, taken: SumsOfSeveral, jac_weights: Sequence[float]) -> list[bool]:
         """Clip, move, and count what was measured."""

@@ -17,11 +17,13 @@ class Sums:
         sums: (name, sum over images, their number), in the order in which they came up.
         failed: images without a finite state.
         jac_loss: the Jacobian loss.
+        reached: (B, n_units) equilibria, zero of images that another process has; None: nobody asks for them.
     """
 
     sums: list[tuple[str, Tensor | float, int]] = field(default_factory=list)
     failed: Tensor | int = 0
     jac_loss: Tensor | float = 0.0
+    reached: Tensor | None = None
 
     def add(self, measured: dict[str, Tensor], failed: Tensor | None, count: int) -> None:
         """Take in what was measured of some images, all at once.

@@ -19,7 +19,7 @@ from training.loop import Training
 from training.settings import Settings
 from training.side_by_side import SideBySide
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # what a training step takes
 # First its training, ready for its steps, for which it is sent what may stop it; then the batch of each step, for which it
 # is sent whether that could be taken; then None, once all are taken and before it is measured.
 Life = Generator[Training | Batch | None, StopRequest | bool | None, None]
