@@ -14,8 +14,9 @@ usage: bash bash_scripts/$(basename "$0") train|eval|smoke [--model MODEL] [furt
 
   --model  implicit (default), warmup, direct-1, direct-2, direct-5, direct-10: the paper's models;
            wang2022-, classical-, classical_narrow-, alam2021- before any of these: a baseline, made deep the same
-           way and with the same hyper-parameters; linear: a linear classifier. Those without a circuit, classical-,
-           classical_narrow- and linear, take a learning rate of their own, 0.005
+           way and with the same hyper-parameters; linear: a linear classifier; single_copy: the ceiling of one
+           amplitude-encoded layer. Those without a circuit, classical-, classical_narrow-, linear and single_copy, take
+           a learning rate of their own, 0.005, which falls along a cosine for single_copy
            (classical-direct-1 here is --model classical --mode direct --n_layer 1 of train_qdeq.py)
 
 QDEQ_PYTHON=/path/to/python uses that interpreter instead of setting up .venv.
@@ -65,7 +66,7 @@ main() {
 
   local depth="$model" baseline=() kind=()
   case "$model" in
-    linear) depth=direct-1 baseline=(--model linear) ;; # its depth changes nothing
+    linear | single_copy) depth=direct-1 baseline=(--model "$model") ;; # their depth changes nothing
     wang2022-* | classical-* | classical_narrow-* | alam2021-*) depth="${model#*-}" baseline=(--model "${model%%-*}") ;;
   esac
   case "$depth" in
@@ -76,7 +77,8 @@ main() {
   esac
   local flags
   read -r -a flags <<<"$(model_flags "$depth")"
-  case "$model" in linear | classical*) flags+=(--lr 0.005) ;; esac # the last one counts
+  case "$model" in linear | single_copy | classical*) flags+=(--lr 0.005) ;; esac # the last one counts
+  [ "$model" != single_copy ] || flags+=(--scheduler cosine)
 
   if [ -z "${QDEQ_PYTHON:-}" ]; then
     bash "$ROOT/bash_scripts/setup.sh"

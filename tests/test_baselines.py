@@ -16,7 +16,7 @@ from circuits.circuit import build_circuit
 from conftest import train_here
 from deq import SolverSettings, solve
 from engines.statevector import StatevectorEngine
-from models.baselines import OutcomeClassifier, ReadoutClassifier
+from models.baselines import LinearReadoutClassifier, OutcomeClassifier, ReadoutClassifier, SingleCopyCeiling
 from models.classical_layers import FeatureLayer, TanhLayer
 from models.depth import Equilibrium, Stack
 from models.quantum_layer import QuantumLayer
@@ -89,7 +89,7 @@ def test_tanh_layer_starts_as_a_contraction(n_units):
 
 
 @pytest.mark.parametrize("name, count", [("classical", 16 * 16 + 16 * 16 + 16 * 4 + 4),
-                                         ("classical_narrow", 4 * 4 + 4 * 16 + 4 * 4 + 4), ("linear", 16 * 4 + 4),
+                                         ("classical_narrow", 4 * 4 + 4 * 16 + 4 * 4 + 4), ("linear", 16 * 4 + 4), ("single_copy", 136 * 4 + 4),
                                          ("wang2022", 39), ("alam2021", 39 + 4 * 4 + 4)])  # fmt: skip
 def test_number_of_parameters(name, count):
     assert sum(p.numel() for p in build(name).parameters()) == count
@@ -117,6 +117,28 @@ def test_linear_classifiers_gradient_is_that_of_multinomial_regression():
         error = torch.softmax(x @ model.head.weight.T + model.head.bias, 1)
     error[torch.arange(6), y] -= 1
     torch.testing.assert_close(model.head.weight.grad, error.T @ x / 6)
+
+
+# the single-copy ceiling
+
+
+@pytest.mark.parametrize("n_wires", [4, 6])
+def test_some_weights_of_the_ceiling_are_a_circuit_with_a_linear_head(n_wires):
+    """sum_k w_k r_k = a^T (sum_k w_k M_k) a, with M_k = Re U^+ Z_k U from the gates' textbook matrices; black images too."""
+    torch.manual_seed(0)
+    model = LinearReadoutClassifier(QuantumLayer(build_circuit(n_wires)), 3).double()
+    d, theta = n_wires**2, model.layer.full_theta().detach().numpy()
+    columns = reference.run(reference.circuit(n_wires), theta, np.eye(2**n_wires, dtype=complex)[:, :d])
+    observables = [(columns.conj().T @ (sign[:, None] * columns)).real for sign in reference.readout_signs(n_wires)]
+    forms = np.einsum("ck,kij->cij", model.head.weight.detach().numpy(), observables)
+    i, j = np.triu_indices(d)
+    ceiling = SingleCopyCeiling(d, 3).double()
+    ceiling.load_state_dict({"head.weight": torch.from_numpy(np.where(i == j, 1, 2) * forms[:, i, j] / d),
+                             "head.bias": model.head.bias.detach()})  # fmt: skip
+    x = torch.cat([draw(5, d), torch.zeros(1, d)])
+    for depth in (Stack(1), Stack(3), TIGHT):
+        torch.testing.assert_close(ceiling(x, depth).logits, model(x, Stack(1)).logits, rtol=0, atol=1e-13)
+    torch.testing.assert_close(ceiling(3e4 * x, Stack(1)).logits, ceiling(x, Stack(1)).logits, rtol=0, atol=1e-13)
 
 
 # Wang et al.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from circuits import build_circuit
-from models.baselines import LinearClassifier, ReadoutClassifier
+from models.baselines import LinearClassifier, ReadoutClassifier, SingleCopyCeiling
 from models.classical_layers import FeatureLayer, TanhLayer
 from models.depth import Equilibrium, Stack
 from models.qdeq_model import QDEQModel
@@ -22,6 +22,7 @@ MODELS = {name: lambda layer=layer: QDEQModel(layer(), 4) for name, layer in LAY
 MODELS |= {
     "wang2022": lambda: ReadoutClassifier(LAYERS["amplitude"](), 4),
     "linear": lambda: LinearClassifier(16, 4),
+    "single_copy": lambda: SingleCopyCeiling(16, 4),
 }
 DEPTHS = (Equilibrium(), Stack(2))
 CALLS = {

@@ -33,7 +33,8 @@ def test_says_what_was_not_finite():
 
 def test_tells_baselines_apart():
     models = {"wang2022": "Wang et al. 2022: IMPLICIT", "classical": "classical DEQ: IMPLICIT",
-              "alam2021": "Alam et al. 2021 (PCA): IMPLICIT", "linear": "linear classifier"}  # fmt: skip
+              "alam2021": "Alam et al. 2021 (PCA): IMPLICIT", "linear": "linear classifier",
+              "single_copy": "single-copy ceiling"}  # fmt: skip
     lines = run_table([run(0, 0.9), *(run(0, 0.9, model=model) for model in models)]).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {name}" for name in ("IMPLICIT", *models.values())]
     assert len(run_table([run(0, 0.9), run(1, 0.9, model="qdeq")]).splitlines()) == 2 + 1

@@ -73,11 +73,12 @@ def test_a_baseline_trains_as_the_papers_model_does(script, baseline, echo_pytho
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_linear_classifier_has_the_classical_models_learning_rate(script, echo_python):
-    flags = run(script, "train", "--model", "linear", QDEQ_PYTHON=echo_python).stdout.splitlines()[1:]
+@pytest.mark.parametrize("model, scheduler", [("linear", "constant"), ("single_copy", "cosine")])
+def test_models_without_depth_have_the_classical_models_learning_rate(script, model, scheduler, echo_python):
+    flags = run(script, "train", "--model", model, QDEQ_PYTHON=echo_python).stdout.splitlines()[1:]
     command = parse_command_line(flags)
-    assert command.settings.model == "linear" and command.warnings == []
-    assert command.settings.lr == CLASSICAL_RATE
+    assert command.settings.model == model and command.warnings == []
+    assert (command.settings.lr, command.settings.scheduler) == (CLASSICAL_RATE, scheduler)
 
 
 def test_given_length_replaces_the_scripts(echo_python):

@@ -97,6 +97,7 @@ WAYS = {
     "no clip": ("--clip", 0, "--dropout", 0),
     "classical": ("--model", "classical", "--lr", 0.005, *JAC_LOSS, *NEWTON),
     "linear": ("--model", "linear"),
+    "single copy": ("--model", "single_copy"),
     "no head": ("--model", "wang2022"),
     "components": ("--model", "alam2021"),
     "another engine": ("--engine", "statevector", "--f_thres", 3, "--b_thres", 2, "--f_tol", 1, "--b_tol", 1),

@@ -3,8 +3,10 @@
 All take a layer and are made deep, trained and evaluated as QDEQ is; `table.py` lists every model by name.
 """
 
+import torch
 from torch import Tensor, nn
 
+from engines.amplitude import nonzero
 from models.classical_layers import FeatureLayer
 from models.layer import Layer
 from models.qdeq_model import EquilibriumClassifier
@@ -128,3 +130,29 @@ class LinearClassifier(EquilibriumClassifier):
     def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
         """Logits: (B, n_inputs) to (B, n_classes)."""
         return self.head(z)
+
+
+class SingleCopyCeiling(EquilibriumClassifier):
+    """What one copy of an amplitude-encoded state can tell: logistic regression on all products of two of its amplitudes.
+
+    With amplitudes a = x / ||x||, any unitary, noise and readout after the encoding and a linear head give logits
+    sum_ij A_ij a_i a_j + b of each class. This classifier has all such A, so none of the kind fits its training images better:
+    one layer without ReLU, whatever the circuit. f(z; x) = x, and every depth gives the same logits.
+
+    Products are those with i <= j, times n_inputs, which makes them of order 1; those of an image of zeros are zeros.
+
+    Args:
+        n_inputs: features of x, D; there are D (D + 1) / 2 products.
+        n_classes: number of logits.
+    """
+
+    def __init__(self, n_inputs: int, n_classes: int):
+        super().__init__(FeatureLayer(n_inputs), nn.Linear(n_inputs * (n_inputs + 1) // 2, n_classes))
+        self.register_buffer("pairs", torch.triu_indices(n_inputs, n_inputs), persistent=False)
+
+    def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
+        """Logits: (B, n_inputs) to (B, n_classes)."""
+        scale = (self.layer.n_inputs / nonzero(z.square().sum(1, keepdim=True))).sqrt()
+        amplitudes = (z * scale).T.contiguous()  # whole rows are gathered, in a third of the time that columns take
+        i, j = self.pairs
+        return self.head((amplitudes.index_select(0, i) * amplitudes.index_select(0, j)).T)

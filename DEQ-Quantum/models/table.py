@@ -161,6 +161,12 @@ def _linear(s):
     return LinearClassifier(s.n_wires**2, s.num_classes)
 
 
+def _single_copy(s):
+    from models.baselines import SingleCopyCeiling
+
+    return SingleCopyCeiling(s.n_wires**2, s.num_classes)
+
+
 def _quantum(s):
     return _with_head(_quantum_layer(s), s)
 
@@ -198,6 +204,14 @@ MODELS = {
             "of the features, whatever the --mode: f = x",
             "linear classifier",
             _linear,
+            has_dropout=False,
+            has_depth=False,
+        ),
+        Model(
+            "single_copy",
+            "linear in the products of two amplitudes: all that one amplitude-encoded layer can be without ReLU",
+            "single-copy ceiling",
+            _single_copy,
             has_dropout=False,
             has_depth=False,
         ),
