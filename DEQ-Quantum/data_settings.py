@@ -10,6 +10,7 @@ from utils.files import REPOSITORY
 
 IMAGE_SIDES = {"mnist": 28, "fashion_mnist": 28, "cifar10": 32, "digits": 8}  # pixels
 DATASETS = tuple(IMAGE_SIDES)
+GENERATED = {"percolation": {2: (0, 1)}}  # names of data sets that are drawn, and their labels as in `CLASSES`
 IMAGES = ("pixels", "frqi_reversed", "frqi_blocks", "compressed_frqi")  # features of whole images, see `given_images`
 ANGLES = ("component_angles", "latent_angles")  # features that are angles, several a wire, see `angles`
 SIDE = 28  # pixels of the images that features are made of, and the most features of a side
@@ -46,10 +47,12 @@ class ImageSettings(DataSettings):
     """
 
     dataset: str = setting("mnist", "data", f"images to classify: {', '.join(DATASETS)} (needs no download), or "
-                           f"{OWN}PATH.npz, images or vectors of your own, or {STATES}PATH.npz, states of n_wires qubits, as "
-                           "make_states.py writes (relative to --data_dir where that is given)")
+                           "percolation, random grids of n_wires x n_wires sites: are top and bottom joined (drawn, 2 "
+                           f"classes), or {OWN}PATH.npz, images or vectors of your own, or {STATES}PATH.npz, states of "
+                           "n_wires qubits, as make_states.py writes (relative to --data_dir where that is given)")
     num_classes: int = changed(DataSettings, "num_classes", choices=None, at_most=100_000,
-                               help="2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10; of images of your own all there are")
+                               help="2 (digits 3, 6), 4 (0, 3, 6, 9) or all 10; 2 of percolation; of images of your own "
+                               "all there are")
 
     classes: str = setting("", "data", "labels to classify, rising, as 0,1,2,3 (default: those of --num_classes)")
 
@@ -84,16 +87,19 @@ class ImageSettings(DataSettings):
             if not self.dataset.endswith(".npz"):
                 raise SettingsError(f"--dataset {self.dataset} must name a file, as {prefix}PATH.npz")
             return warnings
-        if self.dataset not in DATASETS:
-            known = ", ".join(DATASETS)
+        if self.dataset not in (*DATASETS, *GENERATED):
+            known = ", ".join((*DATASETS, *GENERATED))
             own = f"{OWN}PATH.npz or {STATES}PATH.npz"
             raise SettingsError(f"--dataset must be one of {known}, or {own}, got {shown(self.dataset)}")
-        if self.num_classes not in CLASSES and not self.classes:
-            known = ", ".join(map(str, CLASSES))
-            raise SettingsError(f"--num_classes must be one of {known} with --dataset {self.dataset}, got {self.num_classes}")
+        of_number = GENERATED.get(self.dataset, CLASSES)
+        if self.num_classes not in of_number and not self.classes:
+            known = "one of " * (len(of_number) > 1) + ", ".join(map(str, of_number))
+            raise SettingsError(f"--num_classes must be {known} with --dataset {self.dataset}, got {self.num_classes}")
         return warnings
 
     def _check_chosen(self) -> None:
+        if self.dataset in GENERATED:
+            raise SettingsError(f"--dataset {self.dataset} is classified whole: leave out --classes")
         if prefix_of(self.dataset):
             raise SettingsError("--classes chooses labels of the data sets that have names; of a file all are taken: leave it out")
         words = self.classes.split(",")

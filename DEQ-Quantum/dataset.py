@@ -17,9 +17,10 @@ from torch import Tensor
 from angles import Angles
 from autoencoder import Latents, cache_folder
 from data_files import DataError, load_images
-from data_settings import ANGLES, CLASSES, IMAGES, OWN, STATES, prefix_of
+from data_settings import ANGLES, CLASSES, GENERATED, IMAGES, OWN, STATES, prefix_of
 from features import SIDE, PrincipalComponents, pad_vectors, parts_of_states, pool_images
 from given_images import image_features
+from load_percolation import load_percolation
 from own_data import load_own
 from own_states import load_states
 from utils.seeds import generator
@@ -88,11 +89,11 @@ def load_features(
     """Load a data set as features.
 
     Args:
-        dataset: one of `DATASETS`, or "file:PATH.npz", or "states:PATH.npz".
-        num_classes: 2, 4 or 10: the classes of `CLASSES`; of a file as many as it has.
-        n_wires: qubits, 4..28, even with pooling.
+        dataset: one of `DATASETS` or `GENERATED`, or "file:PATH.npz", or "states:PATH.npz".
+        num_classes: 2, 4 or 10: the classes of `CLASSES`; of a file as many as it has; 2 of percolation.
+        n_wires: qubits, 4..28, even with pooling; also the sites of a side of percolation, from 6.
         seed: of the split; the same seed gives the same images on every device.
-        data_dir: folder of the cached .npz files (not used for digits), and of a relative PATH.
+        data_dir: folder of the cached .npz files (not used for digits and percolation), and of a relative PATH.
         device: where the features are kept.
         reduction: "pooling" to n_wires x n_wires features, or "components": the first n_wires principal components
             of the training split; "component_angles" or "latent_angles": principal components, or latents of an
@@ -111,12 +112,13 @@ def load_features(
 
     Source: Schleich et al., arXiv 2410.23940, sections 3.1 and 3.2.
     """
-    if num_classes not in CLASSES and not prefix_of(dataset) and classes is None:
-        raise DataError(f"num_classes is {num_classes}; choose one of {', '.join(map(str, CLASSES))}")
+    of_number = GENERATED.get(dataset, CLASSES)
+    if num_classes not in of_number and not prefix_of(dataset) and classes is None:
+        raise DataError(f"num_classes is {num_classes}; choose one of {', '.join(map(str, of_number))}")
     _check_n_wires(n_wires, reduction)
-    images = _load(dataset, data_dir)
+    images = _load(dataset, data_dir, n_wires)
     if classes is None:
-        classes = _own_classes(images, num_classes, dataset) if prefix_of(dataset) else CLASSES[num_classes]
+        classes = _own_classes(images, num_classes, dataset) if prefix_of(dataset) else of_number[num_classes]
     chosen, chosen_labels = _select(images, "train", classes, dataset)
     test, test_labels = _select(images, "test", classes, dataset)
     train_rows, val_rows = split_rows(len(chosen), seed)
@@ -144,7 +146,12 @@ def load_features(
     )
 
 
-def _load(dataset: str, data_dir: str | Path) -> dict[str, np.ndarray]:
+def _load(dataset: str, data_dir: str | Path, n_wires: int) -> dict[str, np.ndarray]:
+    if dataset == "percolation":
+        try:
+            return load_percolation(n_wires)
+        except ValueError as error:
+            raise DataError(f"--dataset percolation: {error}; choose another --n_wires, which is the side") from error
     return {OWN: load_own, STATES: load_states, "": load_images}[prefix_of(dataset)](dataset, data_dir)
 
 
@@ -217,9 +224,9 @@ def split_rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[:n_train]), np.sort(order[n_train:])
 
 
-def test_images_sha256(dataset: str, data_dir: str | Path) -> str:
+def test_images_sha256(dataset: str, data_dir: str | Path, n_wires: int) -> str:
     """Which test images a number was measured on: the SHA-256 of their bytes, whatever file they came in."""
-    return hashlib.sha256(_load(dataset, data_dir)["test_images"].tobytes()).hexdigest()
+    return hashlib.sha256(_load(dataset, data_dir, n_wires)["test_images"].tobytes()).hexdigest()
 
 
 def _check_n_wires(n_wires: int, reduction: str) -> None:

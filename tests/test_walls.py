@@ -9,7 +9,7 @@ import pytest
 from conftest import SCRIPTS
 
 DATA = {"angles", "autoencoder", "data_files", "data_settings", "dataset", "features", "given_images", "load_cifar",
-        "load_digits", "load_mnist", "own_data", "own_states"}  # fmt: skip
+        "load_digits", "load_mnist", "load_percolation", "own_data", "own_states"}  # fmt: skip
 CIRCUIT = {"circuits", "engines", "deq", "models"}
 TRAINING = DATA | CIRCUIT | {"runs", "training", "utils"}
 MAY_KNOW = {

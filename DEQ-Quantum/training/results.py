@@ -91,7 +91,7 @@ def measure(training: Training) -> dict:
         "remarks": state.remarks,
         "n_parameters": sum(p.numel() for p in training.model.parameters()),
         "confusion_matrix": confusion_matrix(splits.test.labels, evaluation.predictions, splits.n_classes).tolist(),
-        "test_images_sha256": test_images_sha256(s.dataset, s.data_folder),
+        "test_images_sha256": test_images_sha256(s.dataset, s.data_folder, s.n_wires),
         **environment(state.device),
         "world_size": training.ranks.size,
         "backend": training.ranks.backend,
