@@ -3,6 +3,7 @@
     python DEQ-Quantum/reproduce.py table1|table2|table3|table4|tables     run what is not finished, show the table
     python DEQ-Quantum/reproduce.py table2 --report                        run nothing, write the table
     python DEQ-Quantum/reproduce.py table5                                 search hyper-parameters
+    python DEQ-Quantum/reproduce.py table6|table7|table8|table9            readouts, when an equilibrium pays, size, solvers
     python DEQ-Quantum/reproduce.py sweep --grid lr=0.01,0.05 --seeds 0 1 -- FLAGS     any flags of train_qdeq.py
     python DEQ-Quantum/reproduce.py theory                                 check the theory
     python DEQ-Quantum/reproduce.py hardware                               the study of noise, shots and mitigation
@@ -37,12 +38,13 @@ from reproduction.run_searches import run_searches
 from reproduction.run_sweep import run_sweep
 from reproduction.run_table import show_table
 from reproduction.run_tables import run_tables
+from reproduction.study_rows import STUDIES
 from reproduction.workspace import make_dashboard
 from runs.settings import SettingsError
 from utils.command_line import one_line_ends, refuse_torchrun
 
 COMMANDS = {
-    **dict.fromkeys(TABLES, run_tables),
+    **dict.fromkeys((*TABLES, *STUDIES), run_tables),
     "tables": run_tables,
     "table5": run_searches,
     "sweep": run_sweep,

@@ -22,6 +22,7 @@ from deployment import command_line as deployment
 from models.table import MODELS, build_model
 from readme_pages import PAGES, code, examples, numbers, read, run_example
 from reproduction.rows import CLASSICAL_RATE, TABLES
+from reproduction.study_rows import STUDIES
 from training.settings import Settings
 
 README, RESULTS = "README.md", "results/README.md"
@@ -86,7 +87,7 @@ def test_links_and_pictures_exist(page):
 
 def test_each_table_has_one_place():
     shown = re.findall(r"^<!-- reproduce\.py (\S+) -->$", "\n".join(map(read, PAGES)), re.M)
-    assert sorted(shown) == sorted([*TABLES, "table5", "summary"])
+    assert sorted(shown) == sorted([*TABLES, "table5", *STUDIES, "summary"])
 
 
 # code and commands
@@ -156,7 +157,7 @@ def test_script_commands_start_what_they_say(command, tmp_path):
 
 
 def test_flags_exist(capsys):
-    sub_commands = [[name] for name in (*TABLES, "tables", "table5", "sweep", "figures", "report", "theory")]
+    sub_commands = [[name] for name in (*TABLES, *STUDIES, "tables", "table5", "sweep", "figures", "report", "theory")]
     every = [(name, []) for name in PARSERS] + [("reproduce", before) for before in sub_commands]
     every += [("hardware", [name]) for name in ("evaluate", "surrogate", "cost", "export", "run", "transpile", "devices")]
     for program, before in every:

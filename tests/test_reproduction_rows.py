@@ -152,7 +152,7 @@ def test_switches_are_those_of_the_command_line():
     assert "spectral_radius_mode" in SWITCHES and "amplitude_encoder" not in SWITCHES
 
 
-@pytest.mark.parametrize("text, status", [("--help", 0), ("table2 --help", 0), ("theory --help", 0), ("table9", 2),
+@pytest.mark.parametrize("text, status", [("--help", 0), ("table2 --help", 0), ("theory --help", 0), ("table12", 2),
                                           ("table2 --rows no", 2), ("theory --runs", 2), ("table2 --epochs 0", 2),
                                           ("table2 --report --rows implicit", 2), ("table --help", 0),
                                           ("run --help", 0), ("qep time", 2),

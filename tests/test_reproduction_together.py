@@ -10,6 +10,7 @@ from reproduction import hardware_rows, jobs
 from reproduction.jobs import Job, Outcome, command_of, lock_path, make_job, run_jobs
 from reproduction.overview import Overview
 from reproduction.rows import TABLES
+from reproduction.study_rows import EVERY_TABLE
 from reproduction.schedule import SerialPool, run_all
 from reproduction.together import pays, side_by_side
 from training.command_line import parse_command_line
@@ -71,7 +72,7 @@ def test_the_command_of_several_makes_the_runs_of_each(command):
 
 def test_every_rows_groups_have_a_command(tmp_path):
     """Also of the study of hardware, where seeds with shots run alone."""
-    rows = [(table, row) for table in TABLES.values() for row in table.rows] + hardware_rows.rows()
+    rows = [(table, row) for table in EVERY_TABLE.values() for row in table.rows] + hardware_rows.rows()
     for table, row in rows:
         seeds = [make_job(table, row, seed, 2, tmp_path / "runs") for seed in SEEDS]
         groups = side_by_side(seeds, 1)

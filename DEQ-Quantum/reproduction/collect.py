@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reproduction.jobs import Job, same_run
 from reproduction.rows import Table
-from reproduction.tables import as_csv, build_table, markdown
+from reproduction.tables import as_csv, build_table, markdown, spread_of
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
 from utils.csv_rows import read_rows
@@ -101,6 +101,16 @@ def read_kept(job: Job, results_dir: Path) -> dict | None:
     return results if same_run(saved, parse_command_line(list(job.flags)).settings) else None
 
 
+def told_beside(table: Table, results_dir: Path) -> list[str]:
+    """What rows of other tables, kept in the same folder, reach: one sentence, or none where there are none."""
+    told = []
+    for name, row_name in table.beside:
+        path = results_dir / name / "table.json"
+        rows = read_json(path)["rows"] if path.exists() else []
+        told += [f"{row['label']} {spread_of(row['test_acc']).text('.2f')} %" for row in rows if row["row"] == row_name]
+    return [f"Of {table.beside[0][0].replace('table', 'Table ')}, to compare with: {'; '.join(told)}."] if told else []
+
+
 def write_table(table: Table, epochs: int, seeds: list[int] | None, jobs: list[Job], results_dir: Path) -> dict:
     """Keep what is finished, then write table.md, table.csv and table.json of all that is kept.
 
@@ -117,7 +127,8 @@ def write_table(table: Table, epochs: int, seeds: list[int] | None, jobs: list[J
     """
     collect(jobs, results_dir)
     kept = {(job.row, job.seed): read_kept(job, results_dir) for job in jobs}
-    content = build_table(table, epochs, seeds, {key: value for key, value in kept.items() if value})
+    found = {key: value for key, value in kept.items() if value}
+    content = build_table(table, epochs, seeds, found, told_beside(table, results_dir))
     if content["rows"]:
         folder = results_dir / table.name
         write_json(folder / "table.json", content)

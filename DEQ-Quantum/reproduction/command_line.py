@@ -22,8 +22,9 @@ from reproduction.flags import (
 from reproduction.hardware_rows import rows as hardware_rows
 from reproduction.names import DEPTHS
 from reproduction.qep_command_line import add_qep
-from reproduction.rows import TABLES
+from reproduction.rows import TABLES, Table
 from reproduction.search import DATA
+from reproduction.study_rows import ABOUT, STUDIES
 from utils.command_line import OneLineParser, integer, path
 from utils.files import REPOSITORY
 
@@ -48,6 +49,9 @@ EXAMPLES = """examples:
     python reproduce.py tables --missing
   the tables of what is finished, without running anything:
     python reproduce.py table2 --report
+  what the readouts of Table 6 reach on one data set, and how Table 9's solvers do, without the rest:
+    python reproduce.py table6 --parts mnist10 --rows pauli2_implicit zz_implicit
+    python reproduce.py table9 --parts strong
   a table of runs of your own, and the training curves of one:
     python reproduce.py table ../runs/*
     python reproduce.py run ../runs/NAME
@@ -90,6 +94,8 @@ def _add_tables(commands) -> None:
         command.set_defaults(tables=[table.name])
         add_missing(command)
         add_report(command)
+    for name, parts in STUDIES.items():
+        _add_study(commands, name, parts, parents)
     about = "Tables 1 to 4 in one go"
     command = commands.add_parser("tables", help=about, description=about, parents=parents)
     _add_paper_rows(command)
@@ -111,6 +117,17 @@ def _add_tables(commands) -> None:
     about = "draw Figures 1 to 3 and those of the kept results"
     command = commands.add_parser("figures", help=about, description=about, parents=[results_flags()])
     add_images(command)
+
+
+def _add_study(commands, name: str, parts: tuple[Table, ...], parents: list) -> None:
+    about = f"{ABOUT[name]}: {', '.join(f'{part.part} ({len(part.rows)} rows of {part.epochs} epochs)' for part in parts)}"
+    command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", parents=parents)
+    rows = dict.fromkeys(row.name for part in parts for row in part.rows)
+    command.add_argument("--parts", nargs="+", choices=[part.part for part in parts], help="only these tables of it")
+    command.add_argument("--rows", nargs="+", choices=list(rows), metavar="ROW", help=f"only these rows: {', '.join(rows)}")
+    command.set_defaults(tables=[part.name for part in parts], paper_rows=False)
+    add_missing(command)
+    add_report(command)
 
 
 def _add_paper_rows(command) -> None:
@@ -203,7 +220,7 @@ def _add_dashboard(commands) -> None:
 
 
 def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    for name in ("rows", "paper_rows"):
+    for name in ("rows", "parts", "paper_rows"):
         if getattr(options, name, None):
             parser.error(f"--report shows whole tables: leave out --{name}")
     idle = {action.dest: action.default for action in running_flags()._actions} | {"missing": False, "trials": TRIALS}

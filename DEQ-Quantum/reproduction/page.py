@@ -25,6 +25,12 @@ CAPTIONS = {
     "accuracy_against_depth": "Test accuracy against the number of explicit layers; IMPLICIT is the limit of many.",
     "spectral_radius": "Spectral radius of df/dz at the equilibrium through training, mean over validation images.",
 }
+CAPTIONS |= {
+    "table6_study": "Table 6. Test accuracy of readouts, and what a single copy of the data can tell at most.",
+    "table7_study": "Table 7. When an equilibrium pays: against how strongly f sees z, and where the answer is a fixed point.",
+    "table8_study": "Table 8. Wider and deeper circuits.",
+    "table9_study": "Table 9. Test accuracy against caps and tolerance of the solver.",
+}
 # of one table each
 CAPTIONS |= {
     f"{figure}_{table}": f"{table.capitalize()}. {text}"

@@ -17,6 +17,7 @@ from figures import draw_circuit, draw_overview, save_figure
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
 from reproduction.names import BASELINES, DEPTHS
 from reproduction.rows import TABLES, Row, Table
+from reproduction.study_pictures import draw_studies
 from runs.settings import SettingsError
 from utils.csv_rows import read_rows
 from utils.files import read_json
@@ -210,6 +211,7 @@ def draw_results(results_dir: Path, images_dir: Path) -> list[Picture]:
     if tables:
         figures.append((None, "accuracy_against_depth", draw_depth(tables)))
         figures.append((None, "spectral_radius", draw_spectral_radii(tables)))
+    figures += draw_studies(results_dir)
     return [Picture(table, _save(figure, images_dir / stem)) for table, stem, figure in figures if figure]
 
 

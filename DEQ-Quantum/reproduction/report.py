@@ -12,6 +12,7 @@ from reproduction.rows import TABLES
 from reproduction.run_tables import keep_and_show
 from reproduction.search import searches_in
 from reproduction.search import write_report as write_search_report
+from reproduction.study_rows import STUDIES
 from reproduction.summary import summary
 from reproduction.tables import markdown
 from runs.settings import SettingsError
@@ -20,7 +21,7 @@ from utils.files import REPOSITORY, remove_leftovers
 # where tables are read
 PAGES = ("README.md", "results/README.md", "results/benchmark/README.md", "results/qep/README.md")
 # tables that a page may show and that need not have been run yet
-NAMES = (*TABLES, "table5", "summary")
+NAMES = (*TABLES, "table5", *STUDIES, "summary")
 # commands whose tables are of files
 OF_FILES = {("table",): run_table.table_of_files, ("qep", "table"): qep_studies.table_of_files}
 
@@ -31,6 +32,10 @@ def write_report(options: argparse.Namespace) -> None:
         remove_leftovers(folder)
     contents = [keep_and_show(table, options, options.results_dir) for table in TABLES.values()]
     tables = {content["table"]: markdown(content) for content in contents}
+    for name, parts in STUDIES.items():
+        of_parts = [keep_and_show(part, options, options.results_dir) for part in parts]
+        if shown := [markdown(content) for content in of_parts if content["rows"]]:
+            tables[name] = "\n\n".join(shown)
     if found := write_search_report(searches_in(options.work_dir), options.results_dir):
         tables["table5"] = found
     if of_all := summary(contents):

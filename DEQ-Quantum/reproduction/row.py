@@ -75,6 +75,9 @@ class Table:
         epochs: of its runs.
         rows: in the order in which they are shown.
         notes: what to know when reading it.
+        study, part: where it is one of several tables that a command makes: the command, and which of them it is.
+        columns: what is shown of a row, keys of `study_columns.COLUMNS`; (): the paper's columns.
+        beside: rows of other tables, (table, row), to be told beside its own.
     """
 
     name: str
@@ -84,6 +87,10 @@ class Table:
     epochs: int
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    study: str = ""
+    part: str = ""
+    columns: tuple[str, ...] = ()
+    beside: tuple[tuple[str, str], ...] = ()
 
     def row(self, name: str) -> Row:
         """The row of that name; a KeyError if there is none."""

@@ -1,4 +1,4 @@
-"""`reproduce.py table1` to `table4` and `tables`: run what is not finished, keep it, show it."""
+"""`reproduce.py table1` to `table4`, `tables` and `table6` to `table9`: run what is not finished, keep it, show it."""
 
 import argparse
 from dataclasses import replace
@@ -7,10 +7,11 @@ from pathlib import Path
 from reproduction.collect import kept_path, read_kept, write_table
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
-from reproduction.rows import TABLES, Table
+from reproduction.rows import Table
 from reproduction.schedule import new_stop_flag, open_pool, run_all
 from reproduction.storage import Storage, open_storage
 from reproduction.stored_jobs import fetch_runs
+from reproduction.study_rows import EVERY_TABLE
 from reproduction.tables import markdown
 from reproduction.together import side_by_side
 from training.settings import Settings
@@ -22,9 +23,9 @@ def run_tables(options: argparse.Namespace) -> None:
     """Run what is not finished and show it; with --report only write the tables."""
     if options.report:
         for name in options.tables:
-            keep_and_show(TABLES[name], options, options.results_dir)
+            keep_and_show(EVERY_TABLE[name], options, options.results_dir)
         return
-    tables = [_chosen(TABLES[name], options) for name in options.tables]
+    tables = [_chosen(EVERY_TABLE[name], options) for name in _parts(options)]
     jobs = [job for table in tables for job in jobs_of(table, options)]
     kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
     jobs = [job for job in jobs if job not in kept]
@@ -38,6 +39,12 @@ def run_tables(options: argparse.Namespace) -> None:
     contents = [keep_and_show(table, options, shown) for table in tables]
     if options.wandb != "disabled":
         log_summaries([content for content in contents if content["rows"]], shown, options)
+
+
+def _parts(options: argparse.Namespace) -> list[str]:
+    """The tables that the command makes, or of a study those that --parts names."""
+    parts = getattr(options, "parts", None)
+    return [name for name in options.tables if parts is None or EVERY_TABLE[name].part in parts]
 
 
 def _chosen(table: Table, options: argparse.Namespace) -> Table:

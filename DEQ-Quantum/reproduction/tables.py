@@ -13,6 +13,7 @@ from dataclasses import asdict
 from models.table import MODELS
 from reproduction.overview import duration
 from reproduction.rows import Row, Table
+from reproduction.study_columns import COLUMNS, EQUAL
 from utils.markdown import markdown_table
 from utils.statistics import Spread, mean_and_spread
 
@@ -35,7 +36,13 @@ HEADER = ("model", "test accuracy, %", "paper", "difference", "peak memory, MB (
           "`res` (paper)", "`res_rel`", "parameters", "seeds")  # fmt: skip
 
 
-def build_table(table: Table, epochs: int, seeds: list[int] | None, results: dict[tuple[str, int], dict]) -> dict:
+def build_table(
+    table: Table,
+    epochs: int,
+    seeds: list[int] | None,
+    results: dict[tuple[str, int], dict],
+    further_notes: Sequence[str] = (),
+) -> dict:
     """The table as plain data.
 
     Args:
@@ -43,6 +50,7 @@ def build_table(table: Table, epochs: int, seeds: list[int] | None, results: dic
         epochs: how long its runs trained.
         seeds: which it wants; None: each row's own.
         results: results.json of the finished runs, by row name and seed.
+        further_notes: sentences besides the table's own.
     """
     rows = []
     left: dict[tuple[int, ...], list[Row]] = {}  # rows that lack the same seeds take one command
@@ -50,7 +58,7 @@ def build_table(table: Table, epochs: int, seeds: list[int] | None, results: dic
         wanted = seeds or row.seeds
         runs = [results[row.name, seed] for seed in wanted if (row.name, seed) in results]
         if runs:
-            rows.append(_row(row, runs))
+            rows.append(_row(row, runs, table.columns))
         if len(runs) < len(wanted):
             left.setdefault(tuple(seed for seed in wanted if (row.name, seed) not in results), []).append(row)
     runs = list(results.values())
@@ -60,6 +68,7 @@ def build_table(table: Table, epochs: int, seeds: list[int] | None, results: dic
         "title": table.title,
         "epochs": epochs,
         "paper_epochs": table.epochs,
+        **({"columns": list(table.columns)} if table.columns else {}),  # the paper's are known
         "seeds": seeds or sorted({seed for row in table.rows for seed in row.seeds}),
         "rows": rows,
         "missing": [
@@ -71,7 +80,12 @@ def build_table(table: Table, epochs: int, seeds: list[int] | None, results: dic
             }
             for missing, lacking in left.items()
         ],
-        "notes": [*table.notes, *_of_first_images(table, seeds, results), *(KNOWN_TEST_IMAGES[sha] for sha in images if sha in KNOWN_TEST_IMAGES)],
+        "notes": [
+            *table.notes,
+            *further_notes,
+            *_of_first_images(table, seeds, results),
+            *(KNOWN_TEST_IMAGES[sha] for sha in images if sha in KNOWN_TEST_IMAGES),
+        ],
         "differs": {row.label: row.differs for row in table.rows if row.differs and any(row.name == r["row"] for r in rows)},
         "runs_of_commit": dict(sorted(Counter(str(run["git_commit"]) for run in runs).items())),
         "devices": sorted({run["device"] for run in runs}),
@@ -92,20 +106,29 @@ def _of_first_images(table: Table, seeds: list[int] | None, results: dict[tuple[
     return notes
 
 
-def _row(row: Row, runs: list[dict]) -> dict:
+def _row(row: Row, runs: list[dict], columns: Sequence[str] = ()) -> dict:
     content = {"row": row.name, "label": row.label, "seeds": [run["seed"] for run in runs]}
+    if columns:
+        scales = {name: COLUMNS[name].scale for name in columns}
+        return content | {name: _measured(runs, name, scale) for name, scale in scales.items()}
     for name, scale in MEASURES.items():
-        values = [None if run[name] is None else scale * run[name] for run in runs]
-        content[name] = asdict(mean_and_spread(values)) | {"values": values, "paper": getattr(row.paper, name, None)}
+        content[name] = _measured(runs, name, scale) | {"paper": getattr(row.paper, name, None)}
     accuracy = content["test_acc"]
     compared = None not in (accuracy["mean"], accuracy["paper"])
     accuracy["difference"] = accuracy["mean"] - accuracy["paper"] if compared else None
     return content
 
 
+def _measured(runs: list[dict], name: str, scale: float) -> dict:
+    """Mean and spread of a number of results.json, which models without it lack; and each run's."""
+    values = [None if run.get(name) is None else scale * run[name] for run in runs]
+    return asdict(mean_and_spread(values)) | {"values": values}
+
+
 def _command(table: Table, rows: list[Row], seeds: Sequence[int], epochs: int) -> str:
     names = [row.name for row in rows]
-    words = ["python DEQ-Quantum/reproduce.py", table.name, "--rows", *names, "--seeds", *map(str, seeds)]
+    which = [table.study, "--parts", table.part] if table.study else [table.name]
+    words = ["python DEQ-Quantum/reproduce.py", *which, "--rows", *names, "--seeds", *map(str, seeds)]
     if epochs != table.epochs:
         words += ["--epochs", str(epochs)]
     return " ".join(words)
@@ -115,7 +138,10 @@ def markdown(content: dict) -> str:
     """The table and what to know about it, as it stands in the README."""
     parts = [f"**{content['title']}**, {_length(content)}"]
     if content["rows"]:
-        parts.append(markdown_table(HEADER, map(_cells, content["rows"])))
+        if columns := content.get("columns"):
+            parts.append(_study_table(columns, content["rows"]))
+        else:
+            parts.append(markdown_table(HEADER, map(_cells, content["rows"])))
     commits = ", ".join(f"{commit} ({n})" for commit, n in content["runs_of_commit"].items())
     about = list(content["notes"])
     if commits:
@@ -139,7 +165,8 @@ def markdown(content: dict) -> str:
 def _length(content: dict) -> str:
     epochs, paper = content["epochs"], content["paper_epochs"]
     text = f"{epochs} epoch{'s' * (epochs != 1)}"
-    return text if epochs == paper else f"{text}, **not the paper's {paper}** (warm-ups changed in proportion)"
+    whose = "the study's" if content.get("columns") else "the paper's"
+    return text if epochs == paper else f"{text}, **not {whose} {paper}** (warm-ups changed in proportion)"
 
 
 def spread_of(measure: dict) -> Spread:
@@ -169,6 +196,21 @@ def _cells(row: dict) -> list[str]:
     ]
 
 
+def _study_table(columns: Sequence[str], rows: list[dict]) -> str:
+    def cells(row: dict) -> list[str]:
+        found = [_study_cell(row[name], name) for name in columns]
+        return [row["label"], *found, ", ".join(map(str, row["seeds"]))]
+
+    return markdown_table(("model", *(COLUMNS[name].header for name in columns), "seeds"), map(cells, rows))
+
+
+def _study_cell(measure: dict, name: str) -> str:
+    if set(measure["values"]) == {None}:
+        return ""  # a model that has no such number
+    spread = spread_of(measure)
+    return _number(spread.mean, COLUMNS[name].form) if name in EQUAL else spread.text(COLUMNS[name].form)
+
+
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -179,7 +221,7 @@ def as_csv(content: dict) -> str:
     for row in content["rows"]:
         line = {"row": row["row"], "label": row["label"], "epochs": content["epochs"], "n": len(row["seeds"])}
         line["seeds"] = " ".join(map(str, row["seeds"]))
-        for name in MEASURES:
+        for name in content.get("columns") or MEASURES:
             line |= {
                 f"{name}_{key}": row[name][key] for key in ("mean", "std", "paper", "difference") if key in row[name]
             }

@@ -1,0 +1,156 @@
+"""The figures of Tables 6 to 9, from the tables that are kept. A panel without data is left out, and so is a figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from circuits.readout import READOUTS
+from figures.panels import Line, Panel, draw_panels
+from reproduction.names import DEPTHS
+from reproduction.row import Table
+from reproduction.study_rows import CAPS, GAINS, OPERATIONS, PAYS_AT, READ_AT, STUDIES, TOLERANCES, WIRES
+from utils.files import read_json
+
+STYLE = {depth: number for number, depth in enumerate(DEPTHS)}
+ACCURACY = "test accuracy, %"
+LAYERS = {"direct-1": 1, "direct-2": 2, "direct-5": 5, "direct-10": 10}
+
+
+class Kept:
+    """The rows of a part's table.json, by name.
+
+    Args:
+        table: the part.
+        results_dir: where it is kept; nothing of it need be.
+    """
+
+    def __init__(self, table: Table, results_dir: Path):
+        path = results_dir / table.name / "table.json"
+        self.title, self.part = table.title, table.part
+        self.rows = {row["row"]: row for row in read_json(path)["rows"]} if path.exists() else {}
+
+    def line(self, label: str, names: Sequence[str], x: Sequence[float], measure: str, style: int | None, mark="o") -> list[Line]:
+        """The rows of those names at their positions, those that are there; no line where none is.
+
+        Rows may have different seeds: a line's band is over those that each has.
+        """
+        found = [(at, self.rows[name][measure]["values"]) for at, name in zip(x, names) if name in self.rows]
+        found = [(at, values) for at, values in found if None not in values]
+        if not found:
+            return []
+        ys = np.full((max(len(values) for _, values in found), len(found)), np.nan)
+        for column, (_, values) in enumerate(found):
+            ys[: len(values), column] = values
+        return [Line(label, np.array([at for at, _ in found]), ys, style, mark)]
+
+    def level(self, name: str, label: str) -> tuple[float, str] | None:
+        """A row's mean accuracy as a horizontal line."""
+        return (self.rows[name]["test_acc"]["mean"], label) if name in self.rows else None
+
+
+def draw_studies(results_dir: Path) -> list[tuple[str, str, Figure]]:
+    """Every figure for which something is kept: the name of its first part's table, its file's stem, the figure."""
+    drawn = []
+    for study, draw in (("table6", readouts), ("table7", pays), ("table8", growing), ("table9", solvers)):
+        figure = draw([Kept(part, results_dir) for part in STUDIES[study]])
+        if figure is not None:
+            drawn.append((STUDIES[study][0].name, f"{study}_study", figure))
+    return drawn
+
+
+def readouts(parts: list[Kept]) -> Figure | None:
+    """Table 6: accuracy of each readout at each depth, and the ceiling of a single copy."""
+    panels, places = [], range(len(READOUTS))
+    for part in parts:
+        lines = []
+        for depth in READ_AT:
+            names = [f"{readout}_{depth}" for readout in READOUTS]
+            lines += part.line(DEPTHS[depth], names, places, "test_acc", STYLE[depth])
+        if lines:
+            panels.append(Panel(part.title, "", ACCURACY, lines, level=part.level("single_copy", "single-copy ceiling")))
+    if not panels:
+        return None
+    figure = draw_panels(panels, 2)
+    for axes in figure.axes[: len(panels)]:
+        axes.set_xticks(list(places), list(READOUTS), fontsize=8)
+    return figure
+
+
+def pays(parts: list[Kept]) -> Figure | None:
+    """Table 7: accuracy and spectral radius against the gain of z; on percolation accuracy against depth."""
+    digits, percolation = parts
+    panels = []
+    for readout in ("z", "zz", "pauli2"):
+        lines = []
+        for depth in PAYS_AT:
+            names = [f"{readout}_gain{gain:g}_{depth}" for gain in GAINS]
+            lines += digits.line(DEPTHS[depth], names, GAINS, "test_acc", STYLE[depth])
+        if lines:
+            level = digits.level(f"{readout}_direct-1", "DIRECT-1")
+            panels.append(Panel(f"MNIST-4, {readout}", "gain of z", ACCURACY, lines, level=level))
+    radii = []
+    for number, readout in enumerate(("z", "zz", "pauli2")):
+        names = [f"{readout}_gain{gain:g}_implicit" for gain in GAINS]
+        radii += digits.line(f"IMPLICIT, {readout}", names, GAINS, "test_spectral_radius", len(DEPTHS) + number)
+    if radii:
+        panels.append(Panel("MNIST-4: spectral radius", "gain of z", "", radii, level=(1.0, "1")))
+    n_of_gains = len(panels)
+    lines = []
+    for number, (name, label) in enumerate(
+        (("z", "z"), ("zz", "zz"), ("pauli2", "pauli2"), ("zz_gain3", "zz, gain 3"), ("zz_concatenate", "zz, z on wires of its own"),
+         ("classical", "classical DEQ"))
+    ):  # fmt: skip
+        names = [f"{name}_{depth}" for depth in LAYERS]
+        lines += percolation.line(label, names, list(LAYERS.values()), "test_acc", len(DEPTHS) + number)
+        lines += percolation.line(f"{label}: IMPLICIT", [f"{name}_implicit"], [20], "test_acc", len(DEPTHS) + number, "*")
+    if lines:
+        level = percolation.level("single_copy", "single-copy ceiling")
+        panels.append(Panel(percolation.title, "layers; last: IMPLICIT", ACCURACY, lines, level=level))
+    if not panels:
+        return None
+    figure = draw_panels(panels, 2)
+    for axes in figure.axes[:n_of_gains]:
+        axes.set_xscale("log")
+        axes.set_xticks(GAINS, [f"{gain:g}" for gain in GAINS])
+        axes.minorticks_off()
+    return figure
+
+
+def growing(parts: list[Kept]) -> Figure | None:
+    """Table 8: accuracy, solver steps and spectral radius against wires and operations."""
+    panels = []
+    for part, sizes, unit in zip(parts, (WIRES, OPERATIONS), ("wires", "operations")):
+        for measure, title, depths in (
+            ("test_acc", ACCURACY, ("implicit", "direct-1")),
+            ("test_solver_steps", "solver steps", ("implicit",)),
+            ("test_spectral_radius", "spectral radius", ("implicit",)),
+        ):
+            lines = []
+            for depth in depths:
+                lines += part.line(DEPTHS[depth], [f"{n}_{unit}_{depth}" for n in sizes], sizes, measure, STYLE[depth])
+            if lines:
+                panels.append(Panel(title, unit, "", lines, x_ticks=sizes))
+    return draw_panels(panels, 3) if panels else None
+
+
+def solvers(parts: list[Kept]) -> Figure | None:
+    """Table 9: accuracy against the caps of either solve and against the tolerance."""
+    panels = []
+    for names, x, title in (
+        ([f"cap{n}" for n in CAPS], CAPS, "most forward steps"),
+        ([f"tol{tol:g}" for tol in TOLERANCES], TOLERANCES, "tolerance"),
+        ([f"backward{n}" for n in CAPS], CAPS, "most backward steps"),
+    ):
+        lines = []
+        for number, part in enumerate(parts):
+            lines += part.line("z, gain 1" if part.part == "paper" else "zz, gain 3", names, x, "test_acc", number)
+        if lines:
+            panels.append(Panel(title, "", ACCURACY, lines))
+    if not panels:
+        return None
+    figure = draw_panels(panels, 3)
+    for axes in figure.axes[: len(panels)]:
+        axes.set_xscale("log")
+    return figure

@@ -1,0 +1,184 @@
+"""Tables 6 to 9: what the paper leaves open, as data. Each is several tables of rows, one a part, with columns of their own.
+
+    6  readouts: what more of the same shots would tell                       7  when does an equilibrium pay?
+    8  wider and deeper circuits                                              9  the solver and where it starts
+
+Rows are trained alike within a part, so that they differ in what is studied alone: Adam, a learning rate that falls as a cosine, no
+Jacobian loss. Readouts that end clearly behind have one seed. A further row is one more `Row`; nothing else has to know.
+"""
+
+from dataclasses import replace
+
+from circuits.readout import READOUTS
+from models.table import MODELS
+from reproduction.names import DEPTHS
+from reproduction.row import SEEDS, Row, Table
+from reproduction.rows import CLASSICAL_RATE, KINDS, TABLES
+
+ONE_SEED = (0,)
+DATA = {
+    "mnist4": ("MNIST-4", "4 qubits", {"dataset": "mnist", "num_classes": 4, "n_wires": 4}, "table1"),
+    "mnist10": ("MNIST-10", "10 qubits", {"dataset": "mnist", "num_classes": 10, "n_wires": 10}, "table2"),
+    "fashion10": ("FashionMNIST-10", "10 qubits", {"dataset": "fashion_mnist", "num_classes": 10, "n_wires": 10}, "table3"),
+    "cifar10": ("CIFAR-10 (grey)", "10 qubits", {"dataset": "cifar10", "num_classes": 10, "n_wires": 10}, "table4"),
+    "percolation": ("percolation, 6 x 6 sites", "6 qubits", {"dataset": "percolation", "num_classes": 2, "n_wires": 6}, ""),
+}
+RATE = {"lr": 0.02, "scheduler": "cosine", "spectral_radius_mode": True}
+
+ACCURACY = ("test_acc", "best_val_acc")
+OF_READOUTS = (*ACCURACY, "n_readouts", "measurement_settings", "n_parameters", "train_seconds", "test_res_rel")
+OF_EQUILIBRIA = (*ACCURACY, "test_spectral_radius", "test_solver_steps", "test_res_rel", "n_parameters")
+OF_SOLVERS = (*ACCURACY, "test_solver_steps", "test_res_rel", "test_converged", "train_seconds")
+
+
+def _rows(prefix: str, about: str, flags: dict, depths: tuple[str, ...], seeds=SEEDS, epochs: int | None = None) -> list[Row]:
+    """The same choice at several depths."""
+    return [
+        Row(f"{prefix}_{depth}", f"{about}: {DEPTHS[depth]}", KINDS[depth] | RATE | flags, depth=depth, seeds=seeds, epochs=epochs)
+        for depth in depths
+    ]
+
+
+def _without_a_circuit(model: str, depths: tuple[str, ...] = ("direct-1",), **flags) -> list[Row]:
+    label, has_depth = MODELS[model].label, MODELS[model].has_depth
+    return [
+        Row(f"{model}_{depth}" if has_depth else model, f"{label}: {DEPTHS[depth]}" if has_depth else label,
+            {"model": model} | KINDS[depth] | CLASSICAL_RATE | {"spectral_radius_mode": False} | flags,
+            family="baseline", model=model, depth=depth if has_depth else "")
+        for depth in depths
+    ]  # fmt: skip
+
+
+def _table(study: str, part: str, about: str, data: str, epochs: int, rows: list[Row], columns: tuple[str, ...], *notes: str,
+           beside: tuple[str, ...] = (), **flags) -> Table:  # fmt: skip
+    name, qubits, of_data, table = DATA[data]
+    rows_beside = tuple((table, row) for row in beside)
+    title = f"{name}, {qubits}{about}"
+    return Table(f"{study}_{part}", name, title, of_data | flags, epochs, tuple(rows), notes, study, part, columns, rows_beside)
+
+
+# Table 6
+
+BEST_READOUTS = ("zz", "pauli2")
+READ_AT = ("implicit", "direct-1", "direct-5")
+ANSATZE = {
+    "random400": ("400 random operations", {"n_random_operations": 400}),
+    "entangling8": ("8 strongly entangling layers", {"ansatz": "strongly_entangling", "n_blocks": 8}),
+    "su4": ("2 sweeps of general gates", {"ansatz": "su4", "n_blocks": 2}),
+}
+
+
+def _of_readouts(data: str) -> Table:
+    few = SEEDS if data == "mnist4" else ONE_SEED
+    rows = []
+    for readout in READOUTS:
+        rows += _rows(readout, readout, {"readout": readout}, READ_AT, SEEDS if readout in BEST_READOUTS else few)
+    for readout in BEST_READOUTS:
+        for name, (about, flags) in ANSATZE.items():
+            best = (readout, name) == ("pauli2", "random400")
+            flags = {"readout": readout} | flags
+            rows += _rows(f"{readout}_{name}", f"{readout}, {about}", flags, ("implicit",), SEEDS if best else few)
+    rows += _without_a_circuit("single_copy")
+    beside = ("linear", "classical_narrow-implicit", "classical-implicit")
+    return _table("table6", data, "", data, 30, rows, OF_READOUTS, beside=beside)
+
+
+# Table 7
+
+GAINS = (0.3, 1.0, 3.0, 10.0)
+PAYS_AT = ("implicit", "direct-2", "direct-5")
+
+
+def _pays_on_digits() -> Table:
+    rows = []
+    for readout in ("z", "zz", "pauli2"):
+        of_readout = {"readout": readout}
+        rows += _rows(readout, readout, of_readout, ("direct-1",))  # which sees no z: no gain changes it
+        for gain in GAINS:
+            rows += _rows(f"{readout}_gain{gain:g}", f"{readout}, gain {gain:g}", of_readout | {"z_gain": gain}, PAYS_AT)
+    for readout in ("z", "zz"):
+        flags = {"readout": readout, "injection": "concatenate"}
+        rows += _rows(f"{readout}_concatenate", f"{readout}, z on wires of its own", flags, ("direct-1", *PAYS_AT))
+    for n in (10, 200, 800):
+        flags = {"readout": "zz", "n_random_operations": n}
+        rows += _rows(f"zz_random{n}", f"zz, {n} random operations", flags, ("direct-1", *PAYS_AT))
+    return _table("table7", "mnist4", "", "mnist4", 30, rows, OF_EQUILIBRIA)
+
+
+def _pays_on_percolation() -> Table:
+    depths = ("direct-1", "direct-2", "direct-5", "direct-10", "implicit")
+    rows = []
+    for readout in ("z", "zz", "pauli2"):
+        rows += _rows(readout, readout, {"readout": readout}, depths)
+    rows += _rows("zz_gain3", "zz, gain 3", {"readout": "zz", "z_gain": 3.0}, depths[1:])
+    rows += _rows("zz_concatenate", "zz, z on wires of its own", {"readout": "zz", "injection": "concatenate"}, depths)
+    rows += _without_a_circuit("classical", depths)
+    rows += _without_a_circuit("single_copy") + _without_a_circuit("linear")
+    note = (
+        "Whether an open path joins the top row to the bottom row: flooding from the top, one neighbour further a step, has the "
+        "answer as its fixed point, and needs as many steps as the path is long. Images of either class have as many open sites."
+    )
+    return _table("table7", "percolation", "", "percolation", 50, rows, OF_EQUILIBRIA, note)
+
+
+# Table 8
+
+WIRES = (4, 6, 8, 10, 12, 14)
+OPERATIONS = (50, 100, 200, 400, 800, 1600)
+GROWN_AT = ("implicit", "direct-1")
+
+
+def _growing() -> list[Table]:
+    wider = [row for n in WIRES for row in _rows(f"{n}_wires", f"{n} wires", {"n_wires": n}, GROWN_AT)]
+    deeper = [row for n in OPERATIONS
+              for row in _rows(f"{n}_operations", f"{n} operations", {"n_random_operations": n}, GROWN_AT)]  # fmt: skip
+    wires = _table("table8", "wires", "", "mnist10", 5, wider, OF_EQUILIBRIA)
+    return [
+        replace(wires, title="MNIST-10, 50 random operations on more wires"),
+        replace(_table("table8", "operations", ", more random operations", "mnist10", 5, deeper, OF_EQUILIBRIA)),
+    ]
+
+
+# Table 9
+
+CAPS, TOLERANCES, MEMORIES = (1, 2, 3, 5, 10, 30), (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), (1, 2, 3, 5)
+STARTS = {"zero": "z0 = 0", "x": "z0 = x", "previous": "z0 = the equilibrium of the epoch before"}
+
+
+def _of_solver() -> list[Row]:
+    choices = {f"cap{n}": (f"at most {n} step{'s' * (n > 1)}", {"f_thres": n, "rand_f_thres_delta": min(2, n - 1)}) for n in CAPS}
+    choices |= {f"tol{tol:g}": (f"tolerance {tol:g}, at most 30 steps", {"f_tol": tol, "f_thres": 30}) for tol in TOLERANCES}
+    choices |= {f"backward{n}": (f"gradient: at most {n} step{'s' * (n > 1)}", {"b_thres": n}) for n in CAPS}
+    choices |= {"jacobian_free": ("gradient: Jacobian-free", {"b_solver": "identity"}),
+                "exact": ("gradient: exact", {"b_solver": "exact"})}  # fmt: skip
+    choices |= {start: (about, {"z0": start}) for start, about in STARTS.items() if start != "zero"}
+    choices |= {f"memory{n}": (f"Broyden's memory {n}", {"f_memory": n}) for n in MEMORIES}
+    choices |= {name: (f"solver: {name}", {"f_solver": name}) for name in ("anderson", "fixed_point", "newton")}
+    return [row for name, (about, flags) in choices.items() for row in _solved(name, about, flags)]
+
+
+def _solved(name: str, about: str, flags: dict) -> list[Row]:
+    (row,) = _rows(name, about, flags, ("implicit",))
+    return [replace(row, name=name, short=about)]
+
+
+def _solvers() -> list[Table]:
+    note = "As the scripts have it but for what a row says: Broyden, at most 10 steps, tolerance 1e-3, z0 = 0."
+    weak = _table("table9", "paper", ": the paper's readouts and gain", "mnist4", 30, _of_solver(), OF_SOLVERS, note)
+    strong = _table("table9", "strong", ": zz, gain 3", "mnist4", 30, _of_solver(), OF_SOLVERS, note, readout="zz", z_gain=3.0)
+    return [weak, strong]
+
+
+STUDIES: dict[str, tuple[Table, ...]] = {
+    "table6": tuple(map(_of_readouts, ("mnist4", "mnist10", "fashion10", "cifar10"))),
+    "table7": (_pays_on_digits(), _pays_on_percolation()),
+    "table8": tuple(_growing()),
+    "table9": tuple(_solvers()),
+}
+ABOUT = {
+    "table6": "readouts, and what a single copy of the data can tell",
+    "table7": "when an equilibrium pays",
+    "table8": "wider and deeper circuits",
+    "table9": "the solver and where it starts",
+}
+EVERY_TABLE = TABLES | {table.name: table for tables in STUDIES.values() for table in tables}

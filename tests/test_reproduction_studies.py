@@ -1,0 +1,108 @@
+"""Tables 6 to 9: rows as data, their columns, what stands beside them, figures, and the command that runs a part."""
+
+import json
+
+import pytest
+
+import reproduce
+from conftest import REPOSITORY
+from reproduction import study_pictures
+from reproduction.collect import write_table
+from reproduction.jobs import flags_of, make_job
+from reproduction.rows import KINDS, TABLES
+from reproduction.study_columns import COLUMNS
+from reproduction.study_rows import EVERY_TABLE, STUDIES
+from reproduction.tables import as_csv, build_table, markdown
+from test_reproduction_tables import result
+from training.command_line import parse_command_line
+from utils.files import read_json, write_json
+
+PARTS = [table for tables in STUDIES.values() for table in tables]
+
+
+@pytest.mark.parametrize("table", PARTS, ids=lambda table: table.name)
+def test_rows_are_what_they_say(table):
+    assert len({row.name for row in table.rows}) == len({row.label for row in table.rows}) == len(table.rows)
+    assert table.name == f"{table.study}_{table.part}" and set(table.columns) <= set(COLUMNS)
+    assert all(TABLES[name].row(row) for name, row in table.beside)
+    seen = set()
+    for row in table.rows:
+        settings = parse_command_line(list(flags_of(table, row, table.epochs))).settings
+        assert settings.epochs == table.epochs and settings.model == row.model
+        assert not row.depth or KINDS[row.depth].items() <= row.flags.items()
+        assert not settings.jac_loss_weight
+        seen.add(json.dumps(settings.to_dict(), sort_keys=True))
+    repeats = {"table9": 3}.get(table.study, 0)  # its default cap, tolerance and backward cap are one model, once in each list
+    assert len(table.rows) - len(seen) <= repeats
+
+
+def test_a_readout_of_every_kind_is_in_table_6_at_three_depths():
+    for table in STUDIES["table6"]:
+        found = {(row.flags.get("readout"), row.depth) for row in table.rows if "ansatz" not in row.flags}
+        for readout in ("z", "zz", "pauli1", "pauli2", "projections", "marginal"):
+            assert {(readout, depth) for depth in ("implicit", "direct-1", "direct-5")} <= found
+
+
+def study_result(seed: int, accuracy: float, **other) -> dict:
+    return result(seed, accuracy, best_val_acc=accuracy - 0.01, n_readouts=55, measurement_settings=1, **other)
+
+
+def test_a_studys_table_has_its_own_columns_and_names_its_part():
+    table = EVERY_TABLE["table6_mnist10"]
+    found = {("zz_implicit", seed): study_result(seed, 0.8 + 0.02 * seed, test_res_rel=1e-4) for seed in (0, 1)}
+    found["single_copy", 0] = study_result(0, 0.97) | {"n_readouts": None, "measurement_settings": None}
+    content = build_table(table, 30, None, found, ["Beside."])
+    text = markdown(content)
+    assert "| model | test accuracy, % | validation, % | readouts | settings | parameters | training, s | `res_rel` | seeds |" in text
+    assert "| zz: IMPLICIT | 81.00 ± 1.41 | 80.00 ± 1.41 | 55 | 1 | 1056 | 60 ± 1 | 1.0e-04 ± 0.0e+00 | 0, 1 |" in text
+    (ceiling,) = [line for line in text.splitlines() if line.startswith("| single-copy ceiling")]
+    assert "| 97.00 | 96.00 |  |  | 1056 |" in ceiling
+    assert "Beside." in text and "reproduce.py table6 --parts mnist10 --rows zz_implicit --seeds 2`" in text
+    assert as_csv(content).splitlines()[0].startswith("row,label,epochs,n,seeds,test_acc_mean,test_acc_std,best_val_acc_mean")
+    assert "**not the study's 30**" in markdown(build_table(table, 2, None, found))
+
+
+def test_what_stands_beside_is_read_from_the_other_tables(tmp_path):
+    table = EVERY_TABLE["table6_mnist10"]
+    found = {("linear", 0): result(0, 0.91), ("linear", 1): result(1, 0.93)}
+    (tmp_path / "table2").mkdir()
+    write_json(tmp_path / "table2" / "table.json", build_table(TABLES["table2"], 100, None, found))
+    job = make_job(table, table.row("zz_direct-1"), 0, 30, tmp_path / "runs")
+    job.folder.mkdir(parents=True)
+    write_json(job.folder / "results.json", study_result(0, 0.8) | {"settings": job.settings.to_dict()})
+    content = write_table(table, 30, None, [job], tmp_path)
+    assert content["notes"] == ["Of Table 2, to compare with: linear classifier, baseline 92.00 ± 1.41 %."]
+
+
+def test_columns_are_keys_of_results():
+    kept = read_json(REPOSITORY / "results" / "paper" / "table1" / "west2024-0123-implicit" / "seed-0.json")
+    assert set(COLUMNS) - {"test_spectral_radius"} <= set(kept)  # which that run did not ask for
+
+
+def test_figures_show_what_is_kept(tmp_path):
+    assert study_pictures.draw_studies(tmp_path) == []
+    for table in PARTS:
+        runs = {(row.name, seed): study_result(seed, 0.5 + 0.1 * seed, test_solver_steps=3.0, test_spectral_radius=0.4,
+                                               test_converged=1.0)
+                for row in table.rows for seed in row.seeds}  # fmt: skip
+        (tmp_path / table.name).mkdir()
+        write_json(tmp_path / table.name / "table.json", build_table(table, table.epochs, None, runs))
+    drawn = {stem: figure for _, stem, figure in study_pictures.draw_studies(tmp_path)}
+    assert list(drawn) == [f"{study}_study" for study in STUDIES]
+    of_readouts = drawn["table6_study"].axes[0]
+    assert [tick.get_text() for tick in of_readouts.get_xticklabels()][:2] == ["z", "zz"]
+    assert {line.get_label() for line in of_readouts.lines} >= {"IMPLICIT", "DIRECT-1", "DIRECT-5", "single-copy ceiling"}
+    assert len(drawn["table7_study"].axes) == 5 and len(drawn["table8_study"].axes) == 6 and len(drawn["table9_study"].axes) == 3
+
+
+def test_a_part_and_a_row_can_be_run_alone(tmp_path, capsys):
+    words = ["table7", "--parts", "percolation", "--rows", "zz_implicit", "--seeds", "4", "--epochs", "2", "--dry_run"]
+    reproduce.main([*words, "--work_dir", str(tmp_path)])
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if "train_qdeq.py" in line]
+    words = command.split()
+    assert words[words.index("--dataset") + 1] == "percolation" and words[words.index("--readout") + 1] == "zz"
+    assert words[words.index("--work_dir") + 1] == f"{tmp_path}/table7_percolation/zz_implicit"
+    for wrong in (["table7", "--parts", "mnist10"], ["table7", "--rows", "implicit"], ["table7", "--parts", "mnist4", "--report"]):
+        with pytest.raises(SystemExit) as stopped:
+            reproduce.main(wrong)
+        assert stopped.value.code == 2
