@@ -1,19 +1,23 @@
 """Tables 6 to 9: rows as data, their columns, what stands beside them, figures, and the command that runs a part."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 import reproduce
+from circuits import build_circuit
 from conftest import REPOSITORY
-from reproduction import study_pictures
+from reproduction import gradient_variances, run_tables, study_pictures
 from reproduction.collect import write_table
 from reproduction.jobs import flags_of, make_job
 from reproduction.rows import KINDS, TABLES
-from reproduction.study_columns import COLUMNS
+from reproduction.study_columns import COLUMNS, OF_START
 from reproduction.study_rows import EVERY_TABLE, STUDIES
 from reproduction.tables import as_csv, build_table, markdown
+from runs.settings import SettingsError
 from test_reproduction_tables import result
+from theory.gradient_variance import first_test_images, gradient_variance
 from training.command_line import parse_command_line
 from utils.files import read_json, write_json
 
@@ -76,7 +80,7 @@ def test_what_stands_beside_is_read_from_the_other_tables(tmp_path):
 
 def test_columns_are_keys_of_results():
     kept = read_json(REPOSITORY / "results" / "paper" / "table1" / "west2024-0123-implicit" / "seed-0.json")
-    assert set(COLUMNS) - {"test_spectral_radius"} <= set(kept)  # which that run did not ask for
+    assert set(COLUMNS) - {"test_spectral_radius", *OF_START} <= set(kept)  # the one, that run did not ask for
 
 
 def test_figures_show_what_is_kept(tmp_path):
@@ -106,3 +110,119 @@ def test_a_part_and_a_row_can_be_run_alone(tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             reproduce.main(wrong)
         assert stopped.value.code == 2
+
+
+# gradient variances of initial models
+
+SMALL = ("4_wires_implicit", "4_wires_direct-1", "6_wires_implicit")
+
+
+@pytest.fixture
+def growing(tmp_path, monkeypatch):
+    """Rows of Table 8 on digits, and their jobs with two seeds; two draws."""
+    monkeypatch.setattr(gradient_variances, "N_DRAWS", 2)
+    table = EVERY_TABLE["table8_wires"]
+    table = replace(table, flags=table.flags | {"dataset": "digits"}, rows=tuple(table.row(name) for name in SMALL))
+    return table, [make_job(table, row, seed, 5, tmp_path / "runs") for row in table.rows for seed in (0, 1)]
+
+
+def test_variances_are_measured_once_a_circuit_kept_and_shown(growing, tmp_path, monkeypatch, capsys):
+    table, jobs = growing
+    path = tmp_path / "runs" / "table8_wires" / "gradient_variance.json"
+    gradient_variances.measure(jobs, None, dry_run=True)
+    assert not path.exists() and "0 of 2 circuits are measured" in capsys.readouterr().out
+    measured, measure = [], gradient_variances._measured
+
+    def once(settings):
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(settings.n_wires)
+        return measure(settings)
+
+    monkeypatch.setattr(gradient_variances, "_measured", once)
+    with pytest.raises(KeyboardInterrupt):
+        gradient_variances.measure(jobs, None, dry_run=False)
+    assert measured == [4] and len(gradient_variances.read(path)) == 1
+    measured.clear()
+    gradient_variances.measure(jobs, None, dry_run=False)
+    gradient_variances.measure(jobs[1::2], None, dry_run=False)  # other seeds of the same circuits
+    assert measured == [6] and "2 of 2 circuits" in capsys.readouterr().out
+    four, six = read_json(path)["circuits"]
+    assert {"git_commit", "device", "date", "torch", "seed"} <= set(four) and six["made_from"]["n_wires"] == 6
+    x, labels = first_test_images("digits", 4, "")
+    assert four["variances"] == gradient_variance(build_circuit(4), x, labels, n_draws=2, seed=0)
+
+    for job in jobs:
+        job.path.mkdir(parents=True)
+        write_json(job.path / "config.json", job.settings.to_dict())
+        own = study_result(job.seed, 0.8, test_solver_steps=3, test_spectral_radius=0.1) | {"settings": job.settings.to_dict()}
+        write_json(job.path / "results.json", own)
+    content = write_table(table, 5, None, jobs, tmp_path / "kept")
+    implicit, direct, _ = content["rows"]
+    assert implicit["readout_variance"]["values"] == direct["readout_variance"]["values"] == [four["variances"]["first_readout"]] * 2
+    assert implicit["loss_variance"]["mean"] == four["variances"]["implicit"]
+    assert direct["loss_variance"]["mean"] == four["variances"]["direct_1"] != four["variances"]["implicit"]
+    text = markdown(content)
+    assert "variance of d⟨Z₀⟩/dθ | variance of dL/dθ |" in text and f"| {four['variances']['implicit']:.1e} |" in text
+    kept = tmp_path / "kept" / "table8_wires" / "gradient_variance.json"
+    assert kept.read_text() == path.read_text()
+    path.unlink()  # what is kept stays, and is shown
+    assert write_table(table, 5, None, jobs, tmp_path / "kept")["rows"] == content["rows"]
+    gradient_variances.measure(jobs, tmp_path / "kept", dry_run=False)
+    assert path.read_text() == kept.read_text() and measured == [6]
+
+
+def test_a_table_without_variances_shows_none(growing, tmp_path):
+    table, (job, *_) = growing
+    found = {(job.row, 0): study_result(0, 0.8)}
+    assert "| 80.00 | 79.00 |  |  | 1.0e-03 | 1056 |  |  | 0 |" in markdown(build_table(table, 5, None, found))
+    assert gradient_variances.columns_of(table, tmp_path) == {}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"circuits": [{"made_from": {}, "variances": {"first_readout": 1}}]}'])
+def test_damaged_variances_are_refused_by_name(growing, tmp_path, content):
+    table, jobs = growing
+    path = tmp_path / "runs" / "table8_wires" / "gradient_variance.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    for use in (lambda: gradient_variances.measure(jobs, None, False), lambda: write_table(table, 5, None, jobs, tmp_path),
+                lambda: gradient_variances.of_rows(table, tmp_path / "runs")):  # fmt: skip
+        with pytest.raises(SettingsError, match=r"^\S+/gradient_variance.json holds no gradient variances .*: remove it$"):
+            use()
+
+
+def test_variances_are_drawn_against_size_also_without_runs(tmp_path):
+    for part in STUDIES["table8"]:
+        settings = [parse_command_line(list(flags_of(part, row, 5))).settings for row in part.rows[::2]]
+        variances = {"first_readout": 1e-3, "first_readout_error": 5e-4, "implicit": 2e-5, "direct_1": 1e-5, "two_designs": 4e-4}
+        entries = [{"made_from": gradient_variances.made_from(s), "variances": variances} for s in settings]
+        (tmp_path / part.name).mkdir()
+        write_json(tmp_path / part.name / "gradient_variance.json", {"circuits": entries})
+    ((_, stem, figure),) = study_pictures.draw_studies(tmp_path)
+    assert stem == "table8_study" and [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
+    wires = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(wires["of IMPLICIT's loss"].get_ydata()) == pytest.approx([2e-5] * 6)
+    assert [list(line.get_xdata()) for line in wires.values()] == [[4, 6, 8, 10, 12, 14]] * 4
+
+
+def test_the_command_measures_only_the_rows_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    measured = []
+    numbers = dict.fromkeys(gradient_variances.NEEDED, 1.0)
+
+    def fake(settings):
+        measured.append((settings.n_wires, settings.n_random_operations, settings.seed))
+        return {"made_from": gradient_variances.made_from(settings), "variances": numbers}
+
+    monkeypatch.setattr(gradient_variances, "_measured", fake)
+    monkeypatch.setattr(run_tables, "run_unfinished", lambda *_: False)
+    words = ["table8", "--work_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "kept")]
+    reproduce.main([*words, "--dry_run"])
+    reproduce.main([*words, "--report"])
+    assert measured == [] and "0 of 12 circuits" in capsys.readouterr().out
+    rows = ["--rows", "4_wires_implicit", "4_wires_direct-1", "8_wires_implicit"]
+    reproduce.main([*words, "--parts", "wires", *rows, "--seeds", "3", "1"])
+    assert measured == [(4, 50, 3), (8, 50, 3)]
+    reproduce.main([*words, "--report"])  # keeps what is measured, though nothing is trained
+    assert len(gradient_variances.read(tmp_path / "kept" / "table8_wires" / "gradient_variance.json")) == 2
+    reproduce.main(["table8", *rows, "--missing", "--work_dir", str(tmp_path / "other"), *words[3:]])
+    assert len(measured) == 2

@@ -3,6 +3,7 @@
 <results_dir>/<table>/<row>/seed-<n>.json    results.json as the run wrote it
 <results_dir>/<table>/<row>/seed-<n>.csv     one line per epoch: the figures' data
 <results_dir>/<table>/table.{json,csv,md}    the table
+<results_dir>/<table>/gradient_variance.json of initial models, where the table shows them
 """
 
 import csv
@@ -10,6 +11,7 @@ import io
 import logging
 from pathlib import Path
 
+from reproduction import gradient_variances
 from reproduction.jobs import Job, same_run
 from reproduction.rows import Table
 from reproduction.tables import as_csv, build_table, markdown, spread_of
@@ -126,8 +128,12 @@ def write_table(table: Table, epochs: int, seeds: list[int] | None, jobs: list[J
         SettingsError: a damaged results file.
     """
     collect(jobs, results_dir)
+    of_start = {}
+    if gradient_variances.is_measured(table) and jobs:
+        gradient_variances.keep(jobs, results_dir)
+        of_start = gradient_variances.columns_of(table, results_dir)
     kept = {(job.row, job.seed): read_kept(job, results_dir) for job in jobs}
-    found = {key: value for key, value in kept.items() if value}
+    found = {key: value | of_start.get(key[0], {}) for key, value in kept.items() if value}
     content = build_table(table, epochs, seeds, found, told_beside(table, results_dir))
     if content["rows"]:
         folder = results_dir / table.name

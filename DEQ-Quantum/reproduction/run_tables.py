@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from reproduction import gradient_variances
 from reproduction.collect import kept_path, read_kept, write_table
 from reproduction.jobs import Job, make_job
 from reproduction.overview import Overview
@@ -27,6 +28,9 @@ def run_tables(options: argparse.Namespace) -> None:
         return
     tables = [_chosen(EVERY_TABLE[name], options) for name in _parts(options)]
     jobs = [job for table in tables for job in jobs_of(table, options)]
+    if of_start := [job for job in jobs if gradient_variances.is_measured(EVERY_TABLE[job.table])]:
+        known = options.results_dir if options.missing else None
+        gradient_variances.measure(of_start, known, options.dry_run)
     kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
     jobs = [job for job in jobs if job not in kept]
     order = options.seeds or sorted({job.seed for job in jobs})

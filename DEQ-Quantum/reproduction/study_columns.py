@@ -1,4 +1,7 @@
-"""What the tables of the studies show of a run: keys of results.json, and how each is written. Torch-free."""
+"""What the tables of the studies show of a run: keys of results.json, and how each is written. Torch-free.
+
+`OF_START` is measured besides, of the models that training begins with: see `reproduction/gradient_variances.py`.
+"""
 
 from dataclasses import dataclass
 
@@ -29,6 +32,9 @@ COLUMNS = {
     "test_solver_steps": Column("solver steps", ".1f"),
     "test_converged": Column("converged, %", ".0f", 100.0),
     "test_spectral_radius": Column("spectral radius", ".3f"),
+    "readout_variance": Column("variance of d⟨Z₀⟩/dθ", ".1e"),
+    "loss_variance": Column("variance of dL/dθ", ".1e"),
 }
+OF_START = ("readout_variance", "loss_variance")
 # no two runs of a row differ in these
-EQUAL = ("n_readouts", "measurement_settings", "n_parameters")
+EQUAL = ("n_readouts", "measurement_settings", "n_parameters", *OF_START)

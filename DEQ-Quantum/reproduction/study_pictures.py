@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from circuits.readout import READOUTS
 from figures.panels import Line, Panel, draw_panels
+from reproduction import gradient_variances
 from reproduction.names import DEPTHS
 from reproduction.row import Table
 from reproduction.study_rows import CAPS, GAINS, OPERATIONS, PAYS_AT, READ_AT, STUDIES, TOLERANCES, WIRES
@@ -15,6 +16,12 @@ from utils.files import read_json
 
 STYLE = {depth: number for number, depth in enumerate(DEPTHS)}
 ACCURACY = "test accuracy, %"
+VARIANCES = {
+    "first_readout": r"of $\langle Z_0 \rangle$, one layer",
+    "implicit": "of IMPLICIT's loss",
+    "direct_1": "of DIRECT-1's loss",
+    "two_designs": r"$\langle Z_0 \rangle$ between two-designs",
+}
 LAYERS = {"direct-1": 1, "direct-2": 2, "direct-5": 5, "direct-10": 10}
 
 
@@ -30,6 +37,7 @@ class Kept:
         path = results_dir / table.name / "table.json"
         self.title, self.part = table.title, table.part
         self.rows = {row["row"]: row for row in read_json(path)["rows"]} if path.exists() else {}
+        self.variances = gradient_variances.of_rows(table, results_dir) if gradient_variances.is_measured(table) else {}
 
     def line(self, label: str, names: Sequence[str], x: Sequence[float], measure: str, style: int | None, mark="o") -> list[Line]:
         """The rows of those names at their positions, those that are there; no line where none is.
@@ -44,6 +52,15 @@ class Kept:
         for column, (_, values) in enumerate(found):
             ys[: len(values), column] = values
         return [Line(label, np.array([at for at, _ in found]), ys, style, mark)]
+
+    def variance(self, label: str, names: Sequence[str], x: Sequence[float], of: str, style: int | None) -> list[Line]:
+        """Gradient variances of the rows' initial models, those that are measured, in a band of one standard error."""
+        found = [(at, self.variances[name]) for at, name in zip(x, names) if name in self.variances]
+        if not found:
+            return []
+        middle = np.array([variances[of] for _, variances in found])
+        error = np.array([variances.get(f"{of}_error", 0.0) for _, variances in found])
+        return [Line(label, np.array([at for at, _ in found]), np.stack((middle - error, middle, middle + error)), style, "o")]
 
     def level(self, name: str, label: str) -> tuple[float, str] | None:
         """A row's mean accuracy as a horizontal line."""
@@ -119,7 +136,7 @@ def pays(parts: list[Kept]) -> Figure | None:
 
 
 def growing(parts: list[Kept]) -> Figure | None:
-    """Table 8: accuracy, solver steps and spectral radius against wires and operations."""
+    """Table 8: accuracy, solver steps, spectral radius and variance of initial gradients against wires and operations."""
     panels = []
     for part, sizes, unit in zip(parts, (WIRES, OPERATIONS), ("wires", "operations")):
         for measure, title, depths in (
@@ -132,7 +149,13 @@ def growing(parts: list[Kept]) -> Figure | None:
                 lines += part.line(DEPTHS[depth], [f"{n}_{unit}_{depth}" for n in sizes], sizes, measure, STYLE[depth])
             if lines:
                 panels.append(Panel(title, unit, "", lines, x_ticks=sizes))
-    return draw_panels(panels, 3) if panels else None
+        lines = []
+        for number, (of, label) in enumerate(VARIANCES.items()):
+            style = None if of == "two_designs" else len(DEPTHS) + number
+            lines += part.variance(label, [f"{n}_{unit}_implicit" for n in sizes], sizes, of, style)
+        if lines:
+            panels.append(Panel("variance of a gradient at the start", unit, "", lines, log_y=True, x_ticks=sizes))
+    return draw_panels(panels, 2) if panels else None
 
 
 def solvers(parts: list[Kept]) -> Figure | None:

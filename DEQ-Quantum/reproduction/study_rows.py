@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from circuits.readout import READOUTS
 from models.table import MODELS
+from reproduction.gradient_variances import NOTE
 from reproduction.names import DEPTHS
 from reproduction.row import SEEDS, Row, Table
 from reproduction.rows import CLASSICAL_RATE, KINDS, TABLES
+from reproduction.study_columns import OF_START
 
 ONE_SEED = (0,)
 DATA = {
@@ -132,10 +134,11 @@ def _growing() -> list[Table]:
     wider = [row for n in WIRES for row in _rows(f"{n}_wires", f"{n} wires", {"n_wires": n}, GROWN_AT)]
     deeper = [row for n in OPERATIONS
               for row in _rows(f"{n}_operations", f"{n} operations", {"n_random_operations": n}, GROWN_AT)]  # fmt: skip
-    wires = _table("table8", "wires", "", "mnist10", 5, wider, OF_EQUILIBRIA)
+    columns = (*OF_EQUILIBRIA, *OF_START)
+    wires = _table("table8", "wires", "", "mnist10", 5, wider, columns, NOTE)
     return [
         replace(wires, title="MNIST-10, 50 random operations on more wires"),
-        replace(_table("table8", "operations", ", more random operations", "mnist10", 5, deeper, OF_EQUILIBRIA)),
+        _table("table8", "operations", ", more random operations", "mnist10", 5, deeper, columns, NOTE),
     ]
 
 
