@@ -28,12 +28,14 @@ from utils.files import read_json, write_json
 FILE = "gradient_variance.json"
 N_DRAWS = 32  # at most a second each
 LOSS_OF = {"implicit": "implicit", "direct-1": "direct_1"}  # by a row's depth
-NEEDED = ("first_readout", "implicit", "direct_1", "two_designs")
+OF = ("first_readout", *LOSS_OF.values())  # of the quantities that `gradient_variance` names, those shown
+NEEDED = (*OF, *(f"{name}_error" for name in OF), *(f"{name}_share" for name in OF), "two_designs")
 OF_CIRCUIT = ("n_wires", "amplitude_encoder", "ansatz", "n_random_operations", "n_blocks", "readout", "trainable_gates",
               "injection")  # fmt: skip
 NOTE = (
-    f"Variances are over {N_DRAWS} draws of the initial parameters, then the mean over parameters: of the slope of one layer's "
-    "first readout on each of the first 8 test images, and of the gradient of the loss, at the row's own depth, on the first 64."
+    f"Variances are over {N_DRAWS} draws of the initial parameters, then the mean over those parameters that act at all: of the "
+    "slope of one layer's first readout on each of the first 8 test images, and of the gradient of the loss, at the row's own "
+    "depth, on the first 64."
 )
 
 
@@ -178,8 +180,11 @@ def keep(jobs: Sequence[Job], results_dir: Path) -> None:
     write_json(path, {"circuits": content})
 
 
-def of_rows(table: Table, results_dir: Path) -> dict[str, dict]:
-    """The kept variances of each row's initial models, numbers by the names of `gradient_variance`.
+def of_rows(table: Table, results_dir: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """The kept variances of each row's initial models with their standard errors, by the names of `OF`, and "two_designs".
+
+    They are means over the parameters that the quantity depends on: only those can be compared with two-designs, as a
+    readout of a shallow circuit sees few wires.
 
     Raises:
         SettingsError: a damaged file.
@@ -188,13 +193,19 @@ def of_rows(table: Table, results_dir: Path) -> dict[str, dict]:
     for row in table.rows:
         settings = parse_command_line(list(flags_of(table, row, table.epochs))).settings
         if (entry := _find(entries, settings)) is not None:
-            found[row.name] = entry["variances"]
+            numbers = entry["variances"]
+            found[row.name] = {name: _of_acting(numbers, name) for name in OF} | {"two_designs": (numbers["two_designs"], 0.0)}
     return found
+
+
+def _of_acting(numbers: dict[str, float], name: str) -> tuple[float, float]:
+    share = numbers[f"{name}_share"] or 1.0
+    return numbers[name] / share, numbers[f"{name}_error"] / share
 
 
 def columns_of(table: Table, results_dir: Path) -> dict[str, dict[str, float]]:
     """`OF_START` of each row: one layer's first readout, and the loss at the row's own depth."""
     return {
-        name: {"readout_variance": found["first_readout"], "loss_variance": found[LOSS_OF[table.row(name).depth]]}
+        name: {"readout_variance": found["first_readout"][0], "loss_variance": found[LOSS_OF[table.row(name).depth]][0]}
         for name, found in of_rows(table, results_dir).items()
     }

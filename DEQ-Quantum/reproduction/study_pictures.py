@@ -17,10 +17,10 @@ from utils.files import read_json
 STYLE = {depth: number for number, depth in enumerate(DEPTHS)}
 ACCURACY = "test accuracy, %"
 VARIANCES = {
-    "first_readout": r"of $\langle Z_0 \rangle$, one layer",
-    "implicit": "of IMPLICIT's loss",
-    "direct_1": "of DIRECT-1's loss",
-    "two_designs": r"$\langle Z_0 \rangle$ between two-designs",
+    "first_readout": (r"of $\langle Z_0 \rangle$, one layer", len(DEPTHS)),
+    "two_designs": ("the same between two-designs", None),
+    "implicit": ("of IMPLICIT's loss", STYLE["implicit"]),
+    "direct_1": ("of DIRECT-1's loss", STYLE["direct-1"]),
 }
 LAYERS = {"direct-1": 1, "direct-2": 2, "direct-5": 5, "direct-10": 10}
 
@@ -55,12 +55,11 @@ class Kept:
 
     def variance(self, label: str, names: Sequence[str], x: Sequence[float], of: str, style: int | None) -> list[Line]:
         """Gradient variances of the rows' initial models, those that are measured, in a band of one standard error."""
-        found = [(at, self.variances[name]) for at, name in zip(x, names) if name in self.variances]
+        found = [(at, *self.variances[name][of]) for at, name in zip(x, names) if name in self.variances]
         if not found:
             return []
-        middle = np.array([variances[of] for _, variances in found])
-        error = np.array([variances.get(f"{of}_error", 0.0) for _, variances in found])
-        return [Line(label, np.array([at for at, _ in found]), np.stack((middle - error, middle, middle + error)), style, "o")]
+        at, middle, error = np.array(found).T
+        return [Line(label, at, np.stack((middle - error, middle, middle + error)), style, "o")]
 
     def level(self, name: str, label: str) -> tuple[float, str] | None:
         """A row's mean accuracy as a horizontal line."""
@@ -150,8 +149,7 @@ def growing(parts: list[Kept]) -> Figure | None:
             if lines:
                 panels.append(Panel(title, unit, "", lines, x_ticks=sizes))
         lines = []
-        for number, (of, label) in enumerate(VARIANCES.items()):
-            style = None if of == "two_designs" else len(DEPTHS) + number
+        for of, (label, style) in VARIANCES.items():
             lines += part.variance(label, [f"{n}_{unit}_implicit" for n in sizes], sizes, of, style)
         if lines:
             panels.append(Panel("variance of a gradient at the start", unit, "", lines, log_y=True, x_ticks=sizes))
