@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from importlib.util import find_spec
+from statistics import mean, median
 
 import pytest
 
@@ -230,10 +231,29 @@ def test_memory_of_a_step():
           for engine in ("compiled", "torchquantum")}  # fmt: skip
     compiled, reference = of["compiled"], of["torchquantum"]
     few, many = min(compiled), max(compiled)
-    assert {round(value / 2**20) for value in compiled.values()} == {10}
-    spread = f"{100 * (max(compiled.values()) / min(compiled.values()) - 1):.0f}"
+    ends = [f"{end(compiled.values()) / 2**20:.0f}" for end in (min, max)]
     mib = f"{reference[few] / 2**20:.0f}"
-    assert numbers(BENCHMARK, "Peak memory") == ["10", spread, str(few), str(many), mib, str(few)]
+    assert numbers(BENCHMARK, "Peak memory") == [*ends, str(few), str(many), mib, str(few)]
+
+
+def test_steps_then_and_now_are_those_of_the_committed_benchmark():
+    page, rows = read(BENCHMARK), kept("benchmark/against_start.json")["rows"]
+    for broyden, newton in zip(rows[::2], rows[1::2]):
+        cells = []
+        for row in (broyden, newton):
+            then, now = mean(row["ms_at_start"]), mean(row["ms"])
+            cells += [f"{then:.1f}, {now:.1f}", f"{then / now:.1f}"]
+        assert f"| {broyden['n_wires']} | {' | '.join(cells)} |" in page
+
+
+def test_the_whole_papers_time_and_accuracies_are_those_of_the_committed_runs():
+    content = kept("benchmark/whole_paper.json")
+    hours, minutes = divmod(round(content["seconds"] / 60), 60)
+    text = " ".join(read(BENCHMARK).split("## The whole paper")[1].split("## A whole run")[0].split())
+    assert f"took {hours} h {minutes} min" in text and sum(len(row["seeds"]) for row in content["rows"]) == content["runs"] == 90
+    apart = {(row["table"], row["row"]): abs(mean(row["test_acc"]) - mean(row["kept_before"]["test_acc"])) for row in content["rows"]}
+    assert f"by {median(apart.values()):.1f} points in the middle and {max(apart.values()):.1f} at most" in text
+    assert max(apart, key=apart.get) == ("table1", "angle_implicit")
 
 
 def against_paper(table: str) -> list[float]:

@@ -10,6 +10,7 @@ from circuits import build_circuit
 from conftest import REPOSITORY
 from reproduction import gradient_variances, run_tables, study_pictures
 from reproduction.collect import write_table
+from reproduction.dashboard import table_of
 from reproduction.jobs import flags_of, make_job
 from reproduction.rows import KINDS, TABLES
 from reproduction.study_columns import COLUMNS, OF_START
@@ -242,3 +243,11 @@ def test_the_command_measures_only_the_rows_it_is_asked_for(tmp_path, monkeypatc
     assert len(gradient_variances.read(tmp_path / "kept" / "table8_wires" / "gradient_variance.json")) == 2
     reproduce.main(["table8", *rows, "--missing", "--work_dir", str(tmp_path / "other"), *words[3:]])
     assert len(measured) == 2
+
+
+def test_a_studys_table_is_one_of_wandbs_too():
+    content = build_table(EVERY_TABLE["table6_mnist4"], 30, None, {("zz_implicit", 0): study_result(0, 0.8)})
+    columns, (line,) = table_of(content)
+    found = dict(zip(columns, line))
+    assert found["row"] == "zz: IMPLICIT" and found["test_acc_mean"] == 80 and found["n_readouts_mean"] == 55
+    assert "test_acc_paper" not in found

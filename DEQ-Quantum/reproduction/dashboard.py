@@ -43,11 +43,12 @@ def log_summary(content: dict, images: list[Path], project: str, mode: str, fold
 
 
 def table_of(content: dict) -> tuple[list[str], list[list]]:
-    """Columns and lines: of each measure the mean, its standard deviation and the paper's value."""
-    columns = ["row", "seeds", "epochs"] + [f"{name}_{key}" for name in MEASURES for key in ("mean", "std", "paper")]
+    """Columns and lines: of each measure the mean, its standard deviation and, but for studies, the paper's value."""
+    studied = content.get("columns")
+    kept = [(name, key) for name in studied or MEASURES for key in ("mean", "std", *(() if studied else ("paper",)))]
+    columns = ["row", "seeds", "epochs"] + [f"{name}_{key}" for name, key in kept]
     lines = [
-        [row["label"], len(row["seeds"]), content["epochs"]]
-        + [row[name][key] for name in MEASURES for key in ("mean", "std", "paper")]
+        [row["label"], len(row["seeds"]), content["epochs"], *(row[name][key] for name, key in kept)]
         for row in content["rows"]
     ]
     return columns, lines
