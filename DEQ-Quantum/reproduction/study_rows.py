@@ -4,7 +4,7 @@
     8  wider and deeper circuits                                              9  the solver and where it starts
 
 Rows are trained alike within a part, so that they differ in what is studied alone: Adam, a learning rate that falls as a cosine, no
-Jacobian loss. Readouts that end clearly behind have one seed. A further row is one more `Row`; nothing else has to know.
+Jacobian loss. Models without a circuit begin at a learning rate of their own, as in Tables 1 to 4. Readouts that end clearly behind have one seed. A further row is one more `Row`; nothing else has to know.
 """
 
 from dataclasses import replace
@@ -41,11 +41,11 @@ def _rows(prefix: str, about: str, flags: dict, depths: tuple[str, ...], seeds=S
     ]
 
 
-def _without_a_circuit(model: str, depths: tuple[str, ...] = ("direct-1",), **flags) -> list[Row]:
+def _without_a_circuit(model: str, depths: tuple[str, ...] = ("direct-1",)) -> list[Row]:
     label, has_depth = MODELS[model].label, MODELS[model].has_depth
     return [
         Row(f"{model}_{depth}" if has_depth else model, f"{label}: {DEPTHS[depth]}" if has_depth else label,
-            {"model": model} | KINDS[depth] | CLASSICAL_RATE | {"spectral_radius_mode": False} | flags,
+            {"model": model} | KINDS[depth] | RATE | CLASSICAL_RATE | {"spectral_radius_mode": False},
             family="baseline", model=model, depth=depth if has_depth else "")
         for depth in depths
     ]  # fmt: skip
