@@ -1,6 +1,7 @@
 """Tables 6 to 9: rows as data, their columns, what stands beside them, figures, and the command that runs a part."""
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 import reproduce
 from circuits import build_circuit
 from conftest import REPOSITORY
-from reproduction import gradient_variances, run_tables, study_pictures
-from reproduction.collect import write_table
+from reproduction import dashboard, gradient_variances, pictures, run_tables, study_pictures
+from reproduction.collect import told_beside, write_table
 from reproduction.dashboard import table_of
 from reproduction.jobs import flags_of, make_job
 from reproduction.rows import KINDS, TABLES
@@ -79,6 +80,17 @@ def test_what_stands_beside_is_read_from_the_other_tables(tmp_path):
     assert content["notes"] == ["Of Table 2, to compare with: linear classifier, baseline 92.00 ± 1.41 %."]
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": [1]}'])
+def test_a_damaged_table_is_refused_by_name(tmp_path, content):
+    for name in ("table2", "table6_mnist10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.json").write_text(content)
+    for use in (lambda: told_beside(EVERY_TABLE["table6_mnist10"], tmp_path), lambda: study_pictures.draw_studies(tmp_path),
+                lambda: pictures.load_rows(TABLES["table2"], tmp_path)):  # fmt: skip
+        with pytest.raises(SettingsError, match=r"^\S+/table.json is no table .*; remove it, and write it anew with --report$"):
+            use()
+
+
 def test_columns_are_keys_of_results():
     kept = read_json(REPOSITORY / "results" / "paper" / "table1" / "west2024-0123-implicit" / "seed-0.json")
     assert set(COLUMNS) - {"test_spectral_radius", *OF_START} <= set(kept)  # the one, that run did not ask for
@@ -98,6 +110,38 @@ def test_figures_show_what_is_kept(tmp_path):
     assert [tick.get_text() for tick in of_readouts.get_xticklabels()][:2] == ["z", "zz"]
     assert {line.get_label() for line in of_readouts.lines} >= {"IMPLICIT", "DIRECT-1", "DIRECT-5", "single-copy ceiling"}
     assert len(drawn["table7_study"].axes) == 5 and len(drawn["table8_study"].axes) == 6 and len(drawn["table9_study"].axes) == 3
+
+
+def test_a_ceiling_that_is_not_finite_is_left_out(tmp_path):
+    table = EVERY_TABLE["table6_mnist4"]
+    runs = {("zz_implicit", 0): study_result(0, 0.8), ("single_copy", 0): study_result(0, 0.9) | {"test_acc": None}}
+    (tmp_path / table.name).mkdir()
+    write_json(tmp_path / table.name / "table.json", build_table(table, 30, None, runs))
+    ((study, _, figure),) = study_pictures.draw_studies(tmp_path)
+    assert study == "table6" and [line.get_label() for line in figure.axes[0].lines] == ["IMPLICIT"]
+
+
+def test_a_studys_figure_is_logged_with_every_part(tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(pictures, "draw_results", lambda *_: [pictures.Picture("table9", (tmp_path / "table9_study.png",))])
+    monkeypatch.setattr(dashboard, "log_summary", lambda content, images, *_: logged.append((content["table"], len(images))))
+    contents = [{"table": name} for name in ("table9_strong", "table8_wires", "table1")]
+    run_tables.log_summaries(contents, tmp_path, Namespace(wandb_project="tests", wandb="offline", work_dir=tmp_path))
+    assert logged == [("table9_strong", 1), ("table8_wires", 0), ("table1", 0)]
+
+
+def test_parts_without_a_row_that_is_asked_for_are_left_out(monkeypatch, tmp_path, capsys):
+    shown = []
+    monkeypatch.setattr(run_tables, "run_unfinished", lambda *_: True)
+    monkeypatch.setattr(run_tables, "keep_and_show", lambda table, *_: shown.append(table.name))
+    words = ["--rows", "zz_gain3_implicit", "classical_implicit", "--work_dir", str(tmp_path)]
+    reproduce.main(["table7", "--rows", "classical_implicit", "--work_dir", str(tmp_path)])
+    reproduce.main(["table7", *words])
+    assert shown == ["table7_percolation", "table7_mnist4", "table7_percolation"]
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.main(["table7", "--parts", "mnist4", *words])
+    assert stopped.value.code == 2
+    assert "--parts mnist4 has no --rows classical_implicit: name their part too" in capsys.readouterr().err
 
 
 def test_a_part_and_a_row_can_be_run_alone(tmp_path, capsys):

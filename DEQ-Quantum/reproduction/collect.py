@@ -103,13 +103,33 @@ def read_kept(job: Job, results_dir: Path) -> dict | None:
     return results if same_run(saved, parse_command_line(list(job.flags)).settings) else None
 
 
+def kept_rows(name: str, results_dir: Path) -> dict[str, dict]:
+    """The rows of a kept table.json by their names; none where there is no such file.
+
+    Args:
+        name: of the table.
+        results_dir: where it is kept.
+
+    Raises:
+        SettingsError: a file with something else.
+    """
+    path = results_dir / name / "table.json"
+    if not path.exists():
+        return {}
+    try:
+        return {row["row"]: row for row in read_json(path)["rows"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is no table ({error!r}); remove it, and write it anew with --report") from error
+
+
 def told_beside(table: Table, results_dir: Path) -> list[str]:
-    """What rows of other tables, kept in the same folder, reach: one sentence, or none where there are none."""
-    told = []
-    for name, row_name in table.beside:
-        path = results_dir / name / "table.json"
-        rows = read_json(path)["rows"] if path.exists() else []
-        told += [f"{row['label']} {spread_of(row['test_acc']).text('.2f')} %" for row in rows if row["row"] == row_name]
+    """What rows of other tables, kept in the same folder, reach: one sentence, or none where there are none.
+
+    Raises:
+        SettingsError: a damaged table.json.
+    """
+    found = [kept_rows(name, results_dir).get(row_name) for name, row_name in table.beside]
+    told = [f"{row['label']} {spread_of(row['test_acc']).text('.2f')} %" for row in found if row]
     return [f"Of {table.beside[0][0].replace('table', 'Table ')}, to compare with: {'; '.join(told)}."] if told else []
 
 

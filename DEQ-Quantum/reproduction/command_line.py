@@ -229,6 +229,14 @@ def _refuse_beside_report(parser: argparse.ArgumentParser, options: argparse.Nam
             parser.error(f"--report runs nothing: leave out --{name}")
 
 
+def _refuse_rows_of_other_parts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    parts = [part for part in STUDIES[options.command] if part.part in options.parts]
+    there = {row.name for part in parts for row in part.rows}
+    if others := [name for name in options.rows if name not in there]:
+        named = f"--parts {' '.join(options.parts)} has no --rows {' '.join(others)}"
+        parser.error(f"{named}: name their part too, or leave out --parts")
+
+
 def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read a command line; ends the program with one line on stderr if it is wrong."""
     parser = build_parser()
@@ -239,6 +247,8 @@ def parse_command_line(arguments: list[str] | None = None) -> argparse.Namespace
     options.train_flags = words[end + 1 :]
     if getattr(options, "report", False):
         _refuse_beside_report(parser, options)
+    if getattr(options, "parts", None) and options.rows:
+        _refuse_rows_of_other_parts(parser, options)
     if "results_dir" in options:
         _choose_folders(options)
     if getattr(options, "seeds", None):

@@ -15,6 +15,7 @@ from circuits.circuit import build_circuit
 from dataset import CLASSES
 from figures import draw_circuit, draw_overview, save_figure
 from figures.panels import Line, Panel, draw_confusion_grid, draw_panels
+from reproduction.collect import kept_rows
 from reproduction.names import BASELINES, DEPTHS
 from reproduction.rows import TABLES, Row, Table
 from reproduction.study_pictures import draw_studies
@@ -47,7 +48,7 @@ class Picture:
     """A figure that has been written.
 
     Attributes:
-        table: name of the table whose rows it shows; None: those of every table.
+        table: name of the table, or of the study, whose rows it shows; None: those of every table.
         paths: its files, one of each of `SUFFIXES`.
     """
 
@@ -59,15 +60,13 @@ def load_rows(table: Table, results_dir: Path) -> list[RowData]:
     """The rows of a table of which runs are kept with curves, with the seeds that its table.json names.
 
     Raises:
-        SettingsError: a damaged file of curves.
+        SettingsError: a damaged table.json or file of curves.
     """
-    path = results_dir / table.name / "table.json"
-    if not path.exists():
-        return []
-    seeds = {row["row"]: row["seeds"] for row in read_json(path)["rows"]}
+    rows = kept_rows(table.name, results_dir)
     data = []
     for row in table.rows:
-        files = [results_dir / table.name / row.name / f"seed-{seed}.json" for seed in seeds.get(row.name, [])]
+        seeds = rows[row.name]["seeds"] if row.name in rows else []
+        files = [results_dir / table.name / row.name / f"seed-{seed}.json" for seed in seeds]
         curves = [file.with_suffix(".csv") for file in files if file.with_suffix(".csv").exists()]
         if curves:
             results = [read_json(file) for file in files]

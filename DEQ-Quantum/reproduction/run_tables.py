@@ -26,7 +26,7 @@ def run_tables(options: argparse.Namespace) -> None:
         for name in options.tables:
             keep_and_show(EVERY_TABLE[name], options, options.results_dir)
         return
-    tables = [_chosen(EVERY_TABLE[name], options) for name in _parts(options)]
+    tables = [table for name in _parts(options) if (table := _chosen(EVERY_TABLE[name], options)).rows]
     jobs = [job for table in tables for job in jobs_of(table, options)]
     if of_start := [job for job in jobs if gradient_variances.is_measured(EVERY_TABLE[job.table])]:
         known = options.results_dir if options.missing else None
@@ -154,6 +154,7 @@ def log_summaries(contents: list[dict], results_dir: Path, options: argparse.Nam
 
     pictures = draw_results(results_dir, results_dir / "images")
     for content in contents:
-        own = [picture for picture in pictures if picture.table in (None, content["table"])]
+        shown_with = (None, content["table"], EVERY_TABLE[content["table"]].study)
+        own = [picture for picture in pictures if picture.table in shown_with]
         images = [path for picture in own for path in picture.paths if path.suffix == ".png"]
         log_summary(content, images, options.wandb_project, options.wandb, options.work_dir / "summary")

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from circuits.readout import READOUTS
 from figures.panels import Line, Panel, draw_panels
 from reproduction import gradient_variances
+from reproduction.collect import kept_rows
 from reproduction.names import DEPTHS
 from reproduction.row import Table
 from reproduction.study_rows import CAPS, GAINS, OPERATIONS, PAYS_AT, READ_AT, STUDIES, TOLERANCES, WIRES
-from utils.files import read_json
 
 STYLE = {depth: number for number, depth in enumerate(DEPTHS)}
 ACCURACY = "test accuracy, %"
@@ -31,12 +31,14 @@ class Kept:
     Args:
         table: the part.
         results_dir: where it is kept; nothing of it need be.
+
+    Raises:
+        SettingsError: a damaged file.
     """
 
     def __init__(self, table: Table, results_dir: Path):
-        path = results_dir / table.name / "table.json"
         self.title, self.part = table.title, table.part
-        self.rows = {row["row"]: row for row in read_json(path)["rows"]} if path.exists() else {}
+        self.rows = kept_rows(table.name, results_dir)
         self.variances = gradient_variances.of_rows(table, results_dir) if gradient_variances.is_measured(table) else {}
 
     def line(self, label: str, names: Sequence[str], x: Sequence[float], measure: str, style: int | None, mark="o") -> list[Line]:
@@ -63,16 +65,17 @@ class Kept:
 
     def level(self, name: str, label: str) -> tuple[float, str] | None:
         """A row's mean accuracy as a horizontal line."""
-        return (self.rows[name]["test_acc"]["mean"], label) if name in self.rows else None
+        mean = self.rows[name]["test_acc"]["mean"] if name in self.rows else None
+        return None if mean is None else (mean, label)
 
 
 def draw_studies(results_dir: Path) -> list[tuple[str, str, Figure]]:
-    """Every figure for which something is kept: the name of its first part's table, its file's stem, the figure."""
+    """Every figure for which something is kept: the name of its study, its file's stem, the figure."""
     drawn = []
     for study, draw in (("table6", readouts), ("table7", pays), ("table8", growing), ("table9", solvers)):
         figure = draw([Kept(part, results_dir) for part in STUDIES[study]])
         if figure is not None:
-            drawn.append((STUDIES[study][0].name, f"{study}_study", figure))
+            drawn.append((study, f"{study}_study", figure))
     return drawn
 
 
