@@ -41,11 +41,11 @@ def _rows(prefix: str, about: str, flags: dict, depths: tuple[str, ...], seeds=S
     ]
 
 
-def _without_a_circuit(model: str, depths: tuple[str, ...] = ("direct-1",)) -> list[Row]:
+def _without_a_circuit(model: str, depths: tuple[str, ...] = ("direct-1",), **flags) -> list[Row]:
     label, has_depth = MODELS[model].label, MODELS[model].has_depth
     return [
         Row(f"{model}_{depth}" if has_depth else model, f"{label}: {DEPTHS[depth]}" if has_depth else label,
-            {"model": model} | KINDS[depth] | RATE | CLASSICAL_RATE | {"spectral_radius_mode": False},
+            {"model": model} | KINDS[depth] | RATE | CLASSICAL_RATE | {"spectral_radius_mode": False} | flags,
             family="baseline", model=model, depth=depth if has_depth else "")
         for depth in depths
     ]  # fmt: skip
@@ -80,7 +80,7 @@ def _of_readouts(data: str) -> Table:
             best = (readout, name) == ("pauli2", "random400")
             flags = {"readout": readout} | flags
             rows += _rows(f"{readout}_{name}", f"{readout}, {about}", flags, ("implicit",), SEEDS if best else few)
-    rows += _without_a_circuit("single_copy")
+    rows += _without_a_circuit("single_copy", lr=0.01 if data == "cifar10" else 0.005)  # best on the validation sets
     beside = ("linear", "classical_narrow-implicit", "classical-implicit")
     return _table("table6", data, "", data, 30, rows, OF_READOUTS, beside=beside)
 
