@@ -318,6 +318,18 @@ def test_classical_models_against_quantum_ones():
         assert min(acc[name] for name in columns) > best  # what both pages say
 
 
+def test_what_table_9_says():
+    weak, strong = accuracies("table9_paper"), accuracies("table9_strong")
+    shown = [f"{weak[name]:.1f}" for name in ("cap1", "cap10", "jacobian_free")]
+    found = numbers(RESULTS, "In the paper's setting the solver")
+    assert [number for number in found if "." in number] == shown
+    near = [weak[name] for name in ("cap5", "cap10", "cap30", "tol0.01", "tol0.001", "tol0.0001", "tol1e-05", "x", "previous")]
+    assert max(near) - min(near) < 1.5 < min(near) - weak["jacobian_free"] + 0.5
+    (at_30,) = [row for row in kept("paper/table9_strong/table.json")["rows"] if row["row"] == "cap30"]
+    found = numbers(RESULTS, "The more f sees z")
+    assert found == ["3", f"{at_30['test_converged']['mean']:.0f}", f"{weak['cap30'] - strong['cap30']:.0f}"]
+
+
 def test_what_the_equilibrium_and_the_head_contribute():
     rows = [("amplitude_", "table1"), ("", "table2"), ("", "table3"), ("", "table4")]
     shown = []
