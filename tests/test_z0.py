@@ -149,8 +149,9 @@ def test_a_run_that_is_resumed_begins_where_it_would_have(tmp_path):
     remembered, path = Previous(*whole[ENTRY].shape), tmp_path / "a.pt"
     remembered.load_state({}, CPU, path)
     assert remembered.r is None and not remembered.of(torch.arange(3), torch.zeros(1)).any()
-    with pytest.raises(CheckpointError, match="entry previous_r is not of this run's images"):
-        remembered.load_state({ENTRY: whole[ENTRY][1:]}, CPU, path)
+    for damaged in (whole[ENTRY][1:], whole[ENTRY].double(), whole[ENTRY] * torch.nan, [0.0]):
+        with pytest.raises(CheckpointError, match="entry previous_r is not of this run's images"):
+            remembered.load_state({ENTRY: damaged}, CPU, path)
 
 
 # memory

@@ -46,11 +46,12 @@ class Previous:
         """Remember what a checkpoint at `path` holds, nothing where it has no such entry.
 
         Raises:
-            CheckpointError: it is of other samples or of another model.
+            CheckpointError: it is of other samples or of another model, or not of finite numbers.
         """
         self.r = content.get(ENTRY)
         if self.r is None:
             return
-        if not (isinstance(self.r, Tensor) and self.r.is_floating_point() and tuple(self.r.shape) == self.shape):
+        fits = isinstance(self.r, Tensor) and self.r.dtype == torch.float32 and tuple(self.r.shape) == self.shape
+        if not (fits and self.r.isfinite().all()):
             raise CheckpointError(f"{path} is not a usable checkpoint (its entry {ENTRY} is not of this run's images)")
         self.r = self.r.to(device)
