@@ -14,11 +14,11 @@ from dataclasses import fields, replace
 
 from runs.command_line import add_flag, read_options
 from runs.settings import SettingsError
+from training.equilibrium_settings import OF_SOLVER
 from training.settings import Settings
 from utils.command_line import OneLineParser, fail, integer, one_line_ends, path
 
 # settings that an evaluation may have otherwise than the training; only the first ones change its numbers
-OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol", "f_memory")
 OF_NUMBERS = (*OF_SOLVER, "z0", "engine", "spectral_radius_mode")
 OF_MACHINE = ("data_dir", "device")
 

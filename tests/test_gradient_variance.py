@@ -19,16 +19,17 @@ from engines.statevector import StatevectorEngine
 from models.depth import Equilibrium, Stack
 from models.table import build_model
 from test_any_circuit import circuits, numbers, readouts_by_matrices
-from theory.gradient_variance import (
-    DEPTHS,
-    between_two_designs,
-    first_test_images,
-    gradient_variance,
-    random_images,
-)
+from theory.gradient_variance import DEPTHS, N_IMAGES, between_two_designs, first_test_images, gradient_variance
 from theory.subjects import TIGHT
 from training.settings import Settings
 from utils.seeds import seed_everything
+
+
+def random_images(n_features: int, n_images: int = N_IMAGES, n_classes: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normal vectors of length 1, (n_images, n_features), and labels in turns."""
+    x = torch.randn(n_images, n_features, generator=torch.Generator().manual_seed(0))
+    return x / x.norm(dim=1, keepdim=True), torch.arange(n_images) % n_classes
+
 
 # slopes of every sample
 

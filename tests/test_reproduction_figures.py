@@ -63,9 +63,8 @@ def test_training_curves_are_means_over_seeds(tmp_path):
     rows = pictures.load_rows(TABLES["table1"], results)
     figure = pictures.draw_training(TABLES["table1"], rows)
     assert len(figure.axes) == 6  # three measures for each encoding
-    assert [axes.get_title("left") for axes in figure.axes[::3]] == [
-        "MNIST-4, amplitude: validation accuracy", "MNIST-4, angle: validation accuracy"
-    ]  # fmt: skip
+    assert [axes.get_title("left") for axes in figure.axes] == ["MNIST-4, amplitude"] * 3 + ["MNIST-4, angle"] * 3
+    assert [axes.get_ylabel().split()[0] for axes in figure.axes] == ["validation", "training", "validation"] * 2
     shown = lines_of(figure)
     assert set(shown) == {"IMPLICIT", "DIRECT-2"}
     np.testing.assert_allclose(shown["IMPLICIT"], [25, 35, 45, 55])

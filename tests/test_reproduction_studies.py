@@ -38,8 +38,7 @@ def test_rows_are_what_they_say(table):
         assert not row.depth or KINDS[row.depth].items() <= row.flags.items()
         assert not settings.jac_loss_weight and settings.scheduler == "cosine"
         seen.add(json.dumps(settings.to_dict(), sort_keys=True))
-    repeats = {"table9": 3}.get(table.study, 0)  # its default cap, tolerance and backward cap are one model, once in each list
-    assert len(table.rows) - len(seen) <= repeats
+    assert len(table.rows) == len(seen)  # no model twice
 
 
 def test_a_readout_of_every_kind_is_in_table_6_at_three_depths():
@@ -77,7 +76,7 @@ def test_what_stands_beside_is_read_from_the_other_tables(tmp_path):
     job.folder.mkdir(parents=True)
     write_json(job.folder / "results.json", study_result(0, 0.8) | {"settings": job.settings.to_dict()})
     content = write_table(table, 30, None, [job], tmp_path)
-    assert content["notes"] == ["Of Table 2, to compare with: linear classifier, baseline 92.00 ± 1.41 %."]
+    assert content["notes"] == ["Of Table 2 (100 epochs), to compare with: linear classifier, baseline 92.00 ± 1.41 %."]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": [1]}'])
@@ -225,6 +224,16 @@ def test_a_table_without_variances_shows_none(growing, tmp_path):
     found = {(job.row, 0): study_result(0, 0.8)}
     assert "| 80.00 | 79.00 |  |  | 1.0e-03 | 1056 |  |  | 0 |" in markdown(build_table(table, 5, None, found))
     assert gradient_variances.columns_of(table, tmp_path) == {}
+
+
+@pytest.mark.parametrize("flags", [{"z_gain": 3.0}, {"f_thres": 30}, {"z0": "x"}, {"model": "alam2021"}, {"lift": "projection"}],
+                         ids=str)  # fmt: skip
+def test_variances_of_rows_with_more_of_their_own_are_refused(growing, flags, tmp_path):
+    table, (job, *_) = growing
+    other = replace(table.row(job.row), flags=table.row(job.row).flags | flags)
+    ((name, value),) = flags.items()
+    with pytest.raises(SettingsError, match=rf"^table8_wires, {job.row}: .* with --{name} .*, not {value}: "):
+        gradient_variances.measure([make_job(table, other, 0, 5, tmp_path)], None, dry_run=True)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"circuits": [{"made_from": {}, "variances": {"first_readout": 1}}]}'])

@@ -5,6 +5,7 @@ from dataclasses import fields
 
 from hardware.cost import DELAY_US, MOST_CIRCUITS
 from runs.command_line import add_flag, read_options
+from training.equilibrium_settings import OF_SOLVER
 from training.settings import Settings
 from utils.command_line import LARGEST, LARGEST_SEED, OneLineParser, integer, number, path, shown
 
@@ -16,7 +17,6 @@ WITH_VALUES_OF_THEIR_OWN = ("noise", "encoding_noise", "shots")  # called as set
 OF_COST = ("model", "n_wires", "amplitude_encoder", "mode", "n_layer", "trainable_gates", "ansatz", "n_random_operations",
            "n_blocks", "readout", "f_thres", "b_solver", "jac_loss_weight", "jac_loss_freq", "pretrain_steps", "batch_size",
            "epochs", "max_step")  # fmt: skip
-OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol", "f_memory")
 NOISE_HELP = """noise, joined by commas:
   depolarizing:TWO[,ONE]     rho -> (1 - p) rho + p I/d after gates on two wires and on one (default: a tenth)
   damping:T1,T2[,ONE,TWO]    amplitude and phase damping: us, us, gate times in ns (default: 36,350)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dataset import Split
 from deployment.classical import evaluation_of_units, refuse_noise_of_gates
-from deployment.command_line import OF_SOLVER, SAME
+from deployment.command_line import SAME
 from deployment.differences import drop, finite_mean
 from deployment.mitigating import evaluate as evaluate_mitigated
 from deployment.mitigating import prepare
@@ -27,6 +27,7 @@ from models.classical_layers import TanhLayer
 from models.depth import Depth, Stack
 from models.qdeq_model import EquilibriumClassifier
 from runs.machine import choose_device, environment
+from training.equilibrium_settings import OF_SOLVER
 from training.evaluation import BATCH, load_splits
 from utils.files import write_json
 from utils.markdown import markdown_table

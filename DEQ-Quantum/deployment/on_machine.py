@@ -5,7 +5,6 @@ from argparse import Namespace
 import torch
 
 from dataset import Split
-from deployment.command_line import OF_SOLVER
 from deployment.states import states
 from deployment.sampled import sampled
 from deployment.trained import read_trained
@@ -13,6 +12,7 @@ from hardware.aer import AerEngine, cost_on, machine, median_costs, noisy_gates
 from hardware.channels import NoiseError
 from hardware.export import program_of, to_qiskit
 from runs.machine import environment
+from training.equilibrium_settings import OF_SOLVER
 from training.evaluation import load_splits
 from utils.files import write_json
 from utils.markdown import markdown_table

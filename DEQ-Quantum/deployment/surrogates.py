@@ -6,7 +6,6 @@ from statistics import mean, stdev
 import torch
 
 from dataset import Split
-from deployment.command_line import OF_SOLVER
 from deployment.differences import drop, finite_mean
 from deployment.states import states
 from deployment.trained import read_trained
@@ -14,6 +13,7 @@ from hardware.cost import Counter
 from hardware.engine import NoisyEngine
 from hardware.surrogate import SurrogateEngine
 from runs.machine import choose_device, environment
+from training.equilibrium_settings import OF_SOLVER
 from training.evaluation import load_splits
 from utils.files import write_json
 from utils.markdown import markdown_table

@@ -22,14 +22,14 @@ from figures.style import save_figure
 from hardware.noise import NoiseError
 from models.table import MODELS
 from runs.settings import result_fields
+from training.equilibrium_settings import OF_SOLVER
 from training.settings import Settings
 from utils.files import read_json, write_json
 from utils.markdown import markdown_table
 from utils.statistics import Spread, mean_and_spread
 
 # flags that make two evaluations different, besides the run
-ASKED = ("checkpoint", "noise", "encoding_noise", "shots", "mitigate", "repeat", "seed", "split", "max_images",
-         "f_solver", "stop_mode", "f_thres", "f_tol", "f_memory")  # fmt: skip
+ASKED = ("checkpoint", "noise", "encoding_noise", "shots", "mitigate", "repeat", "seed", "split", "max_images", *OF_SOLVER)
 
 # of what `Trained.recipe` names
 DEFAULTS = {f.name: f.default for f in fields(Settings) if f.name in result_fields(Settings) and f.name != "seed"}

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dataset import Split
-from deployment.command_line import OF_SOLVER
 from deq import SolverSettings
 from hardware.noise import NoiseError
 from models.classical_layers import TanhLayer
@@ -16,6 +15,7 @@ from runs import checkpoint
 from runs.folder import IN_EVERY_CHECKPOINT
 from runs.resume import IN_BEST
 from runs.settings import SettingsError, result_fields
+from training.equilibrium_settings import OF_SOLVER
 from training.evaluation import depth_of
 from training.hardware_settings import HardwareSettings
 from training.settings import Settings

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reproduction import gradient_variances
 from reproduction.jobs import Job, same_run
-from reproduction.rows import Table
+from reproduction.rows import TABLES, Table
 from reproduction.tables import as_csv, build_table, markdown, spread_of
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
@@ -130,7 +130,10 @@ def told_beside(table: Table, results_dir: Path) -> list[str]:
     """
     found = [kept_rows(name, results_dir).get(row_name) for name, row_name in table.beside]
     told = [f"{row['label']} {spread_of(row['test_acc']).text('.2f')} %" for row in found if row]
-    return [f"Of {table.beside[0][0].replace('table', 'Table ')}, to compare with: {'; '.join(told)}."] if told else []
+    if not told:
+        return []
+    name = table.beside[0][0]
+    return [f"Of {name.replace('table', 'Table ')} ({TABLES[name].epochs} epochs), to compare with: {'; '.join(told)}."]
 
 
 def write_table(table: Table, epochs: int, seeds: list[int] | None, jobs: list[Job], results_dir: Path) -> dict:

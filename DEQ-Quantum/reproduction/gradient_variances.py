@@ -22,6 +22,7 @@ from reproduction.row import Table
 from reproduction.study_columns import OF_START
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
+from training.equilibrium_settings import OF_SOLVER
 from training.settings import Settings
 from utils.files import read_json, write_json
 
@@ -32,6 +33,8 @@ OF = ("first_readout", *LOSS_OF.values())  # of the quantities that `gradient_va
 NEEDED = (*OF, *(f"{name}_error" for name in OF), *(f"{name}_share" for name in OF), "two_designs")
 OF_CIRCUIT = ("n_wires", "amplitude_encoder", "ansatz", "n_random_operations", "n_blocks", "readout", "trainable_gates",
               "injection")  # fmt: skip
+# the loss is measured as the paper has these; of other rows it would be another
+AS_THE_PAPER = ("model", "lift", "z_gain", "z0", *OF_SOLVER, "b_solver", "b_thres", "b_tol")
 NOTE = (
     f"Variances are over {N_DRAWS} draws of the initial parameters, then the mean over those parameters that act at all: of the "
     "slope of one layer's first readout on each of the first 8 test images, and of the gradient of the loss, at the row's own "
@@ -66,8 +69,10 @@ def measure(jobs: Sequence[Job], results_dir: Path | None, dry_run: bool) -> Non
         results_dir: where what is kept counts as measured; None: it does not.
 
     Raises:
-        SettingsError: a damaged file, or no data.
+        SettingsError: a damaged file, no data, or a row that has more of its own than circuit and data.
     """
+    for job in jobs:
+        _refuse_other_models(job)
     by_file: dict[Path, list[Job]] = {}
     for job in jobs:
         by_file.setdefault(job.path.parents[1] / FILE, []).append(job)
@@ -84,6 +89,16 @@ def measure(jobs: Sequence[Job], results_dir: Path | None, dry_run: bool) -> Non
     with tqdm(total=n_left, desc="gradient variances", unit="circuit", disable=None) as bar:
         for path, of_file in wanted.items():
             _measure_into(path, of_file, measured[path], bar)
+
+
+def _refuse_other_models(job: Job) -> None:
+    default = Settings()
+    for name in AS_THE_PAPER:
+        if getattr(job.settings, name) != getattr(default, name):
+            raise SettingsError(
+                f"{job.table}, {job.row}: gradient variances are measured with --{name} {getattr(default, name)}, not "
+                f"{getattr(job.settings, name)}: give the row's table no columns {' and '.join(OF_START)}"
+            )
 
 
 def _first_of_each(jobs: list[Job]) -> list[Job]:

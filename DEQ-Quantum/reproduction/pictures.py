@@ -109,13 +109,13 @@ def draw_training(table: Table, rows: list[RowData]) -> Figure:
     panels = []
     for family, members in _families(rows).items():
         where = _where(table, family)
-        for title, unit, name, scale in (
-            ("validation accuracy", "%", "val_acc", 100.0),
-            ("training loss", "cross-entropy", "train_loss", 1.0),
-            ("validation residual", RESIDUAL, "val_res_rel", 1.0),
+        for measure, name, scale in (
+            ("validation accuracy, %", "val_acc", 100.0),
+            ("training cross-entropy", "train_loss", 1.0),
+            (f"validation {RESIDUAL}", "val_res_rel", 1.0),
         ):
             lines = [_curve(data, name, scale) for data in members]
-            panels.append(Panel(f"{where}: {title}", "epoch", unit, lines, log_y=name == "val_res_rel"))
+            panels.append(Panel(where, "epoch", measure, lines, log_y=name == "val_res_rel"))
     return draw_panels(panels, 3)
 
 

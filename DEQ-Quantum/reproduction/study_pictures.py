@@ -12,7 +12,19 @@ from reproduction import gradient_variances
 from reproduction.collect import kept_rows
 from reproduction.names import DEPTHS
 from reproduction.row import Table
-from reproduction.study_rows import CAPS, GAINS, OPERATIONS, PAYS_AT, READ_AT, STUDIES, TOLERANCES, WIRES
+from reproduction.study_rows import (
+    CAPS,
+    GAINS,
+    OPERATIONS,
+    PAYS_AT,
+    READ_AT,
+    STUDIES,
+    TOLERANCES,
+    WIRES,
+    backward,
+    cap,
+    tolerance,
+)
 
 STYLE = {depth: number for number, depth in enumerate(DEPTHS)}
 ACCURACY = "test accuracy, %"
@@ -163,9 +175,9 @@ def solvers(parts: list[Kept]) -> Figure | None:
     """Table 9: accuracy against the caps of either solve and against the tolerance."""
     panels = []
     for names, x, title in (
-        ([f"cap{n}" for n in CAPS], CAPS, "most forward steps"),
-        ([f"tol{tol:g}" for tol in TOLERANCES], TOLERANCES, "tolerance"),
-        ([f"backward{n}" for n in CAPS], CAPS, "most backward steps"),
+        ([cap(n) for n in CAPS], CAPS, "most forward steps"),
+        ([tolerance(tol) for tol in TOLERANCES], TOLERANCES, "tolerance"),
+        ([backward(n) for n in CAPS], CAPS, "most backward steps"),
     ):
         lines = []
         for number, part in enumerate(parts):

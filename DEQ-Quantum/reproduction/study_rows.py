@@ -3,8 +3,9 @@
     6  readouts: what more of the same shots would tell                       7  when does an equilibrium pay?
     8  wider and deeper circuits                                              9  the solver and where it starts
 
-Rows are trained alike within a part, so that they differ in what is studied alone: Adam, a learning rate that falls as a cosine, no
-Jacobian loss. Models without a circuit begin at a learning rate of their own, as in Tables 1 to 4. Readouts that end clearly behind have one seed. A further row is one more `Row`; nothing else has to know.
+Rows are trained alike within a part, so that they differ in what is studied alone: Adam, a learning rate that falls as a
+cosine, no Jacobian loss. Models without a circuit begin at a learning rate of their own, as in Tables 1 to 4. Readouts that
+end clearly behind have one seed. A further row is one more `Row`; nothing else has to know.
 """
 
 from dataclasses import replace
@@ -33,10 +34,10 @@ OF_EQUILIBRIA = (*ACCURACY, "test_spectral_radius", "test_solver_steps", "test_r
 OF_SOLVERS = (*ACCURACY, "test_solver_steps", "test_res_rel", "test_converged", "train_seconds")
 
 
-def _rows(prefix: str, about: str, flags: dict, depths: tuple[str, ...], seeds=SEEDS, epochs: int | None = None) -> list[Row]:
+def _rows(prefix: str, about: str, flags: dict, depths: tuple[str, ...], seeds=SEEDS) -> list[Row]:
     """The same choice at several depths."""
     return [
-        Row(f"{prefix}_{depth}", f"{about}: {DEPTHS[depth]}", KINDS[depth] | RATE | flags, depth=depth, seeds=seeds, epochs=epochs)
+        Row(f"{prefix}_{depth}", f"{about}: {DEPTHS[depth]}", KINDS[depth] | RATE | flags, depth=depth, seeds=seeds)
         for depth in depths
     ]
 
@@ -145,16 +146,33 @@ def _growing() -> list[Table]:
 # Table 9
 
 CAPS, TOLERANCES, MEMORIES = (1, 2, 3, 5, 10, 30), (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), (1, 2, 3, 5)
-STARTS = {"zero": "z0 = 0", "x": "z0 = x", "previous": "z0 = the equilibrium of the epoch before"}
+STARTS = {"x": "z0 = x", "previous": "z0 = the equilibrium of the epoch before"}
+
+
+def cap(n: int) -> str:
+    """The row of at most n forward steps."""
+    return f"cap{n}"
+
+
+def tolerance(tol: float) -> str:
+    """The row of a tolerance: the usual one's is that of its cap."""
+    return cap(30) if tol == 1e-3 else f"tol{tol:g}"
+
+
+def backward(n: int) -> str:
+    """The row of at most n backward steps: as many as usual are those of the usual forward cap."""
+    return cap(10) if n == 10 else f"backward{n}"
 
 
 def _of_solver() -> list[Row]:
-    choices = {f"cap{n}": (f"at most {n} step{'s' * (n > 1)}", {"f_thres": n, "rand_f_thres_delta": min(2, n - 1)}) for n in CAPS}
-    choices |= {f"tol{tol:g}": (f"tolerance {tol:g}, at most 30 steps", {"f_tol": tol, "f_thres": 30}) for tol in TOLERANCES}
-    choices |= {f"backward{n}": (f"gradient: at most {n} step{'s' * (n > 1)}", {"b_thres": n}) for n in CAPS}
+    choices = {cap(n): (f"at most {n} step{'s' * (n > 1)}", {"f_thres": n, "rand_f_thres_delta": min(2, n - 1)}) for n in CAPS}
+    for tol in TOLERANCES:
+        choices.setdefault(tolerance(tol), (f"tolerance {tol:g}, at most 30 steps", {"f_tol": tol, "f_thres": 30}))
+    for n in CAPS:
+        choices.setdefault(backward(n), (f"gradient: at most {n} step{'s' * (n > 1)}", {"b_thres": n}))
     choices |= {"jacobian_free": ("gradient: Jacobian-free", {"b_solver": "identity"}),
                 "exact": ("gradient: exact", {"b_solver": "exact"})}  # fmt: skip
-    choices |= {start: (about, {"z0": start}) for start, about in STARTS.items() if start != "zero"}
+    choices |= {start: (about, {"z0": start}) for start, about in STARTS.items()}
     choices |= {f"memory{n}": (f"Broyden's memory {n}", {"f_memory": n}) for n in MEMORIES}
     choices |= {name: (f"solver: {name}", {"f_solver": name}) for name in ("anderson", "fixed_point", "newton")}
     return [row for name, (about, flags) in choices.items() for row in _solved(name, about, flags)]

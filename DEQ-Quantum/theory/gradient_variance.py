@@ -152,14 +152,6 @@ def first_test_images(
     return pool_images(images["test_images"][rows.numpy()], n_wires), positions
 
 
-def random_images(
-    n_features: int, n_images: int = N_IMAGES, n_classes: int = 10, seed: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Where there are no data: normal vectors of length 1, (n_images, n_features), and labels in turns."""
-    x = torch.randn(n_images, n_features, generator=torch.Generator().manual_seed(seed))
-    return x / x.norm(dim=1, keepdim=True), torch.arange(n_images) % n_classes
-
-
 def _loss_gradients(model: QDEQModel, x: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], float]:
     """The loss's gradient in theta by depth, (P,) each, and the share of images whose equilibrium was found."""
     compiled, found, share = model.layer.compile(), {}, 1.0

@@ -8,6 +8,7 @@ from runs.settings import BaseSettings, SettingsError, setting
 from training.hardware_settings import JACOBIAN_FREE
 
 WITH_MEMORY = {name: SOLVERS[name].options["memory"] for name in FORWARD_SOLVERS if "memory" in SOLVERS[name].options}
+OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol", "f_memory")  # of forward solves: what an evaluation may have otherwise
 _OWN_MEMORY = ", ".join(f"{option.default} of {name}" for name, option in WITH_MEMORY.items())
 
 
