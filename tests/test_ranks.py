@@ -94,7 +94,8 @@ def test_several_ranks_take_the_steps_of_one(size, ways, alone, tmp_path):
                 close = name == "event" or "_res" in name or math.isclose(value, after[name], rel_tol=1e-3)
                 assert close if not name.endswith("loss") else math.isclose(value, after[name], rel_tol=TOLERANCE), (way, name)
         states = [checkpoint.load(folder / way / "checkpoint_last.pt") for folder in (alone, tmp_path)]
-        torch.testing.assert_close(states[1]["model"], states[0]["model"], rtol=TOLERANCE, atol=TOLERANCE)
+        # where a gradient is near zero Adam makes a share of a step of its round-off
+        torch.testing.assert_close(states[1]["model"], states[0]["model"], rtol=TOLERANCE, atol=10 * TOLERANCE)
         assert [s["step"] for s in states] == [WAYS[way][WAYS[way].index("--max_step") + 1]] * 2
         assert_same(states[1]["meter"]["counts"], states[0]["meter"]["counts"])
         if way == "from before":
