@@ -93,6 +93,8 @@ def test_published_rows_have_their_works_numbers_lengths_and_classes():
     found = {(table.name, row.name): row for table, row in ROWS if row.differs}
     assert found["table1", "west2024-0123-direct-1"].paper.test_acc == 93.6
     assert found["table3", "dilip2022-14"].paper.test_acc == 85.3 and found["table3", "dilip2022_mps-1"].paper.test_acc == 62.7
+    deep, shallow = ([found[name, f"west2024-direct-1{n}"].paper.test_acc for name in ("table2", "table3")] for n in ("-200", ""))
+    assert deep == [79.4, 74.6] and shallow == [None, None]  # the number quoted is of 200 layers
     assert [found[name, "kiwit2025-1"].paper.test_acc for name in ("table2", "table3", "table4")] == [82.2, 74.1, 34.5]
     assert all(row.family == "published baseline" and row.epochs for row in found.values())
     settings = {}
