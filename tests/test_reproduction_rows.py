@@ -121,6 +121,11 @@ def test_shortened_runs_keep_the_warm_ups_share():
     assert parse_command_line(list(flags_of(table, table.row("warmup"), 100))).settings.pretrain_steps == 1875
 
 
+def test_a_job_has_as_many_epochs_as_its_run(tmp_path):
+    jobs = {row: make_job(TABLES["table2"], TABLES["table2"].row(row), 0, 100, tmp_path) for row in ("implicit", "kiwit2025-1")}
+    assert {row: job.epochs for row, job in jobs.items()} == {"implicit": 100, "kiwit2025-1": 20}
+
+
 def test_a_job_is_its_settings(tmp_path):
     table, row = TABLES["table2"], TABLES["table2"].row("implicit")
     job = make_job(table, row, 1, 100, tmp_path, ("--device", "cpu", "--wandb", "offline"))

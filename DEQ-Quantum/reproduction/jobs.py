@@ -151,7 +151,8 @@ def make_job(
     """The job of a row and a seed.
 
     Args:
-        table, row, seed, epochs: what is trained.
+        table, row, seed: what is trained.
+        epochs: of the table's runs; a row with a length of its own has its share of them, as `flags_of` says.
         work_dir: folder of all runs; this one's is <table>/<row>/seed-<n> in it.
         extra: further flags of train_qdeq.py: device, data folder, trackers.
         name: of the run's folder, in place of seed-<n>.
@@ -159,7 +160,7 @@ def make_job(
     flags = (*flags_of(table, row, epochs), "--seed", str(seed), *extra)
     path = work_dir.resolve() / table.name / row.name / (name or f"seed-{seed}")
     settings = parse_command_line(list(flags)).settings
-    return Job(table.name, row.name, row.label, seed, epochs, flags, path, settings)
+    return Job(table.name, row.name, row.label, seed, settings.epochs, flags, path, settings)
 
 
 def same_run(saved: dict, wanted: Settings) -> bool:
