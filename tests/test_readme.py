@@ -356,6 +356,25 @@ def test_what_the_equilibrium_and_the_head_contribute():
     assert numbers(RESULTS, "Alam et al.'s") == [f"{-alam['difference']:.0f}", f"{alam['paper']:.2f}"]
 
 
+def test_published_circuits_against_their_works_and_as_equilibria():
+    of = {table: accuracies(table, "difference") for table in TABLES}
+    text = " ".join(read(RESULTS).split("- **Published circuits")[1].split("\n- **")[0].split())
+    kiwit = [f"{of[table]['kiwit2025-1']:+.1f}" for table in ("table2", "table3", "table4")]
+    assert f"layer {kiwit[0]} points on MNIST-10, {kiwit[1]} on FashionMNIST-10 and {kiwit[2]} on CIFAR-10" in text
+    west = of["table1"]["west2024-0123-direct-1"], *(of[table]["west2024-direct-1-200"] for table in ("table2", "table3"))
+    assert f"six layers {of['table2']['kiwit2025-6']:+.1f} on MNIST-10" in text
+    assert "20 layers {:+.1f} on digits 0 to 3, 200 layers {:+.1f} on MNIST-10 and {:+.1f} on FashionMNIST-10".format(*west) in text
+    assert f"layer on exact states {of['table3']['dilip2022-1']:+.1f} there" in text
+    gains = {"implicit": [], "head": []}
+    for table, digits in (("table1", "-0123"), ("table2", "")):
+        acc = accuracies(table)
+        one = acc[f"west2024{digits}-direct-1"]
+        gains["implicit"].append(f"{one - acc[f'west2024{digits}-implicit']:.1f}")
+        gains["head"].append(f"{acc[f'west2024_head{digits}-direct-1'] - one:.1f}")
+    assert "lose {} points on digits 0 to 3 and {} on MNIST-10 against one pass".format(*gains["implicit"]) in text
+    assert "gains {} and {}.".format(*gains["head"]) in text
+
+
 def test_parameter_counts_of_the_baselines_are_the_models():
     rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\d+) \| (\d+) \|$", read(CODE), re.M)
     shown = re.findall(r"^\| `(\w+)`[^|]*\|", read(CODE).partition("## Baselines")[2].partition("\n## ")[0], re.M)
