@@ -364,7 +364,8 @@ def test_published_circuits_against_their_works_and_as_equilibria():
     west = of["table1"]["west2024-0123-direct-1"], *(of[table]["west2024-direct-1-200"] for table in ("table2", "table3"))
     assert f"six layers {of['table2']['kiwit2025-6']:+.1f} on MNIST-10" in text
     assert "20 layers {:+.1f} on digits 0 to 3, 200 layers {:+.1f} on MNIST-10 and {:+.1f} on FashionMNIST-10".format(*west) in text
-    assert f"layer on exact states {of['table3']['dilip2022-1']:+.1f} there" in text
+    dilip = [f"{of['table3'][name]:+.1f}" for name in ("dilip2022-1", "dilip2022_mps-1")]
+    assert "layer {} there on exact states and {} on compressed ones".format(*dilip) in text
     gains = {"implicit": [], "head": []}
     for table, digits in (("table1", "-0123"), ("table2", "")):
         acc = accuracies(table)
