@@ -362,7 +362,8 @@ def test_published_circuits_against_their_works_and_as_equilibria():
     kiwit = [f"{of[table]['kiwit2025-1']:+.1f}" for table in ("table2", "table3", "table4")]
     assert f"layer {kiwit[0]} points on MNIST-10, {kiwit[1]} on FashionMNIST-10 and {kiwit[2]} on CIFAR-10" in text
     west = of["table1"]["west2024-0123-direct-1"], *(of[table]["west2024-direct-1-200"] for table in ("table2", "table3"))
-    assert f"six layers {of['table2']['kiwit2025-6']:+.1f} on MNIST-10" in text
+    deeper = f"six layers {of['table2']['kiwit2025-6']:+.1f} on MNIST-10, eight {of['table3']['kiwit2025-8']:+.1f} on FashionMNIST-10"
+    assert deeper in text
     assert "20 layers {:+.1f} on digits 0 to 3, 200 layers {:+.1f} on MNIST-10 and {:+.1f} on FashionMNIST-10".format(*west) in text
     dilip = [f"{of['table3'][name]:+.1f}" for name in ("dilip2022-1", "dilip2022_mps-1")]
     assert "layer {} there on exact states and {} on compressed ones".format(*dilip) in text
