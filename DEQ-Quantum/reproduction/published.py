@@ -46,7 +46,7 @@ def _west_rows(data: str, ours: str, test_acc: float | None, fixed: dict) -> tup
 def _west_of_ten(test_acc: float) -> tuple[Row, ...]:
     ten_wires = "ten classes take ten wires here, the first in |0>, for one Z a class (unknown there: 784 pixels fill nine)"
     rows = _west_rows("", ten_wires, None, {"n_wires": 10})
-    own = f"{rows[0].differs}; how many layers theirs had is not in the version that could be read, the QDEQ paper says 200; one seed"
+    own = f"{rows[0].differs}; how many layers theirs had is not in the version that could be read, the QDEQ paper says 200 of MNIST-10; one seed"
     deep = _west("west2024-direct-1", "", test_acc, own, n_layers=200, seeds=(0,), n_wires=10)
     return (*rows, deep)
 
