@@ -353,7 +353,7 @@ def test_what_the_equilibrium_and_the_head_contribute():
     (alam,) = [row["test_acc"] for row in kept("paper/table2/table.json")["rows"] if row["row"] == "alam2021-direct-1"]
     published = [row for row in kept("paper/table2/table.json")["rows"] if row["row"] in ("alam2021_pca-1", "alam2021_vae-1")]
     assert len(published) == 2 and all(row["test_acc"]["difference"] > 0 for row in published)
-    assert numbers(RESULTS, "Alam et al.'s") == [f"{-alam['difference']:.0f}", f"{alam['paper']:.2f}"]
+    assert numbers(RESULTS, "Alam et al.'s encoding") == [f"{-alam['difference']:.0f}", f"{alam['paper']:.2f}"]
 
 
 def test_published_circuits_against_their_works_and_as_equilibria():
