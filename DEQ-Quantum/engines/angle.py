@@ -80,7 +80,7 @@ class CompiledStates(CompiledCircuit):
     def readouts(self, v: Tensor) -> Tensor:
         """(B, n_inputs), angles in radians, to (B, K) expectation values."""
         states = self.propagation(self.rest, self.states.begun(self.matrices, v))
-        return self.measurements.join([one.weights @ one.turned(states).square().sum(0) for one in self.measurements]).T
+        return self.measurements.join([one.read(one.turned(states)) for one in self.measurements]).T
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v, under autograd: (B, n_inputs) and (B, K) to (B, n_inputs)."""

@@ -64,6 +64,10 @@ class Measurement(nn.Module):
         """States (2, 2^n, C) in this basis."""
         return states if self.turn is None else self.turn(self.matrices, states)
 
+    def read(self, states: Tensor) -> Tensor:
+        """Readouts (n, B) of states in this basis, (2, 2^n, B), which need not be normalised."""
+        return _Read.apply(states, self.weights)
+
     def turned_back(self, states: Tensor) -> Tensor:
         """The inverse of `turned`, and its transpose."""
         if self.back is None:
@@ -71,6 +75,21 @@ class Measurement(nn.Module):
         back, n = self.back(self.matrices.flip(0).mT, states), len(self.order)
         axes = [1 + self.back.wire_order.index(wire) for wire in self.order]
         return back.view((2,) * (1 + n) + (back.shape[-1],)).permute(0, *axes, 1 + n).reshape(states.shape)
+
+
+class _Read(torch.autograd.Function):
+    """W (re^2 + im^2) of states (2, 2^n, B) and a table W (n, 2^n), with one pass over the states a direction."""
+
+    @staticmethod
+    def forward(ctx, states: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(states, weights)
+        real, imag = states
+        return weights @ real.square().addcmul_(imag, imag)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        states, weights = ctx.saved_tensors
+        return states * (weights.T @ (2 * grad)), None
 
 
 def _real(blocks: list) -> Tensor:
@@ -127,8 +146,7 @@ class ColumnMeasurement(nn.Module):
         """The circuit of these fused blocks, (n_blocks, dim, dim), under autograd."""
         columns = self.propagation(matrices)
         columns = columns if self.places is None else columns.index_select(-1, self.places)
-        turned = [one.turned(columns).flatten(0, 1) for one in self.measurements]
-        return CompiledMeasurement(self.measurements, torch.cat(turned))
+        return CompiledMeasurement(self.measurements, [one.turned(columns).flatten(0, 1) for one in self.measurements])
 
 
 class CompiledMeasurement(CompiledCircuit):
@@ -136,35 +154,37 @@ class CompiledMeasurement(CompiledCircuit):
 
     Args:
         measurements: S settings.
-        columns: A of each, below each other, (S 2 2^n, D).
+        columns: A of each, (2 2^n, D).
     """
 
-    def __init__(self, measurements: Measurements, columns: Tensor):
+    def __init__(self, measurements: Measurements, columns: list[Tensor]):
         self.measurements, self.columns = measurements, columns
-        self.shape = len(measurements), 2, columns.shape[0] // (2 * len(measurements))
 
-    def read(self, states: Tensor, v: Tensor) -> Tensor:
-        """Readouts, (B, K), from v (B, D) and A v of each setting, (S 2 2^n, B); a zero vector reads 0."""
-        parts = states.view(*self.shape, len(v))
-        probabilities = parts.square().sum(1)
-        read = self.measurements.join([one.weights @ p for one, p in zip(self.measurements, probabilities)])
+    def states(self, v: Tensor) -> list[Tensor]:
+        """A v of each setting, (2, 2^n, B), from v (B, D)."""
+        v = v.T.contiguous()  # so that autograd's products with the columns are the faster ones
+        return [(columns @ v).unflatten(0, (2, -1)) for columns in self.columns]
+
+    def read(self, states: list[Tensor], v: Tensor) -> Tensor:
+        """Readouts, (B, K), from v (B, D) and A v of each setting; a zero vector reads 0."""
+        read = self.measurements.join([one.read(own) for one, own in zip(self.measurements, states)])
         return read.T / nonzero(v.square().sum(-1, keepdim=True))
 
-    def slope(self, states: Tensor, v: Tensor, weights: Tensor) -> Tensor:
+    def slope(self, states: list[Tensor], v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv, (B, D), from the same."""
-        shares = zip(self.measurements, self.measurements.share(weights.T))
-        of_outcomes = torch.stack([one.weights.T @ share for one, share in shares]).unsqueeze(1)  # (S, 1, 2^n, B)
-        weighted = (states.view(*self.shape, len(v)) * of_outcomes).flatten(0, 2)
-        squared_norm = nonzero(v.square().sum(-1, keepdim=True))
-        return slope_in_v(weighted.T @ self.columns, weights, self.read(states, v), v, squared_norm)
+        of_settings = zip(self.measurements, self.columns, states, self.measurements.share(weights.T))
+        weighted = sum(
+            columns.T @ (own * (one.weights.T @ share)).flatten(0, 1) for one, columns, own, share in of_settings
+        ).T
+        return slope_in_v(weighted, weights, self.read(states, v), v, nonzero(v.square().sum(-1, keepdim=True)))
 
     def readouts(self, v: Tensor) -> Tensor:
         """(B, D) vectors to (B, K); a zero vector reads 0."""
-        return self.read(self.columns @ v.T, v)
+        return self.read(self.states(v), v)
 
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v: (B, D) and (B, K) to (B, D)."""
-        return self.slope(self.columns @ v.T, v, weights)
+        return self.slope(self.states(v), v, weights)
 
     def along(self, x: Tensor, lift: Lift) -> "ReducedMeasurement":
         """r -> readouts at x + E r for a batch x of shape (B, D)."""
@@ -185,15 +205,18 @@ class ReducedMeasurement(ReadoutMap):
 
     def __init__(self, circuit: CompiledMeasurement, x: Tensor, lift: Lift):
         self.circuit, self.x, self.lift = circuit, x, lift
-        self.lifted = self.of_x = None
+        self.lifted = None
         if sum(circuit.measurements.sizes) < x.shape[1]:
-            self.lifted = lift.transpose(circuit.columns)  # A E, (S 2 2^n, K)
-            self.of_x = circuit.columns @ x.T
+            self.lifted = [lift.transpose(columns) for columns in circuit.columns]  # A E of each setting, (2 2^n, K)
+            self.of_x = [columns @ x.T for columns in circuit.columns]
 
-    def _states(self, r: Tensor) -> tuple[Tensor, Tensor]:
-        """A v, (S 2 2^n, B), and v = x + E r, (B, D)."""
+    def _states(self, r: Tensor) -> tuple[list[Tensor], Tensor]:
+        """A v of each setting, (2, 2^n, B), and v = x + E r, (B, D)."""
         v = self.x + self.lift(r)
-        return self.circuit.columns @ v.T if self.lifted is None else torch.addmm(self.of_x, self.lifted, r.T), v
+        if self.lifted is None:
+            return self.circuit.states(v), v
+        r = r.T.contiguous()
+        return [torch.addmm(of_x, lifted, r).unflatten(0, (2, -1)) for of_x, lifted in zip(self.of_x, self.lifted)], v
 
     def __call__(self, r: Tensor) -> Tensor:
         """(B, K) to (B, K)."""
