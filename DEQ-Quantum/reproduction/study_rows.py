@@ -105,6 +105,7 @@ def _pays_on_digits() -> Table:
     for n in (10, 200, 800):
         flags = {"readout": "zz", "n_random_operations": n}
         rows += _rows(f"zz_random{n}", f"zz, {n} random operations", flags, ("direct-1", *PAYS_AT))
+    rows += _without_a_circuit("single_copy", lr=0.005)
     return _table("table7", "mnist4", "", "mnist4", 30, rows, OF_EQUILIBRIA)
 
 
