@@ -178,6 +178,9 @@ def test_probabilities_of_outcomes_are_the_logits():
     torch.testing.assert_close(model(x, Stack(1)).logits, 128 * probabilities[:, :4])
     with pytest.raises(ValueError, match="16 outcomes cannot be 17 classes"):
         OutcomeClassifier(model.layer, 17, 16)
+    scaled = build("dilip2022", "--logit_scale", "300")
+    scaled.load_state_dict(model.state_dict())
+    torch.testing.assert_close(scaled(x, Stack(1)).logits, 300 * probabilities[:, :4])
 
 
 def test_a_head_on_probabilities_is_tempered():
@@ -185,8 +188,11 @@ def test_a_head_on_probabilities_is_tempered():
     circuit = model.layer.circuit
     probabilities = StatevectorEngine(circuit).compile(model.layer.full_theta()).readouts(x) / 16
     torch.testing.assert_close(probabilities.sum(1), torch.ones(5, dtype=x.dtype))
-    expected = 128 * (probabilities @ model.head.weight.T + model.head.bias)
-    torch.testing.assert_close(model(x, Stack(1)).logits, expected)
+    expected = probabilities @ model.head.weight.T + model.head.bias
+    torch.testing.assert_close(model(x, Stack(1)).logits, 128 * expected)
+    scaled = build("kiwit2025", "--logit_scale", "5")
+    scaled.load_state_dict(model.state_dict())
+    torch.testing.assert_close(scaled(x, Stack(1)).logits, 5 * expected)
 
 
 # Alam et al.

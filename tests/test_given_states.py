@@ -269,6 +269,13 @@ def test_a_bond_dimension_is_of_compressed_states_alone():
     assert parse_command_line(compressed_flags).warnings == []
 
 
+def test_a_scale_of_logits_is_of_probabilities_alone():
+    assert parse_command_line(["--logit_scale", "3"]).warnings == ["--logit_scale has no effect with --model qdeq"]
+    flags = ["--model", "dilip2022", "--readout", "marginal", "--logit_scale", "300"]
+    parsed = parse_command_line(flags)
+    assert parsed.warnings == [] and "logits300" in parsed.settings.run_name
+
+
 def test_classes_are_chosen(tiny_data, tmp_path):
     train_here("--model", "west2024", "--n_wires", 5, "--ansatz", "rotation_chain", "--readout", "ZIIII,IZIII", "--num_classes",
                2, "--classes", "0,1", "--max_step", 2, "--data_dir", tiny_data, "--mode", "direct", "--n_layer", 1,

@@ -11,6 +11,8 @@ from models.classical_layers import FeatureLayer
 from models.layer import Layer
 from models.qdeq_model import EquilibriumClassifier
 
+KIWIT_SCALE = 128.0  # of logits of probabilities
+
 
 class ReadoutClassifier(EquilibriumClassifier):
     """The readouts are the logits, or, with fewer classes than readouts, the sums of neighbouring ones.
@@ -38,27 +40,26 @@ class ReadoutClassifier(EquilibriumClassifier):
 
 
 class OutcomeClassifier(EquilibriumClassifier):
-    """Outcomes of a measurement are the classes: the logits are 128 times the probabilities of the first n_classes outcomes.
+    """Outcomes of a measurement are the classes: the logits are the probabilities of the first n_classes outcomes, scaled.
 
-    So Dilip et al. (Phys. Rev. Research 4, 043007) measure four wires for ten classes; the factor is that of their successors
-    (Kiwit et al., arXiv 2505.03399). There is neither dropout nor ReLU.
+    So Dilip et al. (Phys. Rev. Research 4, 043007) measure four wires for ten classes; their loss is not known. There is neither
+    dropout nor ReLU.
 
     Args:
         layer: f(z; x), whose readouts are probabilities times the number of outcomes.
         n_classes: at most as many as readouts.
         n_outcomes: of which the readouts are the first ones.
+        scale: the logits are so many times the probabilities.
 
     Raises:
         ValueError: more classes than readouts.
     """
 
-    SCALE = 128.0
-
-    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int):
+    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int, scale: float = KIWIT_SCALE):
         if n_classes > layer.n_units:
             raise ValueError(f"{layer.n_units} outcomes cannot be {n_classes} classes")
         super().__init__(layer, nn.Identity())
-        self.n_classes, self.factor = n_classes, self.SCALE / n_outcomes
+        self.n_classes, self.factor = n_classes, scale / n_outcomes
 
     def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
         """Logits of an equilibrium: (B, layer.width) or (B, layer.n_units) to (B, n_classes)."""
@@ -83,7 +84,7 @@ class LinearReadoutClassifier(EquilibriumClassifier):
 
 
 class TemperedClassifier(EquilibriumClassifier):
-    """A linear head on probabilities, its logits times 128, as Kiwit et al. (arXiv 2505.03399) train theirs.
+    """A linear head on probabilities, its logits scaled, as Kiwit et al. (arXiv 2505.03399) train theirs.
 
     There is neither dropout nor ReLU.
 
@@ -91,18 +92,17 @@ class TemperedClassifier(EquilibriumClassifier):
         layer: f(z; x), whose readouts are probabilities times the number of outcomes.
         n_classes: of the head.
         n_outcomes: of which the readouts are the first ones.
+        scale: the logits are so many times what the head gives.
     """
 
-    SCALE = 128.0
-
-    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int):
+    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int, scale: float = KIWIT_SCALE):
         super().__init__(layer, nn.Linear(layer.n_units, n_classes))
-        self.n_outcomes = n_outcomes
+        self.n_outcomes, self.scale = n_outcomes, scale
 
     def classify(self, z: Tensor, generator=None, whole=None) -> Tensor:
         """Logits of an equilibrium: (B, layer.width) or (B, layer.n_units) to (B, n_classes)."""
         readouts = self.layer.lift.readouts(z) if self.layer.lift.sees_state else z
-        return self.SCALE * self.head(readouts / self.n_outcomes)
+        return self.scale * self.head(readouts / self.n_outcomes)
 
 
 class GroupSums(nn.Module):

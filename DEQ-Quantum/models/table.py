@@ -30,6 +30,7 @@ class Model:
         has_depth: whether its depth changes anything.
         n_units: without a circuit, numbers in z.
         first_images: on how many test images, the first of its classes, the work it is of was tested; 0: not known to be so.
+        scales_logits: whether its logits are scaled by a setting.
         check: what is wrong with settings, in one line that names the flags; "" where nothing is.
     """
 
@@ -44,6 +45,7 @@ class Model:
     has_depth: bool = True
     n_units: Callable[..., int] = lambda settings: settings.n_wires**2
     first_images: int = 0
+    scales_logits: bool = False
     check: Callable[..., str] = lambda settings: ""
 
     def encoding(self, settings) -> str:
@@ -113,7 +115,7 @@ def _outcomes(s):
     from models.baselines import OutcomeClassifier
 
     layer = _quantum_layer(s)
-    return OutcomeClassifier(layer, s.num_classes, 2 ** len(layer.circuit.readout.wires))
+    return OutcomeClassifier(layer, s.num_classes, 2 ** len(layer.circuit.readout.wires), s.logit_scale)
 
 
 def _linear_of_readouts(s):
@@ -126,7 +128,7 @@ def _tempered(s):
     from models.baselines import TemperedClassifier
 
     layer = _quantum_layer(s)
-    return TemperedClassifier(layer, s.num_classes, 2 ** len(layer.circuit.readout.wires))
+    return TemperedClassifier(layer, s.num_classes, 2 ** len(layer.circuit.readout.wires), s.logit_scale)
 
 
 def _of_whole_images(s) -> str:
@@ -273,6 +275,7 @@ MODELS = {
             ("frqi",),
             features="frqi_reversed",
             has_dropout=False,
+            scales_logits=True,
             check=_outcomes_suffice,
         ),
         Model(
@@ -284,6 +287,7 @@ MODELS = {
             ("amplitude",),
             features="compressed_frqi",
             has_dropout=False,
+            scales_logits=True,
             check=_outcomes_suffice,
         ),
         Model(
@@ -295,6 +299,7 @@ MODELS = {
             ("frqi",),
             features="frqi_blocks",
             has_dropout=False,
+            scales_logits=True,
             check=_of_probabilities,
         ),
     )

@@ -68,7 +68,8 @@ class ModelSettings(BaseSettings):
                                      "alam2021_vae", at_least=1, at_most=16)
     angle_scale: float = setting(1.0, "model", "of the same models: the largest angle of each feature over the training "
                                  "split, in radians", positive=True, at_most=1e3)
-
+    logit_scale: float = setting(128.0, "model", "of --model dilip2022 and dilip2022_mps, whose logits are so many times the "
+                                 "probabilities, and kiwit2025, times what its head makes of them", positive=True, at_most=1e6)
     injection: str = setting("add", "model", "where z enters f: add, to the data; concatenate: x on wires of its own, z as "
                              "angles on others", tuple(INJECTIONS))
 
@@ -93,8 +94,9 @@ class ModelSettings(BaseSettings):
         if MODELS[self.model].features in ANGLES:
             angles = f"{self.features_per_wire}perwire" * (self.features_per_wire != 4)
             angles += f"scale{self.angle_scale:g}" * (self.angle_scale != 1)
+        logits = f"logits{self.logit_scale:g}" * (MODELS[self.model].scales_logits and self.logit_scale != 128)
         injection = self.injection if self.injection != "add" else ""
-        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift, gain, injection, angles))]
+        return [*filter(None, (ansatz, "" if ansatz else random, blocks, readout, lift, gain, injection, angles, logits))]
 
     @property
     def reduction(self) -> str:
@@ -272,6 +274,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
             idle += ["amplitude_encoder"]
         if model.features != "compressed_frqi":
             idle += ["bond_dimension"]
+        if not model.scales_logits:
+            idle += ["logit_scale"]
         if model.features not in ANGLES:
             idle += ["features_per_wire", "angle_scale"]
         if not model.has_dropout:
