@@ -365,8 +365,6 @@ def test_published_circuits_against_their_works_and_as_equilibria():
     deeper = f"six layers {of['table2']['kiwit2025-6']:+.1f} on MNIST-10, eight {of['table3']['kiwit2025-8']:+.1f} on FashionMNIST-10"
     assert deeper in text
     assert "20 layers {:+.1f} on digits 0 to 3, 200 layers {:+.1f} on MNIST-10 and {:+.1f} on FashionMNIST-10".format(*west) in text
-    dilip = [f"{of['table3'][name]:+.1f}" for name in ("dilip2022-1", "dilip2022_mps-1")]
-    assert "layer {} there on exact states and {} on compressed ones".format(*dilip) in text
     far = {(table, row.name) for table in TABLES for row in TABLES[table].rows
            if row.differs and abs(of[table].get(row.name) or 0) > 4}  # fmt: skip
     assert far == {("table2", "alam2021_pca-1"), ("table3", "west2024-direct-1-200")}
