@@ -98,9 +98,7 @@ def after_13(trials: Trials) -> Gaps:
     """Basis states 0 and 1 lie sqrt(2) apart, and Z reads 2."""
     delta, apart = _basis_states()
     printed = delta - apart
-    projectors = largest(moved(s, s.projectors) - 1 for s in trials.all)
-    paulis = largest(moved(s, s.paulis) - 2 for s in trials.all)
-    return Gaps(printed, max(0.0, projectors, paulis), printed)
+    return Gaps(printed, largest(moved(s, m) - width(m) for s in trials.all for m in both(s)), printed)
 
 
 def _basis_states() -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Observation 2, Eqs. 14 to 22 and the end of Appendix A: from distances of states to contraction and a fixed point.
 
 Notation as in `results/paper/theory/equations.md`. Delta <= w T (`appendix_a.py`) and T <= ||z - z'|| for both
-encodings (`appendix_b.py`) give the constant w, 2 for a Pauli matrix, and it is attained: the qubit whose Z and X are
-read and encoded again as amplitudes squares the complex number z (`squared`), which no contraction does.
+encodings (`appendix_b.py`) give the constant w, 2 for a Pauli matrix, and no smaller one does: the qubit whose Z and X are
+read and encoded again as amplitudes squares the complex number z (`squared`), of slope 2 on the unit circle.
 """
 
 import math
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from engines.statevector import X, Z
-from theory.appendix_a import WIDTH_PROOF, both, largest, readouts
+from theory.appendix_a import WIDTH_PROOF, both, largest
 from theory.appendix_b import AMPLITUDE_C, ANGLE_C, equation_23, sixty_degrees
 from theory.equations import Equation, Gaps
 from theory.trials import Trials, expectations, moved, qubit, width
+
+
+ONE_RY_C = 0.3  # cos(d/2) >= 1 - c/2 sin d^2 for d <= 1
 
 
 def squared(z: Tensor) -> Tensor:
@@ -33,8 +36,8 @@ def observation_2(trials: Trials) -> Gaps:
     z = trials.qubit.v
     printed = (squared(z) - squared(z.flip(1))).norm() - (z - z.flip(1)).norm()
     # Brouwer: what is to be shown is that f maps the cube of readouts into itself, continuously
-    beyond = largest(readouts(s, s.v).abs() - 1 for s in trials.circuits)
-    return Gaps(printed.item(), max(0.0, beyond))
+    beyond = largest(expectations(s.paulis, psi).abs() - 1 for s in trials.all for psi in (s.psi, s.phi))
+    return Gaps(printed.item(), beyond)
 
 
 def _scalars(trials: Trials) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,8 +50,10 @@ def _scalars(trials: Trials) -> tuple[Tensor, Tensor, Tensor]:
 
 def equation_15(trials: Trials) -> Gaps:
     c, t, overlap = _scalars(trials)
-    gap = (1 - overlap.square()) - (1 - (1 - c / 2 * t.sin()).square())
-    allowed = c * t.sin() <= 2
+    border = trials.uniform[3, :1000].clamp_min(0.1)  # c sin d^2 = 2, orthogonal states
+    c, t = torch.cat([c, 2 / border.sin()]), torch.cat([t, border])
+    gap = (1 - torch.cat([overlap, 0 * border]).square()) - (1 - (1 - c / 2 * t.sin()).square())
+    allowed = c * t.sin() <= 2 + 1e-14
     return Gaps(gap.max().item(), gap[allowed].max().item(), gap[:2000].max().item())
 
 
@@ -69,7 +74,11 @@ def equation_17(trials: Trials) -> Gaps:
 def equation_18(trials: Trials) -> Gaps:
     printed = largest(moved(s, m) - s.distance for s in (trials.amplitude, trials.qubit) for m in both(s))
     corrected = largest(moved(s, m) - width(m) * s.distance for s in trials.all for m in both(s))
-    return Gaps(printed, corrected, printed)  # "subcontractive" is what is drawn from it
+    # Eq. 14 holds with c < 1 for one RY: angles -d/2 and d/2, |+><+| read
+    d = trials.uniform[0]
+    plus = (torch.eye(2) + X) / 2
+    of_root = (turned(d / 2, plus) - turned(-d / 2, plus)).abs() - math.sqrt(ONE_RY_C) * d
+    return Gaps(printed, math.inf if (of_root > 0).any() else corrected, printed)  # "subcontractive" is what is drawn from it
 
 
 def equation_19(trials: Trials) -> Gaps:
@@ -100,8 +109,7 @@ def _steps_of_squaring() -> tuple[float, float]:
 
 def equation_21(trials: Trials) -> Gaps:
     after, before = _steps_of_squaring()
-    one = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    return Gaps(after - before, (squared(one) - one).norm().item(), after - before)
+    return Gaps(after - before, conclusion=after - before)
 
 
 def equation_22(trials: Trials) -> Gaps:
@@ -115,7 +123,8 @@ def equation_22(trials: Trials) -> Gaps:
 def end_of_a(trials: Trials) -> Gaps:
     """Vectors of any length: chords of the directions against 2 d / (||v|| + ||v'||)."""
     lengths = 3 * trials.uniform[:2, : len(trials.amplitude.v), None] + 1e-3
-    v, w = lengths[0] * trials.amplitude.v, lengths[1] * trials.angle.v
+    lengths = torch.stack([lengths[0], torch.cat([lengths[0, :10], lengths[1, 10:]])])  # it is attained at equal lengths
+    v, w = lengths[0] * trials.amplitude.v, lengths[1] * torch.nn.functional.normalize(trials.angle.v)
     chord = (v / v.norm(dim=1, keepdim=True) - w / w.norm(dim=1, keepdim=True)).norm(dim=1)
     bound = 2 * (v - w).norm(dim=1) / (v.norm(dim=1) + w.norm(dim=1))
     return Gaps((chord - bound).max().item())
@@ -151,6 +160,7 @@ EQUATIONS = (
          "Encoding by angles is continuous everywhere, by amplitudes wherever z + x is not 0.",
          "So f is continuous on C, and Brouwer's theorem gives z* = f(z*).",
          "z -> z^2 has the fixed point 1, of slope 2: Picard leaves it."),
+        "the contraction itself fails: Eqs. 18 to 21",
     ),
     Equation(
         "14", "|<z|z'>| >= 1 - c/2 sin d^2, with c = 1 for amplitudes and c = 2 for angles", equation_23,
@@ -176,8 +186,8 @@ EQUATIONS = (
         (f"{PAIR}, Z read: Delta > d", _of_pair(lambda s: moved(s, s.paulis), lambda s: s.distance)),
         "Delta <= sqrt(c) w d, and <= w d for unit amplitudes, and angles of at most four rotations a wire; w = 2 for "
         "Paulis, so no contraction follows",
-        (*WIDTH_PROOF, "Unit amplitudes: T^2 = d^2 - d^4/4 <= d^2. Angles: T <= sin d, Eq. 46.",
-         "It is sharp: amplitudes (cos a, sin a) near a = 45 degrees have <Z> = cos 2a, of slope 2."),
+        (*WIDTH_PROOF, "Where Eq. 14 holds with c, T^2 <= c d^2 (Eq. 17). Unit amplitudes: T^2 = d^2 - d^4/4 <= d^2.",
+         "Angles: T <= sin d, Eq. 46. w is sharp: amplitudes (cos a, sin a) at a = 45 degrees: <Z> = cos 2a, slope 2."),
         "Eq. 13 enters, true of projectors only; and Eq. 17 bounds the square, so c < 1 gives sqrt(c) > c, not c",
     ),
     Equation(

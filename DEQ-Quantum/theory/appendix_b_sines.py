@@ -63,8 +63,8 @@ def equation_42(trials: Trials) -> Gaps:
     wider = math.pi / 2 * torch.stack([a * (1 - b), b])  # a + b <= pi / 2
     equivalent = ((a / 2).tan() + (b / 2).tan() > 1) == (_product_gap(a, b) > 0)
     clear = _product_gap(a, b).abs() > 1e-14
-    false_equivalence = float((~equivalent & clear).any())
-    return Gaps(printed, max(_product_gap(*wider).max().item(), false_equivalence), _used(trials))
+    corrected = _product_gap(*wider).max().item() if not (~equivalent & clear).any() else math.inf
+    return Gaps(printed, corrected, _used(trials))
 
 
 def _pythagorean(factor: float, share: float | None = None) -> tuple[float, float]:

@@ -131,7 +131,7 @@ def _largest_readout() -> tuple[float, float]:
 
 
 EQUATIONS = (
-    Equation("53", "the untied network: z_0 = x, z_l = R(U_l S(z_{l-1}) U_l^+)", equation_53,
+    Equation("53", "the untied network: z_0 = x, z_l = R(U_{l-1} S(z_{l-1}) U_{l-1}^+)", equation_53,
              remark="no injection; the models' layers see z + x, and their first is the same from z = 0"),
     Equation("54", "the tied one: z <- R_L (E_z z + E_x x), the same at every step", equation_54,
              remark="E_z, E_x are tables of maps, 0 is no map; with z + x in every layer it is the F of "

@@ -47,9 +47,11 @@ class Gaps:
             raise CorrectionError(f"the corrected statement is violated by {self.corrected:.3g}")
         if self.printed <= ROUND_OFF:
             return HOLDS
+        if self.conclusion is not None and not self.conclusion <= ROUND_OFF:
+            return FAILS
         if self.corrected is None:
             raise CorrectionError(f"violated by {self.printed:.3g}, and there is no corrected statement")
-        return CORRECTED if self.conclusion is None or self.conclusion <= ROUND_OFF else FAILS
+        return CORRECTED
 
 
 @dataclass(frozen=True)

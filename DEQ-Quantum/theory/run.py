@@ -30,6 +30,7 @@ from theory import (
     on_models,
     overlaps,
     subjects,
+    trials,
 )
 from theory.pictures import draw_ablations, draw_contraction, draw_overlaps, draw_solver_residuals
 from theory.report import markdown
@@ -133,6 +134,7 @@ def measurements(seed: int, data_dir: str, runs: dict[Path, str], plan: Plan) ->
         "ablations": lambda: _ablations(seed, data_dir, plan),
         "equations": lambda: {
             "rows": equations_table.measure(generator("equations")),
+            "trained": equations_table.other_verdicts(generator("equations"), **_trained_layers(looked_at())),
             "models": [
                 on_models.measure(s, plan.n_pairs, generator("on models"))
                 for s in looked_at()
@@ -203,6 +205,12 @@ def _subjects(seed: int, data_dir: str, runs: dict[Path, str], plan: Plan) -> li
         log.info("theory: training %s for %d epochs", name, plan.epochs)
         found += subjects.untrained_and_trained(name, settings, plan.epochs, plan.n_images)
     return found
+
+
+def _trained_layers(looked_at: Sequence[subjects.Subject]) -> dict:
+    """The layers of the trained four-qubit models with a circuit, by encoding."""
+    own = [s for s in looked_at if s.state.startswith("trained") and s.settings.n_wires == trials.N_WIRES]
+    return {s.settings.encoding: s.model.layer for s in own if not isinstance(s.model.layer, TanhLayer)}
 
 
 def _construction(generator) -> list[dict]:

@@ -1,8 +1,9 @@
 """What the equations of the appendices are tried on: pairs of encoded inputs, observables, unitaries, in float64.
 
-A sample holds pairs of states and observables in the Heisenberg picture, M~ = U^+ M U. Two come from the project's own
-four-qubit circuits with random parameters, encoded and applied gate by gate (`engines/statevector.py`); a third is one
-pair of a qubit that can be worked out by hand. Nothing here knows which equation is tried.
+A sample holds pairs of states and observables in the Heisenberg picture, M~ = U^+ M U. Most come from the project's own
+four-qubit circuits, of both encodings, encoded and applied gate by gate (`engines/statevector.py`), with random parameters
+or those of given layers; two are pairs of a qubit that can be worked out by hand. Nothing here knows which equation is
+tried.
 """
 
 import math
@@ -18,6 +19,7 @@ from models.quantum_layer import QuantumLayer
 N_WIRES = 4
 N_PAIRS = 300
 N_SCALARS = 20000
+FURTHER = ("paper", "strongly_entangling", "su4")  # ansaetze of further circuits of each encoding
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,28 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trials:
-    """All samples, and numbers uniform in [0, 1): (4, N_SCALARS)."""
+    """All samples, and numbers uniform in [0, 1): (4, N_SCALARS).
+
+    Attributes:
+        amplitude, angle: one circuit each.
+        further: the same pairs in other circuits.
+        qubit: the pair of four fifths; `basis_states`, where bounds are attained, are in `all` beside it.
+        uniform: the numbers.
+    """
 
     amplitude: Sample
     angle: Sample
+    further: tuple[Sample, ...]
     qubit: Sample
     uniform: Tensor
 
     @property
     def all(self) -> tuple[Sample, ...]:
-        return self.amplitude, self.angle, self.qubit
+        return *self.circuits, self.qubit, basis_states()
 
     @property
     def circuits(self) -> tuple[Sample, ...]:
-        return self.amplitude, self.angle
+        return self.amplitude, self.angle, *self.further
 
 
 def density(psi: Tensor) -> Tensor:
@@ -122,8 +132,14 @@ def observables_of(layer: QuantumLayer) -> Tensor:
 
 
 @torch.no_grad()
-def draw(generator: torch.Generator) -> Trials:
-    """Random circuits and pairs; parameters come from torch's global generator."""
+def draw(generator: torch.Generator, amplitude: QuantumLayer | None = None, angle: QuantumLayer | None = None) -> Trials:
+    """Pairs, and circuits.
+
+    Args:
+        generator: of pairs and numbers.
+        amplitude, angle: layers on four wires of these encodings; None: random ones, and further ones with them. Parameters
+            come from torch's global generator.
+    """
 
     def random(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
@@ -136,12 +152,20 @@ def draw(generator: torch.Generator) -> Trials:
     aside = torch.nn.functional.normalize(step - (step * first).sum(1, keepdim=True) * first)
     turn = 2 * torch.asin(random(N_PAIRS, 1) / 2)  # a chord of uniform length
     angles = 2 * math.pi * random(N_PAIRS, n_inputs)
-    return Trials(
-        _of_circuit("amplitude", first, turn.cos() * first + turn.sin() * aside),
-        _of_circuit("angle", angles, angles + random(N_PAIRS, 1) * directions(n_inputs)),
-        qubit(),
-        random(4, N_SCALARS),
-    )
+    pairs = {
+        "amplitude": (first, turn.cos() * first + turn.sin() * aside),
+        "angle": (angles, angles + random(N_PAIRS, 1) * directions(n_inputs)),
+    }
+    given = {"amplitude": amplitude, "angle": angle}
+    main = {encoding: _of_layer(given[encoding] or _random_layer(encoding), *pair) for encoding, pair in pairs.items()}
+    further = () if amplitude or angle else tuple(
+        _of_layer(_random_layer(encoding, ansatz), *pair) for encoding, pair in pairs.items() for ansatz in FURTHER
+    )  # fmt: skip
+    return Trials(main["amplitude"], main["angle"], further, qubit(), random(4, N_SCALARS))
+
+
+def _random_layer(encoding: str, ansatz: str = "paper") -> QuantumLayer:
+    return QuantumLayer(build_circuit(N_WIRES, encoding, ansatz))
 
 
 def qubit(a: float = 4 / 5, b: float = 3 / 5) -> Sample:
@@ -157,8 +181,8 @@ def basis_states() -> Sample:
     return qubit(1.0, 0.0)
 
 
-def _of_circuit(encoding: str, v: Tensor, w: Tensor) -> Sample:
-    layer = QuantumLayer(build_circuit(N_WIRES, encoding)).double()
+def _of_layer(layer: QuantumLayer, v: Tensor, w: Tensor) -> Sample:
+    layer = layer.double()
     unitary = unitary_of(layer)
     size = len(unitary)
     basis = torch.eye(size, dtype=torch.complex128)[:N_WIRES]
