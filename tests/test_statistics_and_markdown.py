@@ -31,8 +31,9 @@ def test_a_single_value_has_no_spread():
     assert (found.mean, found.std, found.text(".1f")) == (0.5, None, "0.5")
 
 
-def test_a_run_that_diverged_leaves_neither_mean_nor_spread():
-    found = mean_and_spread([0.5, None])
+@pytest.mark.parametrize("value", [None, math.inf, -math.inf, math.nan])
+def test_a_run_that_diverged_leaves_neither_mean_nor_spread(value):
+    found = mean_and_spread([0.5, value])
     assert (found.mean, found.std, found.text(".1f", 100)) == (None, None, "not finite")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from theory import (
     overlaps,
     subjects,
 )
-from theory.pictures import draw_overlaps
+from theory.pictures import draw_ablations, draw_overlaps
 
 FAST = theory.Plan("digits", epochs=1, n_images=6, n_overlaps=50, n_pairs=3, n_circuits=1, n_directions=2,
                    ablation_epochs=1, ablation_seeds=1)  # fmt: skip
@@ -65,6 +66,14 @@ def test_everything_is_kept_and_read_back(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "gradient.json").read_text())["measured"][0]["measured"] == "anew"
     with pytest.raises(AssertionError, match="measured again"):
         theory.run(tmp_path, 1, "", plan=FAST)
+
+
+def test_an_ablation_without_a_finite_residual_is_left_out_of_the_picture():
+    known, unknown = {"mean": 0.5, "std": 0.1}, {"mean": None, "std": None}
+    shared = {"ablation": "solver cap", "epochs": 1, "seeds": [0, 1], "acc": known, "spectral_radius": known}
+    figure = draw_ablations([shared | {"label": "1", "res_rel": unknown}, shared | {"label": "2", "res_rel": known}])
+    drawn = [axes.containers[0].lines[0].get_ydata() for axes in figure.axes[:3]]
+    assert [list(map(math.isnan, ys)) for ys in drawn] == [[False, False], [True, False], [False, False]]
 
 
 @pytest.mark.parametrize("flags, folder", [

@@ -165,7 +165,8 @@ def draw_ablations(ablations: list[dict]) -> Figure:
         entries = [entry for entry in ablations if entry["ablation"] == group]
         labels = [entry["label"] for entry in entries]
         for axes, (name, scale, colour) in zip(grid[:, column], rows):
-            means = [scale * entry[name]["mean"] for entry in entries]
+            # what is not finite is left out
+            means = [np.nan if entry[name]["mean"] is None else scale * entry[name]["mean"] for entry in entries]
             spreads = [scale * (entry[name]["std"] or 0.0) for entry in entries]
             axes.errorbar(range(len(entries)), means, spreads, color=colour, marker="o", ms=5, lw=0, elinewidth=1.6,
                           capsize=3, gid=f"{group}: {name}")  # fmt: skip

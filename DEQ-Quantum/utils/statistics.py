@@ -1,5 +1,6 @@
 """Mean and spread over repeated runs, as numbers and as text."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -36,8 +37,8 @@ def mean_and_spread(values: Sequence[float | None]) -> Spread:
     """Mean and sample standard deviation.
 
     Args:
-        values: at least one; with a None, which results.json has for a number that is not finite, both are None.
+        values: at least one; with one that is not finite, for which results.json has None, both are None.
     """
-    if None in values:
+    if not all(value is not None and math.isfinite(value) for value in values):
         return Spread(None, None)
     return Spread(mean(values), stdev(values) if len(values) > 1 else None)
