@@ -156,7 +156,7 @@ def _add_theory(commands) -> None:
     command = commands.add_parser(
         "theory",
         help=about,
-        description=about.capitalize() + ". Trains what it looks at for a few epochs; about 4 minutes of one core.",
+        description=about.capitalize() + ". Trains what it looks at for a few epochs; about 2 minutes of one core.",
     )
     command.add_argument("--seed", type=SEED, default=0, metavar="N", help="of all that is random (default: 0)")
     command.add_argument(
