@@ -2,7 +2,7 @@
 
 West et al. (arXiv 2309.09424) take all pixels as amplitudes; Dilip et al. (arXiv 2204.11170) FRQI of 32 x 32 pixels row by
 row, also compressed to matrix product states; Kiwit et al. (arXiv 2505.03399) number them by blocks of blocks. Which end of
-Dilip's wires is measured is not known: here they run from the finest bits to the coarsest, which classifies better.
+Dilip's wires is measured is not known: here they run from the finest bits to the coarsest, which are measured.
 """
 
 import math

@@ -49,3 +49,6 @@ def test_tables_tell_it_where_all_runs_have_it():
     assert note in markdown(content)
     older = runs | {(NAME, 2): result(2, 0.8)}
     assert not [note for note in build_table(TABLES["table1"], 100, None, older)["notes"] if "first 75" in note]
+    # the number to compare with is of MNIST-4
+    others = {("wang2022-direct-1", seed): run for (_, seed), run in runs.items()}
+    assert not [note for note in build_table(TABLES["table2"], 100, None, others)["notes"] if "first 75" in note]
