@@ -1,5 +1,7 @@
 """The README pages keep their word: code runs, commands parse, files exist, numbers are those of committed results."""
 
+import csv
+import io
 import itertools
 import json
 import re
@@ -367,7 +369,13 @@ def test_published_circuits_against_their_works_and_as_equilibria():
     assert "20 layers {:+.1f} on digits 0 to 3, 200 layers {:+.1f} on MNIST-10 and {:+.1f} on FashionMNIST-10".format(*west) in text
     far = {(table, row.name) for table in TABLES for row in TABLES[table].rows
            if row.differs and abs(of[table].get(row.name) or 0) > 4}  # fmt: skip
-    assert far == {("table2", "alam2021_pca-1"), ("table3", "west2024-direct-1-200")}
+    assert far == {("table2", "alam2021_pca-1"), ("table3", "west2024-direct-1-200"), ("table3", "dilip2022_mps-1")}
+    dilip = [f"{of['table3'][name]:+.1f}" for name in ("dilip2022-1", "dilip2022_mps-1")]
+    assert "layer {} there on exact states and {} on compressed ones".format(*dilip) in text
+    deep = [[float(line["val_acc"]) for line in csv.DictReader(io.StringIO(read(f"results/paper/{table}/west2024-direct-1-200/seed-0.csv")))]
+            for table in ("table2", "table3")]  # fmt: skip
+    assert "below theirs ({:.1f} % and {:.1f} %)".format(*(100 * validated[-1] for validated in deep)) in text
+    assert f"of two epochs still gained {100 * (deep[1][1] - deep[1][0]):.1f}" in text and len(deep[1]) == 2
     gains = {"implicit": [], "head": []}
     for table, digits in (("table1", "-0123"), ("table2", "")):
         acc = accuracies(table)
