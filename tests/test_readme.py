@@ -386,6 +386,21 @@ def test_published_circuits_against_their_works_and_as_equilibria():
     assert "gains {} and {}.".format(*gains["head"]) in text
 
 
+def test_the_page_of_dilips_row_has_the_numbers_of_its_runs():
+    sweep = {row["point"]["logit_scale"]: row["best_val_acc"]["mean"] for row in json.loads(read("results/dilip/sweep.json"))["rows"]}
+    best = max(sweep, key=sweep.get)
+    assert numbers("results/dilip/README.md", "What it found") == [best, f"{sweep[best]:.2f}", f"{sweep['128']:.2f}", "128"]
+    row = TABLES["table3"].row("dilip2022-1")
+    assert float(best) == row.flags["logit_scale"]
+    runs = [json.loads(read(path)) for path in ("results/dilip/scale-128_60-epochs.json", "results/paper/table3/dilip2022-1/seed-0.json")]
+    assert [run["epochs"] for run in runs] == [row.epochs] * 2
+    assert numbers("results/dilip/README.md", "The factor is the cause") == [
+        "128", f"{row.epochs}", "0", *(f"{100 * runs[0][name]:.2f}" for name in ("best_val_acc", "test_acc")), "300",
+        *(f"{100 * runs[1][name]:.2f}" for name in ("best_val_acc", "test_acc")),
+    ]  # fmt: skip
+    assert 1.5 < 100 * (runs[1]["test_acc"] - runs[0]["test_acc"]) < 2.5  # "two points lower"
+
+
 def test_parameter_counts_of_the_baselines_are_the_models():
     rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\d+) \| (\d+) \|$", read(CODE), re.M)
     shown = re.findall(r"^\| `(\w+)`[^|]*\|", read(CODE).partition("## Baselines")[2].partition("\n## ")[0], re.M)
