@@ -156,7 +156,9 @@ def test_a_classical_models_units_are_counted_without_bias_and_as_the_floor_says
     counted = found["rows"][0]["counted"]
     assert counted["seeds"] == [0, 1, 2] and counted["res_fresh"] > 0.9 * counted["res_floor"]
     more = evaluated(runs / "classical", "--noise", "none", "--shots", 40000, *solved)["rows"][0]["counted"]
-    assert counted["error"] == pytest.approx(10 * more["error"], rel=0.4)
+    assert counted["res_fresh"] == pytest.approx(10 * more["res_fresh"], rel=0.2)
+    # means over images, some of which have another equilibrium near: on another CPU other ones
+    assert counted["error"] > 2 * more["error"]
     assert more["acc"] == pytest.approx(found["ideal"]["acc"], abs=0.02)
     assert "400 (3 draws)" in capsys.readouterr().out
 

@@ -35,9 +35,11 @@ def measure(generator: torch.Generator) -> list[dict]:
     return [equation.measure(tried_on) for equation in all_equations()]
 
 
-def other_verdicts(generator: torch.Generator, amplitude, angle) -> dict[str, str]:
-    """Verdicts on the circuits of given layers on four wires, one of each encoding, where they are others than on random ones."""
-    on_random, on_layers = trials.draw(generator), trials.draw(generator, amplitude, angle)
+def other_verdicts(generator: torch.Generator, **layers) -> dict[str, str]:
+    """Verdicts on the circuits of given layers on four wires, by encoding, where they are others than on random ones."""
+    if not layers:
+        return {}
+    on_random, on_layers = trials.draw(generator), trials.draw(generator, **layers)
     found = {row.number: [row.check(tried_on).verdict() for tried_on in (on_random, on_layers)] for row in all_equations()}
     return {number: on_layer for number, (on_circuit, on_layer) in found.items() if on_layer != on_circuit}
 
