@@ -1,6 +1,8 @@
-"""The Markdown pages that people read, and what tests want of them: the numbers in their prose, code, commands."""
+"""The Markdown pages that people read, and what tests want of them: the numbers in their prose, code, commands; and the
+committed results that the numbers are of."""
 
 import io
+import json
 import re
 from contextlib import redirect_stdout
 
@@ -48,3 +50,12 @@ def numbers(page: str, *words: str) -> list[str]:
     found = [block for block in blocks if all(word in block for word in words)]
     assert len(found) == 1, f"{page}: {len(found)} paragraphs with {words}"
     return NUMBER.findall(NAMED.sub("", SPAN.sub("", found[0])))
+
+
+def kept(path: str) -> dict:
+    return json.loads((REPOSITORY / "results" / path).read_text())
+
+
+def accuracies(table: str, key: str = "mean") -> dict[str, float]:
+    """Of a committed table, in %, by the row's name."""
+    return {row["row"]: row["test_acc"][key] for row in kept(f"paper/{table}/table.json")["rows"]}

@@ -177,7 +177,7 @@ def test_probabilities_of_outcomes_are_the_logits():
     torch.testing.assert_close(probabilities.sum(1), torch.ones(5, dtype=x.dtype))
     torch.testing.assert_close(model(x, Stack(1)).logits, 128 * probabilities[:, :4])
     with pytest.raises(ValueError, match="16 outcomes cannot be 17 classes"):
-        OutcomeClassifier(model.layer, 17, 16)
+        OutcomeClassifier(model.layer, 17, 16, 128.0)
     scaled = build("dilip2022", "--logit_scale", "300")
     scaled.load_state_dict(model.state_dict())
     torch.testing.assert_close(scaled(x, Stack(1)).logits, 300 * probabilities[:, :4])

@@ -11,8 +11,6 @@ from models.classical_layers import FeatureLayer
 from models.layer import Layer
 from models.qdeq_model import EquilibriumClassifier
 
-KIWIT_SCALE = 128.0  # of logits of probabilities
-
 
 class ReadoutClassifier(EquilibriumClassifier):
     """The readouts are the logits, or, with fewer classes than readouts, the sums of neighbouring ones.
@@ -55,7 +53,7 @@ class OutcomeClassifier(EquilibriumClassifier):
         ValueError: more classes than readouts.
     """
 
-    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int, scale: float = KIWIT_SCALE):
+    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int, scale: float):
         if n_classes > layer.n_units:
             raise ValueError(f"{layer.n_units} outcomes cannot be {n_classes} classes")
         super().__init__(layer, nn.Identity())
@@ -95,7 +93,7 @@ class TemperedClassifier(EquilibriumClassifier):
         scale: the logits are so many times what the head gives.
     """
 
-    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int, scale: float = KIWIT_SCALE):
+    def __init__(self, layer: Layer, n_classes: int, n_outcomes: int, scale: float):
         super().__init__(layer, nn.Linear(layer.n_units, n_classes))
         self.n_outcomes, self.scale = n_outcomes, scale
 
