@@ -1,6 +1,7 @@
 """Readouts by name: what they are by dense matrices, on all engines with two derivatives, in runs."""
 
 import json
+from itertools import product
 
 import hypothesis.strategies as st
 import numpy as np
@@ -17,6 +18,7 @@ from engines import make_engine
 from engines.angle import ProductStates
 from engines.fusion import FusedBlocks
 from engines.measured import ColumnMeasurement
+from engines.outcomes import Table, Transform
 from engines.protocol import UnsupportedCircuit
 from engines.statevector import StatevectorEngine
 from hardware.engine import NoisyEngine
@@ -62,11 +64,12 @@ def expected(circuit: Circuit, v: torch.Tensor, theta: torch.Tensor) -> np.ndarr
 def test_how_many_there_are_and_how_they_are_measured():
     ten = {name: build_readout(name, 10) for name in READOUTS}
     assert {name: len(r) for name, r in ten.items()} == {
-        "z": 10, "zz": 55, "pauli1": 30, "pauli2": 165, "projections": 100, "marginal": 16
+        "z": 10, "zz": 55, "z_strings": 1023, "pauli1": 30, "pauli2": 165, "projections": 100, "marginal": 16
     }  # fmt: skip
-    assert [len(r.settings()) for r in ten.values()] == [1, 1, 3, 3, 1, 1]
+    assert [len(r.settings()) for r in ten.values()] == [1, 1, 1, 3, 3, 1, 1]
     assert len(build_readout("projections", 4)) == 16 and len(build_readout(OWN, 4).settings()) == 3
     assert build_readout("zz", 3).strings == ("ZII", "IZI", "IIZ", "ZZI", "ZIZ", "IZZ")
+    assert build_readout("z_strings", 3).strings == ("ZII", "IZI", "IIZ", "ZZI", "ZIZ", "IZZ", "ZZZ")
     assert ten["marginal"].wires == (6, 7, 8, 9)
 
 
@@ -82,8 +85,36 @@ def test_weights_and_settings_are_the_dense_matrices(name):
     assert sorted(seen) == list(range(len(readout)))
 
 
+@pytest.mark.parametrize("n", [1, 3, 6])
+@pytest.mark.parametrize("basis", ["ZZZZZ", "XYYXX"])
+def test_a_transform_is_its_table(n, basis):
+    """Some strings of a setting in any order, and all of them, on outcomes whose bits have another order than the wires."""
+    strings = ["".join(letters) for letters in product(*[("I", letter) for letter in basis])][1:]
+    order = torch.randperm(len(strings), generator=torch.Generator().manual_seed(n)).tolist()
+    for chosen in (order[:n], order):
+        readout = PauliReadout([strings[k] for k in chosen])
+        (own,) = readout.settings()  # wires that no string needs have Z
+        dense, fast = (kind(readout, own, (3, 0, 4, 1, 2)).double() for kind in (Table, Transform))
+        outcomes, weights = torch.rand(32, 2, dtype=torch.float64), torch.rand(len(readout), 2, dtype=torch.float64)
+        torch.testing.assert_close(fast(outcomes), dense(outcomes), rtol=0, atol=1e-13)
+        torch.testing.assert_close(fast.transposed(weights), dense.transposed(weights), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+def test_all_strings_of_z_on_six_wires(encoding):
+    """As many as make the transform the cheaper way, with two derivatives, against the statevector engine."""
+    circuit = build_circuit(6, encoding, readout="z_strings", n_random_operations=10)
+    arguments = numbers(circuit, 1, batch=2)
+    engine = make_engine("compiled", circuit).double()
+    if encoding == "angle":  # on six wires polynomials of Bloch vectors are cheaper still
+        engine.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires).double()
+        engine.states = ProductStates(circuit, engine.blocks.wires).double()
+    assert [type(one.table) for one in engine.states.measurements] == [Transform]
+    assert_near(with_gradients(engine, *arguments), with_gradients(StatevectorEngine(circuit), *arguments), 1e-10)
+
+
 @pytest.mark.parametrize("name, said", [
-    ("zy", "readout must be one of z, zz, pauli1, pauli2, projections, marginal, or Pauli strings"),
+    ("zy", "readout must be one of z, zz, z_strings, pauli1, pauli2, projections, marginal, or Pauli strings"),
     ("ZZZ", "has a letter for each of the 4 wires, got 'ZZZ'"), ("ZZZZ,ZZZZ", "occurs twice"), ("", "for each of the 4 wires"),
 ])  # fmt: skip
 def test_other_readouts_are_refused(name, said, capsys):
@@ -153,12 +184,12 @@ def test_any_readout_is_compiled_as_gate_by_gate(circuit, by_states, seed):
     for one in (engine, gate_by_gate):
         leaf_v, leaf_theta = v.clone().requires_grad_(), theta.clone().requires_grad_()
         compiled = one.compile(leaf_theta)
-        product = compiled.vjp(leaf_v, weights) if one is engine else torch.autograd.grad(
+        slope = compiled.vjp(leaf_v, weights) if one is engine else torch.autograd.grad(
             compiled.readouts(leaf_v), leaf_v, weights, create_graph=True)[0]  # fmt: skip
         slopes = torch.autograd.grad(
-            product.square().sum(), (leaf_v, leaf_theta), allow_unused=True, materialize_grads=True
+            slope.square().sum(), (leaf_v, leaf_theta), allow_unused=True, materialize_grads=True
         )
-        found.append([product.detach(), *slopes])
+        found.append([slope.detach(), *slopes])
     assert_near(*found, 1e-9)
 
 

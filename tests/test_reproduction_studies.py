@@ -44,7 +44,7 @@ def test_rows_are_what_they_say(table):
 def test_a_readout_of_every_kind_is_in_table_6_at_three_depths():
     for table in STUDIES["table6"]:
         found = {(row.flags.get("readout"), row.depth) for row in table.rows if "ansatz" not in row.flags}
-        for readout in ("z", "zz", "pauli1", "pauli2", "projections", "marginal"):
+        for readout in ("z", "zz", "z_strings", "pauli1", "pauli2", "projections", "marginal"):
             assert {(readout, depth) for depth in ("implicit", "direct-1", "direct-5")} <= found
 
 
@@ -54,15 +54,15 @@ def study_result(seed: int, accuracy: float, **other) -> dict:
 
 def test_a_studys_table_has_its_own_columns_and_names_its_part():
     table = EVERY_TABLE["table6_mnist10"]
-    found = {("zz_implicit", seed): study_result(seed, 0.8 + 0.02 * seed, test_res_rel=1e-4) for seed in (0, 1)}
+    found = {("z_strings_implicit", seed): study_result(seed, 0.8 + 0.02 * seed, test_res_rel=1e-4) for seed in (0, 1)}
     found["single_copy", 0] = study_result(0, 0.97) | {"n_readouts": None, "measurement_settings": None}
     content = build_table(table, 30, None, found, ["Beside."])
     text = markdown(content)
     assert "| model | test accuracy, % | validation, % | readouts | settings | parameters | training, s | `res_rel` | seeds |" in text
-    assert "| zz: IMPLICIT | 81.00 ± 1.41 | 80.00 ± 1.41 | 55 | 1 | 1056 | 60 ± 1 | 1.0e-04 ± 0.0e+00 | 0, 1 |" in text
+    assert "| z_strings: IMPLICIT | 81.00 ± 1.41 | 80.00 ± 1.41 | 55 | 1 | 1056 | 60 ± 1 | 1.0e-04 ± 0.0e+00 | 0, 1 |" in text
     (ceiling,) = [line for line in text.splitlines() if line.startswith("| single-copy ceiling")]
     assert "| 97.00 | 96.00 |  |  | 1056 |" in ceiling
-    assert "Beside." in text and "reproduce.py table6 --parts mnist10 --rows zz_implicit --seeds 2`" in text
+    assert "Beside." in text and "reproduce.py table6 --parts mnist10 --rows z_strings_implicit --seeds 2`" in text
     assert as_csv(content).splitlines()[0].startswith("row,label,epochs,n,seeds,test_acc_mean,test_acc_std,best_val_acc_mean")
     assert "**not the study's 30**" in markdown(build_table(table, 2, None, found))
 

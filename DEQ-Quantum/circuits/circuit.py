@@ -101,8 +101,9 @@ def build_circuit(
             28 x 28 pixels; "frqi" or "frqi_colour_first", of 2^(Q-1); "state", of 2^Q amplitudes;
             "turned_states", complex states of Q qubits, which z turns; or "hadamard_angles", features_per_wire on each.
         ansatz: "paper", "strongly_entangling", "rotation_chain", "su4", "su4_last_four" or "sim14".
-        readout: "z", on every wire; "zz", also of pairs; "pauli1", X, Y and Z; "pauli2", also XX, YY and ZZ of pairs;
-            "projections", on the first Q^2 basis states; "marginal", of the last four wires; or strings, as "ZIII,XXII".
+        readout: "z", on every wire; "zz", also of pairs; "z_strings", of any number of wires; "pauli1", X, Y and Z;
+            "pauli2", also XX, YY and ZZ of pairs; "projections", on the first Q^2 basis states; "marginal", of the last four
+            wires; or strings, as "ZIII,XXII".
         trainable_gates: "all", or "released" to freeze the four-qubit blocks' gates as the released code does by
             accident.
         injection: "add": v = x + z; "concatenate": x and z on different wires, for which there may be more than Q

@@ -7,6 +7,7 @@ probabilities are read by Kiwit et al. (arXiv 2505.03399).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations
 
 from circuits.paulis import check_strings, is_diagonal, measurement_settings, place, z_string
 
@@ -133,6 +134,13 @@ def pauli_strings(n_wires: int, letters: str, with_pairs: bool) -> PauliReadout:
     return PauliReadout(tuple(place(n_wires, on) for on in [*single, *pairs]))
 
 
+def z_strings(n_wires: int) -> PauliReadout:
+    """Every string of Z but the identity, 2^n_wires - 1 of them, the shortest first: all that one measurement tells."""
+    wires = range(n_wires)
+    supports = chain.from_iterable(combinations(wires, weight) for weight in range(1, n_wires + 1))
+    return PauliReadout(tuple(z_string(n_wires, *support) for support in supports))
+
+
 def probabilities_of(n_wires: int, wires: Sequence[int], most: int) -> ProbabilityReadout:
     """The first outcomes of some wires, at most so many."""
     return ProbabilityReadout(n_wires, tuple(wires), min(most, 2 ** len(wires)))
@@ -142,6 +150,7 @@ def probabilities_of(n_wires: int, wires: Sequence[int], most: int) -> Probabili
 READOUTS: dict[str, Callable[[int], Readout]] = {
     "z": lambda n: z_on(n, range(n)),
     "zz": lambda n: pauli_strings(n, "Z", True),
+    "z_strings": z_strings,
     "pauli1": lambda n: pauli_strings(n, "XYZ", False),
     "pauli2": lambda n: pauli_strings(n, "XYZ", True),
     "projections": lambda n: probabilities_of(n, range(n), n**2),

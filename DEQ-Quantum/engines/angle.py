@@ -89,7 +89,7 @@ class CompiledStates(CompiledCircuit):
             begun = self.states.begun(self.matrices, v)
         states = self.propagation(self.rest, begun)
         shares = zip(self.measurements, self.measurements.share(weights.T))
-        weighted = sum(one.turned_back((one.weights.T @ share) * one.turned(states)) for one, share in shares)
+        weighted = sum(one.turned_back(one.weighted(one.turned(states), share)) for one, share in shares)
         returned = self.inverse(self.rest.flip(0).transpose(1, 2), weighted)
         n, order = self.propagation.n_wires, self.propagation.order
         axes = [1 + self.inverse.wire_order.index(wire) for wire in order]

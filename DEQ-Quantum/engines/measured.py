@@ -1,7 +1,7 @@
 """Readouts as what measurements say: states turned into each setting's basis, probabilities, and tables of weights.
 
 For readouts that are many or not of Z alone this costs less than a matrix for each. With A the circuit's columns
-(`BasisPropagation`) in a setting's basis, real and imaginary parts below each other, and W its table of weights,
+(`BasisPropagation`) in a setting's basis, real and imaginary parts below each other, and W its table of weights (`outcomes.py`),
 
     r = W |A v|^2 / v^T v,    w^T dr/dv = 2 (A^T (W^T w * A v) - w^T r v) / v^T v
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from circuits.circuit import Circuit
 from engines.amplitude import nonzero, slope_in_v
 from engines.basis import BasisPropagation
+from engines.outcomes import Table, Transform, table_of
 from engines.propagation import Propagation
 from engines.protocol import CompiledCircuit, Lift, ReadoutMap
 
@@ -49,10 +50,7 @@ class Measurement(nn.Module):
         self.register_buffer("_matrices", _real(kept) if blocks else None, persistent=False)
         self._scales = [0.5 ** (len(block) / 2) for block in blocks]
         self.wire_order = list(self.turn.wire_order if blocks else order)
-        weights = torch.as_tensor(circuit.readout.weights(basis), dtype=torch.get_default_dtype())
-        axes = [1 + wire for wire in self.wire_order]
-        weights = weights.view(len(weights), *(2,) * n).permute(0, *axes).reshape(len(weights), -1)
-        self.register_buffer("weights", weights, persistent=False)
+        self.table = table_of(circuit.readout, basis, self.wire_order)
         self.order = list(order)
 
     @property
@@ -66,7 +64,11 @@ class Measurement(nn.Module):
 
     def read(self, states: Tensor) -> Tensor:
         """Readouts (n, B) of states in this basis, (2, 2^n, B), which need not be normalised."""
-        return _Read.apply(states, self.weights)
+        return _Read.apply(states, self.table)
+
+    def weighted(self, states: Tensor, weights: Tensor) -> Tensor:
+        """sum_k w_k P_k |s>: states (2, 2^n, B) and weights (n, B), both in this basis, to (2, 2^n, B)."""
+        return states * self.table.transposed(weights)
 
     def turned_back(self, states: Tensor) -> Tensor:
         """The inverse of `turned`, and its transpose."""
@@ -78,18 +80,19 @@ class Measurement(nn.Module):
 
 
 class _Read(torch.autograd.Function):
-    """W (re^2 + im^2) of states (2, 2^n, B) and a table W (n, 2^n), with one pass over the states a direction."""
+    """W (re^2 + im^2) of states (2, 2^n, B) and a table W, with one pass over the states a direction."""
 
     @staticmethod
-    def forward(ctx, states: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(states, weights)
+    def forward(ctx, states: Tensor, table: Table | Transform) -> Tensor:
+        ctx.save_for_backward(states)
+        ctx.table = table
         real, imag = states
-        return weights @ real.square().addcmul_(imag, imag)
+        return table(real.square().addcmul_(imag, imag))
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        states, weights = ctx.saved_tensors
-        return states * (weights.T @ (2 * grad)), None
+        (states,) = ctx.saved_tensors
+        return states * ctx.table.transposed(2 * grad), None
 
 
 def _real(blocks: list) -> Tensor:
@@ -173,9 +176,7 @@ class CompiledMeasurement(CompiledCircuit):
     def slope(self, states: list[Tensor], v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv, (B, D), from the same."""
         of_settings = zip(self.measurements, self.columns, states, self.measurements.share(weights.T))
-        weighted = sum(
-            columns.T @ (own * (one.weights.T @ share)).flatten(0, 1) for one, columns, own, share in of_settings
-        ).T
+        weighted = sum(columns.T @ one.weighted(own, share).flatten(0, 1) for one, columns, own, share in of_settings).T
         return slope_in_v(weighted, weights, self.read(states, v), v, nonzero(v.square().sum(-1, keepdim=True)))
 
     def readouts(self, v: Tensor) -> Tensor:
