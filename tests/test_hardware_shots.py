@@ -11,7 +11,7 @@ from circuits.readout import PauliReadout, z_on
 from deq import SolverSettings, SolverStatus, equilibrium, solve
 from engines.protocol import UnsupportedCircuit
 from engines.statevector import applied, encoded
-from hardware.engine import NoisyEngine
+from hardware.engine import NO_NOISE, NoisyEngine
 from hardware.noise import parse_noise
 from hardware.shots import ShotEngine, draw_counts, residual_floor, walsh_hadamard
 from models.quantum_layer import QuantumLayer
@@ -138,8 +138,19 @@ def test_what_cannot_be_counted_is_refused():
         ShotEngine(circuit, 0)
     with pytest.raises(UnsupportedCircuit, match="for strings of Z, and the readout has others"):
         ShotEngine(Circuit(circuit.encoding, circuit.ansatz, PauliReadout(("XIII",))), 10)
-    with pytest.raises(UnsupportedCircuit, match="shots of 10 wires need 8.0 GiB"):
-        ShotEngine(build_circuit(10, "angle"), 10)
+    with pytest.raises(UnsupportedCircuit, match="noisy shots of 10 wires need 8.0 GiB"):
+        ShotEngine(build_circuit(10, "angle"), 10, parse_noise("readout:0.1"))
+    assert ShotEngine(build_circuit(10, "angle"), 10).shots == 10
+
+
+@pytest.mark.parametrize("encoding", ("amplitude", "angle"))
+def test_without_noise_probabilities_are_the_noisy_engines(encoding):
+    """What the compiled engine gives of all strings, and what pulling each of them back through no noise gives."""
+    circuit, theta, v = problem(6, encoding)
+    engine = ShotEngine(circuit, 10)
+    found = engine.compile(theta).probabilities(v)
+    engine.exact = NoisyEngine(engine.exact.circuit, NO_NOISE)
+    torch.testing.assert_close(found, engine.compile(theta).probabilities(v), rtol=0, atol=1e-12)
 
 
 def test_solvers_know_how_wrong_counts_are():

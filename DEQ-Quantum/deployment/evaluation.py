@@ -42,7 +42,7 @@ class Condition:
 
     Attributes:
         noise: as results name it.
-        exact: the engine of infinitely many shots.
+        exact: the engine of infinitely many shots; where nothing is noisy the model's own takes its place.
         counting: engines of finitely many, one for each draw; none where none is asked for. Newton's measure Jacobians.
         mitigated: engines by combination of --mitigate, before they are calibrated.
     """
@@ -159,7 +159,9 @@ def _row(
     model: EquilibriumClassifier, split: Split, depth: Depth, condition: Condition, ideal: States, quiet: ReadoutMap,
     compared: Tensor,
 ) -> dict:  # fmt: skip
-    engine = model.layer.engine = condition.exact
+    engine = condition.exact
+    if engine.is_noisy:
+        model.layer.engine = engine
     noisy = states(model, split, depth)
     h = model.layer.bind(split.features[compared]).reduced()
     row = {

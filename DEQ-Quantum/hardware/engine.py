@@ -34,6 +34,9 @@ class NoisyEngine(Engine):
         folds: the ansatz U is run as U (U^+ U)^folds, the same without noise and 1 + 2 folds times as noisy.
         inverted: the confusion of every bit is known, and undone.
 
+    Attributes:
+        is_noisy: whether anything is: if not, the compiled engine has the same values sooner.
+
     Raises:
         UnsupportedCircuit: a readout of probabilities, a gate on two wires in the encoding, a state of the data, or
             noise that no gate carries.
@@ -48,6 +51,7 @@ class NoisyEngine(Engine):
         refuse_other_states(circuit)
         if not isinstance(circuit.readout, PauliReadout):
             raise UnsupportedCircuit("the noisy engine reads Pauli strings, and this readout has probabilities")
+        self.is_noisy = bool(noise.channels or encoding_noise.channels)
         two_wires = common_gate(noise, encoding_noise)
         refuse_small_machines(circuit.n_wires, noise, encoding_noise)
         self.readouts = NoisyReadouts(circuit, noise, two_wires, folds, inverted)

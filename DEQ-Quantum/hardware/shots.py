@@ -2,7 +2,7 @@
 
 A machine's shot gives the bits of all wires at once, so all strings of Z are read off the same shots and their errors
 are correlated. The probabilities of all 2^n bit strings are the Walsh-Hadamard transform of the expectation values of
-all 2^n strings of Z, which the noisy engine gives exactly. Counts are drawn bit by bit, each a binomial of how many of
+all 2^n strings of Z, which the noisy engine gives exactly, and the compiled one where there is no noise. Counts are drawn bit by bit, each a binomial of how many of
 the shots that agree so far go on with 0: that is multinomial, and its cost does not depend on the shots.
 """
 
@@ -15,12 +15,13 @@ from circuits.circuit import Circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.readout import PauliReadout
 from engines.amplitude import string_signs
+from engines.compiled import CompiledEngine
 from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
 from hardware.engine import NO_NOISE, NoisyEngine
 from hardware.noise import Noise
 from utils import seeds
 
-MOST_BYTES = 2 * 2**30  # of the observables of all bit strings
+MOST_BYTES = 2 * 2**30  # of the noisy observables of all bit strings
 AT_ONCE = 2**26  # numbers of observables times inputs
 
 
@@ -41,7 +42,7 @@ class ShotEngine(Engine):
         stream: what the draws are for; those of two streams are independent of each other.
 
     Raises:
-        UnsupportedCircuit: also for a readout of X or Y, or where the observables of all bit strings are too large.
+        UnsupportedCircuit: also for a readout of X or Y, or where noisy observables of all bit strings are too large.
         ValueError: no shots.
     """
 
@@ -54,26 +55,32 @@ class ShotEngine(Engine):
         if not (isinstance(circuit.readout, PauliReadout) and circuit.readout.is_diagonal):
             raise UnsupportedCircuit("shots are drawn of Z on every wire for strings of Z, and the readout has others")
         n = circuit.n_wires
-        amplitudes = isinstance(circuit.encoding, AmplitudeEncoding)
-        numbers = circuit.n_inputs**2 if amplitudes else 4**n
-        if amplitudes and encoding_noise.channels:
-            numbers = 4 ** (circuit.n_inputs - 1).bit_length()
-        if (needed := 2**n * numbers * 8) > MOST_BYTES:
-            raise UnsupportedCircuit(
-                f"shots of {n} wires need {needed / 2**30:.1f} GiB for the observables of all bit strings, more than "
-                f"{MOST_BYTES / 2**30:g}: take fewer wires, or amplitude encoding without --encoding_noise"
-            )
-        strings = ["".join(letters) for letters in product("IZ", repeat=n)]
-        self.exact = NoisyEngine(
-            Circuit(circuit.encoding, circuit.ansatz, PauliReadout(strings)), noise, encoding_noise
-        )
+        all_strings = PauliReadout(["".join(letters) for letters in product("IZ", repeat=n)])
+        of_all = Circuit(circuit.encoding, circuit.ansatz, all_strings)
+        if noise.channels or encoding_noise.channels:
+            _refuse_large(circuit, encoding_noise)
+            self.exact: Engine = NoisyEngine(of_all, noise, encoding_noise)
+        else:
+            self.exact = CompiledEngine(of_all)
         self.shots, self.seed, self.step, self.stream = shots, seed, 0, "shots"
         signs = string_signs(circuit.readout.supports(), range(n))
         self.register_buffer("signs", signs, persistent=False)
 
     def compile(self, theta: Tensor) -> "CompiledShots":
         """The circuit at the parameters theta (n_parameters,); the same draws for every compilation of a step."""
-        return CompiledShots(self, self.exact.compile(theta.detach()))
+        return CompiledShots(self, self.exact.to(theta).compile(theta.detach()))
+
+
+def _refuse_large(circuit: Circuit, encoding_noise: Noise) -> None:
+    n, amplitudes = circuit.n_wires, isinstance(circuit.encoding, AmplitudeEncoding)
+    numbers = circuit.n_inputs**2 if amplitudes else 4**n
+    if amplitudes and encoding_noise.channels:
+        numbers = 4 ** (circuit.n_inputs - 1).bit_length()
+    if (needed := 2**n * numbers * 8) > MOST_BYTES:
+        raise UnsupportedCircuit(
+            f"noisy shots of {n} wires need {needed / 2**30:.1f} GiB for the observables of all bit strings, more than "
+            f"{MOST_BYTES / 2**30:g}: take fewer wires, amplitude encoding without --encoding_noise, or shots without noise"
+        )
 
 
 class CompiledShots(CompiledCircuit):

@@ -24,7 +24,7 @@ from training.metrics import COSTS
 from training.settings import Settings
 
 MOST_BYTES = 2**30  # that a step keeps for the gradient of noisy observables
-MOST_NUMBERS = 2**20  # of the observables of all bit strings, which every step makes anew
+MOST_NUMBERS = 2**20  # of the noisy observables of all bit strings, which every step makes anew
 
 
 def build_trained_model(settings: Settings) -> EquilibriumClassifier:
@@ -50,10 +50,10 @@ def _engine(s: Settings, circuit: Circuit) -> Engine:
         )
     if not s.shots:
         return ShiftEngine(exact, jacobian_free=s.b_solver == JACOBIAN_FREE) if s.by_shifts else exact
-    if 8**circuit.n_wires > MOST_NUMBERS:
+    if s.has_noise and 8**circuit.n_wires > MOST_NUMBERS:
         raise SettingsError(
-            f"--shots: observables of all bit strings of {circuit.n_wires} wires would be made anew at every step: take fewer "
-            "--n_wires, or train without and use hardware.py evaluate"
+            f"--shots with noise: observables of all bit strings of {circuit.n_wires} wires would be made anew at every step: "
+            "take fewer --n_wires, or no noise, or train without and use hardware.py evaluate"
         )
     counting = ShotEngine(circuit, s.shots, noise, of_encoding, s.seed)
     if s.by_shifts:
