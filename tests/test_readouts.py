@@ -13,7 +13,7 @@ import reference
 from circuits import Circuit, PauliReadout, ProbabilityReadout, build_circuit
 from circuits.readout import READOUTS, build_readout
 from conftest import train_here
-from deq import hutchinson_jacobian_loss, spectral_radius
+from deq import SolverSettings, hutchinson_jacobian_loss, spectral_radius
 from engines import make_engine
 from engines.angle import ProductStates
 from engines.fusion import FusedBlocks
@@ -230,6 +230,40 @@ def test_the_reduced_map_is_f(name, lift):
         (of_theta,) = torch.autograd.grad(jac_loss, layer.theta, retain_graph=True)
         found.append([value.detach(), *slopes, jac_loss.detach(), of_theta, spectral_radius(f, z, start=start)])
     assert_near(*found, 1e-9)
+
+
+@pytest.mark.parametrize("solver", ["broyden", "newton"])
+@pytest.mark.parametrize("name", ["pauli2", "z_strings"])
+def test_equilibria_of_many_readouts_are_those_of_the_readouts(name, solver, monkeypatch):
+    """Solved in the space of z, where readouts outnumber its entries, and in theirs: the same r* and gradients."""
+    circuit = build_circuit(4, readout=name, n_random_operations=12)
+    _, theta, _ = numbers(circuit, 2)
+    x = torch.randn(6, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    tight = SolverSettings(solver, 60, 1e-13)
+    model = QDEQModel(QuantumLayer(circuit, "compiled", theta, "projection"), 3, dropout=0).double()
+    found, widths = [], []
+    for in_states in (True, False):
+        monkeypatch.setattr("models.qdeq_model._solves_in_states", lambda h, lift: in_states)
+        p = model(x, Equilibrium(tight, tight if solver == "broyden" else SolverSettings("exact", 1, 1e-13)))
+        loss = torch.nn.functional.cross_entropy(p.logits, torch.arange(6) % 3)
+        found.append([p.r, p.z.detach(), p.logits.detach(), *torch.autograd.grad(loss, list(model.parameters()))])
+        widths.append(p.solver.z.shape[1])
+        assert p.res_rel.max() < 1e-11
+    assert widths == [16, circuit.n_readouts]
+    assert_near(*found, 1e-9)
+
+
+@pytest.mark.parametrize("name, engine, width", [
+    ("pauli2", "compiled", 16), ("zz", "compiled", 10), ("pauli2", "statevector", 16), ("pauli2", "noisy", 30),
+])  # fmt: skip
+def test_the_smaller_space_is_solved_in_unless_readouts_offer_a_jacobian(name, engine, width):
+    layer = QuantumLayer(build_circuit(4, readout=name))
+    if engine == "noisy":
+        layer.engine = NoisyEngine(layer.circuit, Noise())
+    elif engine != "compiled":
+        layer.engine = make_engine(engine, layer.circuit)
+    model = QDEQModel(layer, 3)
+    assert model(torch.rand(2, 16), Equilibrium()).solver.z.shape[1] == width
 
 
 @pytest.mark.parametrize("name", ["zz", "pauli2", "projections"])

@@ -53,7 +53,11 @@ def test_x_begins_at_the_state_nearest_to_it(readout, lift):
     r0 = torch.linalg.lstsq(e, x.T, driver="gelsd").solution.T
     at_once = SolverSettings("broyden", 0)
     p = model(x, Equilibrium(at_once, at_once, from_x=True))
-    torch.testing.assert_close(p.r, r0)
+    if readout == "pauli2":  # more readouts than z has numbers: the solve is that of z, which is read once more
+        torch.testing.assert_close(p.solver.z, x)
+        torch.testing.assert_close(p.z, model.layer(x, x))
+    else:
+        torch.testing.assert_close(p.r, r0)
     first, second = (model(x, Stack(n, from_x=True)).z for n in (1, 2))
     torch.testing.assert_close(first, model.layer(r0 @ e.T, x))
     torch.testing.assert_close(second, model.layer(first, x))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from deq import ConvergenceWarning, SolverResult, SolverSettings, equilibrium, unroll
 from engines.protocol import ReadoutMap
+from models.layer import Bound
 from models.lift import Lift
 
 PAPER_SOLVER = SolverSettings("broyden", 10, 1e-3)
@@ -20,7 +21,7 @@ class Deepened:
     Attributes:
         r: (B, n_units), with gradient: the equilibrium, or the last layer's output.
         h_r: (B, n_units), without gradient: the layer's value there; measured anew where it is measured.
-        solver: the equilibrium's solver result, None for a stack.
+        solver: the equilibrium's solver result, of r or of z (`run_in_states`); None for a stack.
     """
 
     r: Tensor
@@ -53,6 +54,13 @@ class Equilibrium:
             return Deepened(r, solver.f_z, solver)
         with torch.no_grad():
             return Deepened(r, h.measured_again(r.detach()), solver)
+
+    def run_in_states(self, f: Bound, lift: Lift, z0: Tensor) -> Deepened:
+        """Solve z* = f(z*) from z0 (B, width) and read once more, r* = h(z*): fewer numbers where units are many."""
+        z, solver = equilibrium(f, z0, self.forward, self.backward)
+        r = f.read(z)
+        with torch.no_grad():
+            return Deepened(r, f.read(lift(r)), solver)
 
     def in_units_of(self, shrinking: float) -> "Equilibrium":
         """The same for states r with ||r|| = shrinking ||z||, which only an absolute tolerance notices."""

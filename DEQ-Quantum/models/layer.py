@@ -1,8 +1,8 @@
 """f(z; x) = E r(v), v = g z + x or [x, g z]: inject, encode and apply the circuit, read out, lift. Written once, for every layer.
 
 A layer is compiled for its present parameters and bound to a batch, `f = layer.bind(x)`; solvers see f(z). Every value
-of f is a lifted readout, so an equilibrium is z* = E r* with r* = h(r*), and the solve runs in the space of r:
-h = f.reduced(). Layers without a circuit (`classical_layers.py`) have the same face.
+of f is a lifted readout, so an equilibrium is z* = E r* with r* = h(r*), and the solve runs in the space of r, h = f.reduced(),
+or in that of z where r has more numbers. Layers without a circuit (`classical_layers.py`) have the same face.
 """
 
 from abc import ABC, abstractmethod
@@ -29,6 +29,9 @@ class Bound(Protocol):
 
     def __call__(self, z: Tensor) -> Tensor:
         """(B, D) to itself."""
+
+    def read(self, z: Tensor) -> Tensor:
+        """r with f(z) = E r, (B, D) to (B, n_units): asked of layers with more units than numbers in z."""
 
     def reduced(self) -> ReadoutMap:
         """h(r) with f(E r) = E h(r): (B, n_units) to itself."""
@@ -151,7 +154,11 @@ class BoundCircuit:
 
     def __call__(self, z: Tensor) -> Tensor:
         check_batch("z", z, self.lift.width, self.x, len(self.x))
-        return self.lift(self.circuit.readouts(self.inject(z)))
+        return self.lift(self.read(z))
+
+    def read(self, z: Tensor) -> Tensor:
+        """r(v): (B, width) to (B, n_units)."""
+        return self.circuit.readouts(self.inject(z))
 
     @property
     def vjp(self) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -220,7 +227,7 @@ class _Reduced(ReadoutMap):
             self.noise = lambda r, h_r: f.circuit.noise(h_r)
 
     def __call__(self, r: Tensor) -> Tensor:
-        return self.f.circuit.readouts(self.f.inject(self.f.lift(r)))
+        return self.f.read(self.f.lift(r))
 
     @property
     def vjp(self) -> Callable[[Tensor, Tensor], Tensor] | None:

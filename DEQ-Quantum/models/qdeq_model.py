@@ -2,7 +2,7 @@
 
 Sections 3.2 and 3.3 of Schleich et al. (arXiv 2410.23940). Every value of f is a lifted readout, so the solve runs in the
 space of the readouts, z = E r; Broyden, Anderson and Picard take the same iterates there as in the space of z (tested),
-and Newton solves n_wires x n_wires systems. The Jacobian loss is that of f in the space of z, as in the paper.
+and Newton solves n_wires x n_wires systems. Where readouts are more than z has numbers, it runs in the space of z. The Jacobian loss is that of f in the space of z, as in the paper.
 
 `EquilibriumClassifier` takes any layer with the face in `layer.py`, so baselines go the same way.
 """
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from deq import SolverResult, hutchinson_jacobian_loss, spectral_radius
 from deq.host import host_may_look
 from deq.result import relative, sample_norm
-from models.depth import Depth, start_at
+from engines.protocol import ReadoutMap
+from models.depth import Depth, Equilibrium, start_at
 from models.layer import AtReadouts, Bound, Compiled, Layer, check_batch
+from models.lift import Lift
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,10 @@ class EquilibriumClassifier(nn.Module):
             r0 = start_at(depth, lift, finite_x)
         else:
             check_batch("r0", r0, self.layer.n_units, x, len(x))
-        found = depth.in_units_of(lift.shrinking).run(h, r0)
+        if isinstance(depth, Equilibrium) and _solves_in_states(h, lift):
+            found = depth.run_in_states(f, lift, lift(r0))
+        else:
+            found = depth.in_units_of(lift.shrinking).run(h, r0)
         without_state = _not_finite(found.r)
         failed = without_state if failed is None else failed if without_state is None else failed | without_state
         reached = _replaced(found.r, failed, 0.0)
@@ -179,6 +184,11 @@ class QDEQModel(EquilibriumClassifier):
 
     def __init__(self, layer: Layer, n_classes: int, dropout: float = 0.05):
         super().__init__(layer, nn.Linear(layer.width if layer.lift.sees_state else layer.n_units, n_classes), dropout)
+
+
+def _solves_in_states(h: ReadoutMap, lift: Lift) -> bool:
+    """Whether r has more numbers than z and h offers nothing for it: no Jacobian, and no errors of its measurement."""
+    return lift.n > lift.width and h.jacobian is None and h.measured_again is None
 
 
 def _not_finite(values: Tensor) -> Tensor | None:

@@ -85,6 +85,9 @@ class _MapsInTurn(ReadoutMap):
 class _BoundInTurn(_MapsInTurn):
     """f of each, for its run."""
 
+    def read(self, z: Tensor) -> Tensor:
+        return self._joined("read", z)
+
     def reduced(self) -> ReadoutMap:
         return _MapsInTurn([own.reduced() for own in self.maps])
 
