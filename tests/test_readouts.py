@@ -14,6 +14,7 @@ from circuits import Circuit, PauliReadout, ProbabilityReadout, build_circuit
 from circuits.readout import READOUTS, build_readout
 from conftest import train_here
 from deq import SolverSettings, hutchinson_jacobian_loss, spectral_radius
+from deployment.shifts import jacobian, radius, shift, smaller_space
 from engines import make_engine
 from engines.angle import ProductStates
 from engines.fusion import FusedBlocks
@@ -22,7 +23,7 @@ from engines.outcomes import Table, Transform
 from engines.protocol import UnsupportedCircuit
 from engines.statevector import StatevectorEngine
 from hardware.engine import NoisyEngine
-from hardware.noise import Noise
+from hardware.noise import Noise, parse_noise
 from models.depth import Equilibrium, Stack
 from models.qdeq_model import QDEQModel
 from models.quantum_layer import QuantumLayer
@@ -264,6 +265,30 @@ def test_the_smaller_space_is_solved_in_unless_readouts_offer_a_jacobian(name, e
         layer.engine = make_engine(engine, layer.circuit)
     model = QDEQModel(layer, 3)
     assert model(torch.rand(2, 16), Equilibrium()).solver.z.shape[1] == width
+
+
+def test_how_far_noise_moves_many_readouts_is_told_of_z():
+    """z = E r moves by E times what r moves by to first order, (I - J)^-1 dh, and both Jacobians have one spectral radius."""
+    circuit = build_circuit(4, readout="pauli2", n_random_operations=12)
+    _, theta, _ = numbers(circuit, 2)
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    layer, depth = QuantumLayer(circuit, "compiled", theta), Equilibrium(SolverSettings("broyden", 60, 1e-12))
+    maps, reached, shown = [], [], []
+    for noise in (None, "depolarizing:1e-5"):
+        if noise:
+            layer.engine = NoisyEngine(circuit, parse_noise(noise))
+        h, (shown_map, of_readouts) = layer.bind(x).reduced(), smaller_space(layer, x)
+        maps.append(h)
+        shown.append(shown_map)
+        reached.append(depth.run(h, torch.zeros(5, 30, dtype=torch.float64)).r.detach())
+    found = shift(depth, *shown, *map(of_readouts, reached))
+    of_r = jacobian(maps[0], reached[0])
+    moved = torch.linalg.solve(torch.eye(30).double() - of_r, maps[1](reached[0]) - maps[0](reached[0])).detach()
+    lift = layer.lift
+    assert found["shift_predicted"] == pytest.approx(float((lift(moved).norm(dim=1) / lift(reached[0]).norm(dim=1)).mean()))
+    assert found["prediction_error"] < 1e-2
+    assert found["spectral_radius"] == pytest.approx(float(radius(jacobian(maps[1], reached[1])).mean()))
+    assert (of_r.shape[1], jacobian(shown[0], lift(reached[0])).shape[1]) == (30, 16)
 
 
 @pytest.mark.parametrize("name", ["zz", "pauli2", "projections"])

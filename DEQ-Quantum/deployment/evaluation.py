@@ -14,7 +14,7 @@ from deployment.differences import drop, finite_mean
 from deployment.mitigating import evaluate as evaluate_mitigated
 from deployment.mitigating import prepare
 from deployment.sampled import sampled
-from deployment.shifts import jacobian, radius, shift
+from deployment.shifts import jacobian, radius, shift, smaller_space
 from deployment.states import States, states, summary
 from deployment.trained import TIGHT, Trained, read_trained
 from engines.protocol import ReadoutMap
@@ -25,6 +25,7 @@ from hardware.shift_engine import ShiftEngine
 from hardware.shots import ShotEngine
 from models.classical_layers import TanhLayer
 from models.depth import Depth, Stack
+from models.layer import Bound
 from models.qdeq_model import EquilibriumClassifier
 from runs.machine import choose_device, environment
 from training.equilibrium_settings import OF_SOLVER
@@ -136,7 +137,8 @@ def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition], 
     ideal = states(model, split, depth)
     compared = ideal.r[:OF_JACOBIANS].isfinite().all(1).nonzero().flatten()
     x = split.features[compared]
-    quiet = model.layer.bind(x).reduced()
+    quiet, of_readouts = smaller_space(model.layer, x)
+    compared_states = of_readouts(ideal.r[compared])
     rows = []
     for condition in conditions:
         try:
@@ -150,24 +152,24 @@ def evaluation(trained: Trained, split: Split, conditions: Sequence[Condition], 
         rows.append(row | ({"mitigated": found} if found else {}))
     return trained.describe(split) | {
         "images_of_shift": len(x),
-        "ideal": summary(ideal) | {"spectral_radius": finite_mean(radius(jacobian(quiet, ideal.r[compared])))},
+        "ideal": summary(ideal) | {"spectral_radius": finite_mean(radius(jacobian(quiet, compared_states)))},
         "rows": rows,
     }
 
 
 def _row(
-    model: EquilibriumClassifier, split: Split, depth: Depth, condition: Condition, ideal: States, quiet: ReadoutMap,
+    model: EquilibriumClassifier, split: Split, depth: Depth, condition: Condition, ideal: States, quiet: ReadoutMap | Bound,
     compared: Tensor,
 ) -> dict:  # fmt: skip
     engine = condition.exact
     if engine.is_noisy:
         model.layer.engine = engine
     noisy = states(model, split, depth)
-    h = model.layer.bind(split.features[compared]).reduced()
+    h, of_readouts = smaller_space(model.layer, split.features[compared])
     row = {
         **condition.noise.describe(), "noisy_gates": engine.n_noisy, "gates": engine.n_gates,
         **summary(noisy), **drop(ideal.measured["acc"], noisy.measured["acc"]),
-        **shift(depth, quiet, h, ideal.r[compared], noisy.r[compared]),
+        **shift(depth, quiet, h, of_readouts(ideal.r[compared]), of_readouts(noisy.r[compared])),
     }  # fmt: skip
     if condition.counting:
         exact = noisy if isinstance(depth, Stack) else states(model, split, replace(depth, forward=TIGHT))

@@ -1,8 +1,10 @@
 """How far noise moves states: found, and to first order.
 
 Noise that changes h by dh moves an equilibrium r* = h(r*) by (I - J)^-1 dh, J = dh/dr, and the output of L layers by d_L,
-d_l = J(r_(l-1)) d_(l-1) + dh(r_(l-1)).
+d_l = J(r_(l-1)) d_(l-1) + dh(r_(l-1)). Where readouts are more than z has numbers, the states are z in place of r, and f is h.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,14 +12,21 @@ from torch import Tensor
 from deployment.differences import finite_mean
 from engines.protocol import ReadoutMap
 from models.depth import Depth, Stack
+from models.layer import Bound, Layer
 
 
-def shift(depth: Depth, quiet: ReadoutMap, noisy: ReadoutMap, r: Tensor, r_noisy: Tensor) -> dict[str, float]:
+def smaller_space(layer: Layer, x: Tensor) -> tuple[ReadoutMap | Bound, Callable[[Tensor], Tensor]]:
+    """The layer at x as a map of what has fewer numbers, r or z = E r, and what readouts (B, K) are there."""
+    f = layer.bind(x)
+    return (f, layer.lift) if layer.n_units > layer.width else (f.reduced(), lambda r: r)
+
+
+def shift(depth: Depth, quiet: ReadoutMap | Bound, noisy: ReadoutMap | Bound, r: Tensor, r_noisy: Tensor) -> dict[str, float]:
     """How far noise moves the states, relative to their length: found, and to first order.
 
     Args:
         depth: equilibrium or stack.
-        quiet, noisy: h without and with noise, for the first images.
+        quiet, noisy: h, or f (`smaller_space`), without and with noise, for the first images.
         r, r_noisy: (B, K) where the model came to without and with it.
     """
     with torch.no_grad():
@@ -39,10 +48,10 @@ def shift(depth: Depth, quiet: ReadoutMap, noisy: ReadoutMap, r: Tensor, r_noisy
         }
 
 
-def jacobian(h: ReadoutMap, r: Tensor) -> Tensor:
+def jacobian(h: ReadoutMap | Bound, r: Tensor) -> Tensor:
     """dh_k/dr_j at r (B, K): (B, K, K), in closed form where h has one, else by one backward pass for every k."""
     with torch.enable_grad():
-        if h.jacobian is not None:
+        if getattr(h, "jacobian", None) is not None:  # f has none
             return h.jacobian(r).detach()
         r = r.detach().requires_grad_()
         values = h(r)
