@@ -244,7 +244,7 @@ def test_unknown_encoding_is_refused(encoding):
     ("trained", lambda: replace(build_circuit(4), trained=(1, 0)), "rising positions from 0 to 38"),
     ("trained beyond", lambda: replace(build_circuit(4), trained=(39,)), "rising positions from 0 to 38"),
     ("letters", lambda: PauliReadout(("ZA",)), "'ZA' is not a Pauli string"),
-    ("gates that train", lambda: build_circuit(4, trainable_gates="some"), "trainable_gates must be one of all, released"),
+    ("gates that train", lambda: build_circuit(4, trainable_gates="some"), "trainable_gates must be one of all, released, none"),
     ("no blocks to freeze", lambda: build_circuit(2, ansatz="own", trainable_gates="released"), "the ansatz own has none"),
     ("readout", lambda: build_circuit(4, readout="zy"), "readout must be one of z, zz, .* got 'zy'"),
 ])  # fmt: skip

@@ -19,6 +19,7 @@ WAYS = [
     "--f_solver newton --b_solver exact",
     "--mode direct --n_layer 2",
     "--trainable_gates released",
+    "--trainable_gates none",
     ANGLE,
     f"{ANGLE} --f_solver newton --b_solver exact",
     f"{ANGLE} --mode direct --n_layer 2",

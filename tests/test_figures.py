@@ -121,9 +121,11 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_blocks_that_are_not_trained_are_told_from_those_that_are():
-    trained, frozen = draw_circuit(build_circuit(10)), draw_circuit(build_circuit(10, trainable_gates="released"))
+    choices = ("all", "released", "none")
+    trained, frozen, none = (draw_circuit(build_circuit(10, trainable_gates=choice)) for choice in choices)
     assert legend(trained) == ["random, rotations trainable (50)", "blocks, trainable (16)", "blocks, fixed (12)"]
     assert legend(frozen) == ["random, rotations trainable (50)", "blocks, not trained (16)", "blocks, fixed (12)"]
+    assert legend(none) == ["random, not trained (50)", "blocks, not trained (16)", "blocks, fixed (12)"]
     assert next(text for text in texts(frozen) if "qubits" in text).endswith("56 parameters, 40 of them trained")
     colours = [with_gid(figure, "gate-")["gate-50"].get_edgecolor() for figure in (trained, frozen)]
     assert colours[0] != colours[1]

@@ -93,6 +93,15 @@ def test_released_freezes_the_gates_of_the_blocks(n_wires, frozen, engine):
     torch.testing.assert_close(released.bind(x)(z), everything.bind(x)(z), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("engine, encoding", FACES)
+def test_a_circuit_whose_gates_do_not_train_leaves_its_start_and_what_it_draws_as_they_were(engine, encoding):
+    everything = make_layer(engine=engine, encoding=encoding, seed=5)
+    none = make_layer(engine=engine, encoding=encoding, trainable_gates="none", seed=5)
+    assert none.theta.shape == (0,) and torch.equal(none.full_theta(), everything.full_theta())
+    z, x = draw()
+    torch.testing.assert_close(none.bind(x)(z), everything.bind(x)(z), rtol=0, atol=0)
+
+
 def test_names_of_the_frozen_gates():
     layer = make_layer(trainable_gates="released")
     layer.full_theta().sum().backward()  # reaches the trained ones

@@ -94,6 +94,7 @@ WAYS = {
     "6 wires": ("--n_wires", 6, *JAC_LOSS),
     "angle": ("--amplitude_encoder", "False", *JAC_LOSS),
     "frozen blocks": ("--trainable_gates", "released"),
+    "nothing but the head": ("--trainable_gates", "none"),
     "no clip": ("--clip", 0, "--dropout", 0),
     "classical": ("--model", "classical", "--lr", 0.005, *JAC_LOSS, *NEWTON),
     "linear": ("--model", "linear"),

@@ -11,7 +11,7 @@ from circuits.ansatz import ANSATZE, BLOCK, Ansatz, check_wires
 from circuits.encodings import Encoding, build_encoding
 from circuits.readout import Readout, build_readout
 
-TRAINABLE_GATES = ("all", "released")
+TRAINABLE_GATES = ("all", "released", "none")
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def build_circuit(
         readout: "z", on every wire; "zz", also of pairs; "z_strings", of any number of wires; "pauli1", X, Y and Z;
             "pauli2", also XX, YY and ZZ of pairs; "projections", on the first Q^2 basis states; "marginal", of the last four
             wires; or strings, as "ZIII,XXII".
-        trainable_gates: "all", or "released" to freeze the four-qubit blocks' gates as the released code does by
-            accident.
+        trainable_gates: "all"; "released" to freeze the four-qubit blocks' gates as the released code does by accident; or
+            "none", which leaves the whole circuit at its random start.
         injection: "add": v = x + z; "concatenate": x and z on different wires, for which there may be more than Q
             (`circuits.encodings.CONCATENATED`). Of "turned_states" z is always apart.
         of_ansatz: what the ansatz takes besides, as `n_blocks`, or `n_random_operations` and `seed` of `paper_ansatz`.
@@ -122,8 +122,10 @@ def build_circuit(
         if chosen not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {chosen!r}")
     parametrised = ANSATZE[ansatz](n_wires, **of_ansatz)
-    frozen = parametrised.parameters_of(BLOCK) if trainable_gates == "released" else ()
-    if trainable_gates == "released" and not frozen:
+    blocks = parametrised.parameters_of(BLOCK)
+    if trainable_gates == "released" and not blocks:
         raise ValueError(f"trainable_gates released freezes four-qubit blocks, and the ansatz {ansatz} has none")
-    trained = tuple(position for position in range(parametrised.n_parameters) if position not in frozen)
+    everything = range(parametrised.n_parameters)
+    frozen = {"all": (), "released": blocks, "none": everything}[trainable_gates]
+    trained = tuple(position for position in everything if position not in frozen)
     return Circuit(encoded, parametrised, build_readout(readout, n_wires), trained)

@@ -21,6 +21,7 @@ from figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION, bla
 PARTS = {
     "encoder": (PURPLE, "encoding of v = z + x"),
     "random": (BLUE, "random, rotations trainable"),
+    "untrained": (GREY, "random, not trained"),
     "trainable": (ORANGE, "blocks, trainable"),
     "frozen": (VERMILION, "blocks, not trained"),
     "fixed": (GREEN, "blocks, fixed"),
@@ -52,7 +53,7 @@ class Placed:
 def _part(circuit: Circuit, operation: Operation) -> str:
     """The part of the ansatz that an operation belongs to."""
     if operation.part == RANDOM:
-        return "random"
+        return "random" if circuit.trained else "untrained"
     if operation.part != BLOCK:
         return "ansatz"
     if operation.parameter is None:

@@ -73,7 +73,7 @@ def _row(runs: list[dict]) -> list[str]:
         return mean_and_spread([run[name] for run in runs]).text(form, scale)
 
     others = [f"{name} {first[name]}" for name, paper in CIRCUIT_SETTINGS.items() if first[name] != paper]
-    others += ["block gates frozen"] * (first["trainable_gates"] == "released")
+    others += {"all": [], "released": ["block gates frozen"], "none": ["gates not trained"]}[first["trainable_gates"]]
     return [
         model_name(first) + (f" ({', '.join(others)})" if others else ""),
         first["encoding"],

@@ -76,6 +76,9 @@ def _of_readouts(data: str) -> Table:
     rows = []
     for readout in READOUTS:
         rows += _rows(readout, readout, {"readout": readout}, READ_AT, SEEDS if readout == BEST_READOUT else few)
+    untrained = {"readout": BEST_READOUT, "trainable_gates": "none"}
+    about = f"{BEST_READOUT}, gates not trained"
+    rows += _rows(f"{BEST_READOUT}_untrained", about, untrained, ("implicit", "direct-1"), few)
     for readout in (BEST_READOUT, SECOND_READOUT):
         for name, (about, flags) in ANSATZE.items():
             rows += _rows(f"{readout}_{name}", f"{readout}, {about}", {"readout": readout} | flags, ("implicit",), few)

@@ -46,7 +46,8 @@ class ModelSettings(BaseSettings):
     engine: str = setting("compiled", "model", "; ".join(f"{n}: {e.about}" for n, e in ENGINES.items()),
                           tuple(ENGINES))
     trainable_gates: str = setting("all", "model", "released: freeze the four-qubit blocks' gates, as the released "
-                                   "code does", TRAINABLE_GATES)
+                                   "code does; none: the circuit stays at its random start, and the head trains alone",
+                                   TRAINABLE_GATES)
     ansatz: str = setting("paper", "model", "parametrised circuit: the paper's; strongly_entangling: rotations of every "
                           "wire and a ring of CNOTs; rotation_chain: an open chain; su4: general two-qubit gates in "
                           "sequence; su4_last_four: and three more at the end; sim14: circuit 14 of Sim "
