@@ -117,7 +117,7 @@ def test_published_circuits_against_their_works_and_as_equilibria():
     assert far == {("table2", "alam2021_pca-1"), ("table3", "west2024-direct-1-200"), ("table3", "dilip2022_mps-1")}
     dilip = [f"{of['table3'][name]:+.1f}" for name in ("dilip2022-1", "dilip2022_mps-1")]
     assert "layer {} there on exact states and {} on compressed ones".format(*dilip) in text
-    assert f"their 14 layers {of['table3']['dilip2022-14']:+.1f} on exact states (one seed)" in text
+    assert f"their 14 layers {of['table3']['dilip2022-14']:+.1f} on exact states" in text
     deep = [[float(line["val_acc"]) for line in csv.DictReader(io.StringIO(read(f"results/paper/{table}/west2024-direct-1-200/seed-0.csv")))]
             for table in ("table2", "table3")]  # fmt: skip
     assert "below theirs ({:.1f} % and {:.1f} %)".format(*(100 * validated[-1] for validated in deep)) in text
