@@ -35,6 +35,24 @@ def test_differences_to_the_paper():
     assert numbers(RESULTS, "with every gate trained too") == bounds
 
 
+def test_what_all_strings_of_z_tell():
+    parts = ("mnist10", "fashion10", "cifar10")
+    strings = [accuracies(f"table6_{part}")["z_strings_implicit"] for part in parts]
+    others = [accuracies(table)[row] for row in ("implicit", "linear") for table in ("table2", "table3", "table4")]
+    pauli2 = accuracies("table6_mnist10")["pauli2_random400_implicit"]
+    shown = [f"{acc:.2f}" for acc in (*strings, *others)]
+    row = {row["row"]: row for row in kept("paper/table6_mnist10/table.json")["rows"]}["z_strings_implicit"]
+    assert numbers(RESULTS, "All strings of Z take") == [f"{row['n_readouts']['mean']:,.0f}", *shown, "165", "400", "50", f"{pauli2:.2f}"]
+    assert numbers(README, "the same shots tell")[-3:] == [f"{acc:.1f}" for acc in strings]
+    drops = []
+    for shots in (1024, 4096, 16384):
+        found = kept(f"hardware/z_strings_mnist10/shots-{shots}.json")
+        counted = found["rows"][0]["counted"]
+        assert (found["images"], found["run"], counted["shots"], counted["draws"]) == (1000, "seed-0", shots, 3)
+        drops += [f"{shots:,}", f"{100 * (found['rows'][0]['acc'] - counted['acc']):.1f}"]
+    assert numbers(RESULTS, "of the first 1,000 test images") == ["1,000", *drops]
+
+
 def test_encodings_of_mnist_4():
     acc = accuracies("table1")
     depths = ("implicit", "warmup", "direct-10", "direct-5", "direct-2", "direct-1")
