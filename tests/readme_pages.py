@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 PAGES = ("README.md", "results/README.md", "results/benchmark/README.md", "results/qep/README.md",
          "results/paper/theory/README.md", "results/hardware/README.md", "DEQ-Quantum/README.md", "DEQ-Quantum/deq/README.md",
          "bash_scripts/slurm/README.md", "results/faults/README.md", "results/alam/README.md",
-         "results/dilip/README.md")  # fmt: skip
+         "results/dilip/README.md", "results/west/README.md")  # fmt: skip
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 SPAN = re.compile(r"`([^`\n]+)`")
 # neither parts of names, as in MNIST-10 or 4x4, nor the numbers of tables, theorems and figures

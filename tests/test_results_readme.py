@@ -139,7 +139,6 @@ def test_published_circuits_against_their_works_and_as_equilibria():
     deep = [[float(line["val_acc"]) for line in csv.DictReader(io.StringIO(read(f"results/paper/{table}/west2024-direct-1-200/seed-0.csv")))]
             for table in ("table2", "table3")]  # fmt: skip
     assert "below theirs ({:.1f} % and {:.1f} %)".format(*(100 * validated[-1] for validated in deep)) in text
-    assert f"of two epochs still gained {100 * (deep[1][1] - deep[1][0]):.1f}" in text and len(deep[1]) == 2
     gains = {"implicit": [], "head": []}
     for table, digits in (("table1", "-0123"), ("table2", "")):
         acc = accuracies(table)
@@ -148,6 +147,21 @@ def test_published_circuits_against_their_works_and_as_equilibria():
         gains["head"].append(f"{acc[f'west2024_head{digits}-direct-1'] - one:.1f}")
     assert "lose {} points on digits 0 to 3 and {} on MNIST-10 against one pass".format(*gains["implicit"]) in text
     assert "gains {} and {}.".format(*gains["head"]) in text
+
+
+def test_the_page_of_wests_200_layers_has_the_numbers_of_its_runs():
+    name = "west2024-direct-1-200"
+    page, row = "results/west/README.md", TABLES["table3"].row(name)
+    three, two = kept("west/three-epochs.json"), kept(f"paper/table3/{name}/seed-0.json")
+    with_row = {key: three[key] for key in ("model", "ansatz", "n_blocks", "seed")}
+    assert with_row == {key: two[key] for key in with_row} and (three["epochs"], two["epochs"]) == (3, row.epochs)
+    shown = [f"{100 * run[key]:.2f}" for run in (three, two) for key in ("best_val_acc", "test_acc")]
+    assert numbers(page, "is the cause") == shown
+    validated = [float(line["val_acc"]) for line in csv.DictReader(io.StringIO(read(f"results/paper/table3/{name}/seed-0.csv")))]
+    assert numbers(page, "ends at")[:2] == [shown[3], f"{row.paper.test_acc}"]
+    assert f"still gained {100 * (validated[1] - validated[0]):.1f} points" in read(page) and len(validated) == 2
+    assert f"{72 - 100 * validated[1]:.1f} points are missing; its test number is {row.paper.test_acc - 72:.1f}" in " ".join(read(page).split())
+    assert f"error of {100 * (0.746 * 0.254 / 500) ** 0.5:.1f} from 500" in " ".join(read(page).split())
 
 
 def test_the_page_of_dilips_row_has_the_numbers_of_its_runs():
