@@ -44,6 +44,9 @@ def test_what_all_strings_of_z_tell():
     row = {row["row"]: row for row in kept("paper/table6_mnist10/table.json")["rows"]}["z_strings_implicit"]
     assert numbers(RESULTS, "All strings of Z take") == [f"{row['n_readouts']['mean']:,.0f}", *shown, "165", "400", "50", f"{pauli2:.2f}"]
     assert numbers(README, "the same shots tell")[-3:] == [f"{acc:.1f}" for acc in strings]
+    ones = [f"{accuracies(f'table6_{part}')['z_strings_direct-1']:.2f}" for part in parts]
+    untrained = accuracies("table6_mnist10")["z_strings_untrained_direct-1"]
+    assert numbers(RESULTS, "not what the circuit learns") == [*ones, f"{untrained:.2f}"]
     drops = []
     for shots in (1024, 4096, 16384):
         found = kept(f"hardware/z_strings_mnist10/shots-{shots}.json")
