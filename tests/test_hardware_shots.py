@@ -9,11 +9,12 @@ from circuits.circuit import Circuit, build_circuit
 from circuits.encodings import AmplitudeEncoding
 from circuits.readout import PauliReadout, z_on
 from deq import SolverSettings, SolverStatus, equilibrium, solve
+from engines.outcomes import walsh_hadamard
 from engines.protocol import UnsupportedCircuit
 from engines.statevector import applied, encoded
 from hardware.engine import NO_NOISE, NoisyEngine
 from hardware.noise import parse_noise
-from hardware.shots import ShotEngine, draw_counts, residual_floor, walsh_hadamard
+from hardware.shots import ShotEngine, draw_counts, residual_floor
 from models.quantum_layer import QuantumLayer
 
 NONE = parse_noise("none")
@@ -45,7 +46,8 @@ def test_the_transform_is_that_of_signs():
     bits = np.arange(8)
     signs = torch.tensor([[(-1.0) ** bin(b & s).count("1") for s in bits] for b in bits], dtype=torch.float64)
     values = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(walsh_hadamard(values), values @ signs.T)
+    assert torch.allclose(walsh_hadamard(values.T), signs @ values.T)
+    assert walsh_hadamard(values[:0].T).shape == (8, 0)
 
 
 def test_counts_are_multinomial():

@@ -112,6 +112,8 @@ def test_all_strings_of_z_on_six_wires(encoding):
         engine.states = ProductStates(circuit, engine.blocks.wires).double()
     assert [type(one.table) for one in engine.states.measurements] == [Transform]
     assert_near(with_gradients(engine, *arguments), with_gradients(StatevectorEngine(circuit), *arguments), 1e-10)
+    v, theta, _ = arguments
+    assert engine.compile(theta).readouts(v[:0]).shape == (0, 63)  # a batch may be empty
 
 
 @pytest.mark.parametrize("name, said", [

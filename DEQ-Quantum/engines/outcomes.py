@@ -6,6 +6,7 @@ that many strings cost less together than row by row.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -57,28 +58,31 @@ class Transform(nn.Module):
         places = torch.full((1 << len(wires),), len(rows))  # of each row of H among the strings; after them where it is none
         places[self.rows] = torch.arange(len(rows))
         self.register_buffer("places", places, persistent=False)
-        for name, n in (("left", len(wires) // 2), ("right", (len(wires) + 1) // 2)):
-            self.register_buffer(name, _walsh(n), persistent=False)
 
     def forward(self, outcomes: Tensor) -> Tensor:
         """W p: (2^n, B) to (number of readouts, B)."""
-        return self._transformed(outcomes).index_select(0, self.rows)
+        return walsh_hadamard(outcomes).index_select(0, self.rows)
 
     def transposed(self, weights: Tensor) -> Tensor:
         """W^T w: (number of readouts, B) to (2^n, B); H is symmetric."""
-        return self._transformed(pad(weights, (0, 0, 0, 1)).index_select(0, self.places))
-
-    def _transformed(self, values: Tensor) -> Tensor:
-        """H times values (2^n, B)."""
-        by_left = (self.left @ values.view(len(self.left), -1)).view(len(self.left), len(self.right), -1)
-        return (self.right @ by_left).flatten(0, 1)
+        return walsh_hadamard(pad(weights, (0, 0, 0, 1)).index_select(0, self.places))
 
 
-def _walsh(n: int) -> Tensor:
+def walsh_hadamard(values: Tensor) -> Tensor:
+    """H times values: sum_s (-1)^(b . s) values_s for every b, (2^n, B) to itself."""
+    n, batch = len(values).bit_length() - 1, values.shape[1]
+    left, right = (_matrix(bits, values.dtype, values.device) for bits in (n // 2, (n + 1) // 2))
+    by_left = left @ values.reshape(len(left), len(right) * batch)
+    return (right @ by_left.view(len(left), len(right), batch)).flatten(0, 1)
+
+
+@lru_cache
+@torch.inference_mode(False)  # what is kept serves training too, whoever asks first
+def _matrix(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """H of n bits, (2^n, 2^n): entries 1 and -1."""
-    matrix = torch.ones(1, 1)
+    matrix = torch.ones(1, 1, dtype=dtype, device=device)
     for _ in range(n):
-        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
     return matrix
 
 

@@ -16,6 +16,7 @@ from circuits.encodings import AmplitudeEncoding
 from circuits.readout import PauliReadout
 from engines.amplitude import string_signs
 from engines.compiled import CompiledEngine
+from engines.outcomes import walsh_hadamard
 from engines.protocol import CompiledCircuit, Engine, UnsupportedCircuit
 from hardware.engine import NO_NOISE, NoisyEngine
 from hardware.noise import Noise
@@ -102,7 +103,7 @@ class CompiledShots(CompiledCircuit):
         """Of all bit strings, wire 0 the most significant: (B, n_inputs) to (B, 2^n); of a zero vector 0, of a NaN NaN."""
         n, n_inputs = self.engine.circuit.n_wires, self.engine.circuit.n_inputs
         parts = v.split(max(1, AT_ONCE // (2**n * n_inputs)))
-        return torch.cat([walsh_hadamard(self.exact.readouts(part)).clamp_min(0) for part in parts]) / 2**n
+        return torch.cat([walsh_hadamard(self.exact.readouts(part).T).T.clamp_min(0) for part in parts]) / 2**n
 
     @torch.no_grad()
     def readouts(self, v: Tensor) -> Tensor:
@@ -138,15 +139,6 @@ def draw_counts(probabilities: Tensor, shots: int, generator: torch.Generator) -
         zeros = torch.binomial(counts, chance, generator=generator)
         counts = torch.stack([zeros, counts - zeros], 2).flatten(1)
     return torch.where(failed, torch.nan, counts)
-
-
-def walsh_hadamard(values: Tensor) -> Tensor:
-    """sum_s (-1)^(b . s) values_s for every b: (B, 2^n) to itself."""
-    n = values.shape[1].bit_length() - 1
-    for _ in range(n):  # the first bit goes to the end
-        even, odd = values.unflatten(1, (2, -1)).unbind(1)
-        values = torch.stack([even + odd, even - odd], 2).flatten(1)
-    return values
 
 
 def counting_error(r: Tensor, shots: int) -> Tensor:

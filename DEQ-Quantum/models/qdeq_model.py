@@ -2,7 +2,8 @@
 
 Sections 3.2 and 3.3 of Schleich et al. (arXiv 2410.23940). Every value of f is a lifted readout, so the solve runs in the
 space of the readouts, z = E r; Broyden, Anderson and Picard take the same iterates there as in the space of z (tested),
-and Newton solves n_wires x n_wires systems. Where readouts are more than z has numbers, it runs in the space of z. The Jacobian loss is that of f in the space of z, as in the paper.
+and Newton solves n_wires x n_wires systems. Where readouts are more than z has numbers, the
+solve runs in the space of z. The Jacobian loss is that of f in the space of z, as in the paper.
 
 `EquilibriumClassifier` takes any layer with the face in `layer.py`, so baselines go the same way.
 """
