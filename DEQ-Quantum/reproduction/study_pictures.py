@@ -105,7 +105,7 @@ def readouts(parts: list[Kept]) -> Figure | None:
         return None
     figure = draw_panels(panels, 2)
     for axes in figure.axes[: len(panels)]:
-        axes.set_xticks(list(places), list(READOUTS), fontsize=8)
+        axes.set_xticks(list(places), list(READOUTS), fontsize=8, rotation=20, ha="right")
         axes.set_xlim(-0.5, len(places) - 0.5)
     return figure
 
