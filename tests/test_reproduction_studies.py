@@ -30,7 +30,7 @@ PARTS = [table for tables in STUDIES.values() for table in tables]
 def test_rows_are_what_they_say(table):
     assert len({row.name for row in table.rows}) == len({row.label for row in table.rows}) == len(table.rows)
     assert table.name == f"{table.study}_{table.part}" and set(table.columns) <= set(COLUMNS)
-    assert all(TABLES[name].row(row) for name, row in table.beside)
+    assert all(EVERY_TABLE[name].row(row) for name, row in table.beside)
     seen = set()
     for row in table.rows:
         settings = parse_command_line(list(flags_of(table, row, table.epochs))).settings
@@ -77,6 +77,11 @@ def test_what_stands_beside_is_read_from_the_other_tables(tmp_path):
     write_json(job.folder / "results.json", study_result(0, 0.8) | {"settings": job.settings.to_dict()})
     content = write_table(table, 30, None, [job], tmp_path)
     assert content["notes"] == ["Of Table 2 (100 epochs), to compare with: linear classifier, baseline 92.00 ± 1.41 %."]
+    (tmp_path / "table6_cifar10").mkdir()
+    of_study = build_table(EVERY_TABLE["table6_cifar10"], 30, None, {("single_copy", 0): study_result(0, 0.4)})
+    write_json(tmp_path / "table6_cifar10" / "table.json", of_study)
+    (told,) = told_beside(EVERY_TABLE["table7_cifar10"], tmp_path)
+    assert told == "Of Table 6 (30 epochs), to compare with: single-copy ceiling, baseline 40.00 %."
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": [1]}'])

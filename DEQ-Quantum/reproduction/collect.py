@@ -13,7 +13,8 @@ from pathlib import Path
 
 from reproduction import gradient_variances
 from reproduction.jobs import Job, same_run
-from reproduction.rows import TABLES, Table
+from reproduction.row import Table
+from reproduction.study_rows import EVERY_TABLE
 from reproduction.tables import as_csv, build_table, markdown, spread_of
 from runs.settings import SettingsError
 from training.command_line import parse_command_line
@@ -132,8 +133,9 @@ def told_beside(table: Table, results_dir: Path) -> list[str]:
     told = [f"{row['label']} {spread_of(row['test_acc']).text('.2f')} %" for row in found if row]
     if not told:
         return []
-    name = table.beside[0][0]
-    return [f"Of {name.replace('table', 'Table ')} ({TABLES[name].epochs} epochs), to compare with: {'; '.join(told)}."]
+    other = EVERY_TABLE[table.beside[0][0]]
+    name = (other.study or other.name).replace("table", "Table ")
+    return [f"Of {name} ({other.epochs} epochs), to compare with: {'; '.join(told)}."]
 
 
 def write_table(table: Table, epochs: int, seeds: list[int] | None, jobs: list[Job], results_dir: Path) -> dict:

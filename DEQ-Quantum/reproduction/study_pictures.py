@@ -112,7 +112,7 @@ def readouts(parts: list[Kept]) -> Figure | None:
 
 def pays(parts: list[Kept]) -> Figure | None:
     """Table 7: accuracy and spectral radius against the gain of z; on percolation accuracy against depth."""
-    digits, percolation = parts
+    digits, _, percolation = parts
     panels = []
     for readout in ("z", "zz", "pauli2"):
         lines = []
