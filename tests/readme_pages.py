@@ -56,6 +56,6 @@ def kept(path: str) -> dict:
     return json.loads((REPOSITORY / "results" / path).read_text())
 
 
-def accuracies(table: str, key: str = "mean") -> dict[str, float]:
+def accuracies(table: str, key: str = "mean", measure: str = "test_acc") -> dict[str, float]:
     """Of a committed table, in %, by the row's name."""
-    return {row["row"]: row["test_acc"][key] for row in kept(f"paper/{table}/table.json")["rows"]}
+    return {row["row"]: row[measure][key] for row in kept(f"paper/{table}/table.json")["rows"]}

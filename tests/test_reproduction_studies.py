@@ -67,6 +67,17 @@ def test_a_studys_table_has_its_own_columns_and_names_its_part():
     assert "**not the study's 30**" in markdown(build_table(table, 2, None, found))
 
 
+def test_what_no_seed_found_finite_differs_from_what_a_model_has_not():
+    found = {("newton", seed): study_result(seed, 0.7, test_res_rel=None, test_solver_steps=8.0, test_converged=0.6)
+             for seed in (0, 1)}  # fmt: skip
+    (line,) = [line for line in markdown(build_table(EVERY_TABLE["table9_strong"], 30, None, found)).splitlines()
+               if line.startswith("| solver: newton")]  # fmt: skip
+    assert line.split(" | ")[3:6] == ["8.0 ± 0.0", "not finite", "60 ± 0"]
+    explicit = {("z_direct-1", 0): study_result(0, 0.7, test_res_rel=0.4)}
+    text = markdown(build_table(EVERY_TABLE["table7_mnist4"], 30, None, explicit))
+    assert "| z: DIRECT-1 | 70.00 | 69.00 |  |  | 4.0e-01 | 1056 | 0 |" in text
+
+
 def test_what_stands_beside_is_read_from_the_other_tables(tmp_path):
     table = EVERY_TABLE["table6_mnist10"]
     found = {("linear", 0): result(0, 0.91), ("linear", 1): result(1, 0.93)}

@@ -46,7 +46,15 @@ def test_what_all_strings_of_z_tell():
     assert numbers(README, "the same shots tell")[-3:] == [f"{acc:.1f}" for acc in strings]
     ones = [f"{accuracies(f'table6_{part}')['z_strings_direct-1']:.2f}" for part in parts]
     untrained = accuracies("table6_mnist10")["z_strings_untrained_direct-1"]
-    assert numbers(RESULTS, "not what the circuit learns") == [*ones, f"{untrained:.2f}"]
+    assert numbers(RESULTS, "little of what the circuit learns") == [*ones, f"{untrained:.2f}"]
+    ceilings = [accuracies(f"table6_{part}")["single_copy"] for part in parts]
+    of_4 = accuracies("table6_mnist4")
+    above = [f"{ceiling - acc:.1f}" for ceiling, acc in zip(ceilings, strings)]
+    sizes = [f"{n_parameters('mnist10', name):,}" for name in ("single_copy", "z_strings_implicit")]
+    best = max(acc for name, acc in of_4.items() if name != "single_copy")
+    assert best == of_4["pauli2_random400_implicit"]
+    left = f"{of_4['single_copy'] - best:.1f}"
+    assert numbers(RESULTS, "The single-copy ceiling stays above") == [*above, "1,023", "5,050", *sizes, "400", left]
     drops = []
     for shots in (1024, 4096, 16384):
         found = kept(f"hardware/z_strings_mnist10/shots-{shots}.json")
@@ -54,6 +62,23 @@ def test_what_all_strings_of_z_tell():
         assert (found["images"], found["run"], counted["shots"], counted["draws"]) == (1000, "seed-0", shots, 3)
         drops += [f"{shots:,}", f"{100 * (found['rows'][0]['acc'] - counted['acc']):.1f}"]
     assert numbers(RESULTS, "of the first 1,000 test images") == ["1,000", *drops]
+
+
+def n_parameters(part: str, name: str) -> int:
+    (row,) = [row for row in kept(f"paper/table6_{part}/table.json")["rows"] if row["row"] == name]
+    return round(row["n_parameters"]["mean"])
+
+
+def test_what_readouts_of_four_wires_tell():
+    acc = accuracies("table6_mnist4")
+    names = ("z_strings_untrained_direct-1", "z_strings_direct-1", "z_strings_implicit", "z_strings_random400_implicit")
+    untrained, trained, few, many = (f"{acc[name]:.2f}" for name in names)
+    ahead = {name.split("_direct")[0]: acc[name] - acc[name.replace("direct-1", "implicit")]
+             for name in acc if name.endswith("_direct-1") and "untrained" not in name}  # fmt: skip
+    assert [name for name, by in ahead.items() if by < 0.1] == ["pauli1"] and abs(ahead["pauli1"]) < 0.05
+    assert max(ahead.values()) == ahead["projections"] == ahead["marginal"]
+    probabilities = [f"{acc[f'marginal_{depth}']:.2f}" for depth in ("direct-1", "implicit")]
+    assert numbers(RESULTS, "On four wires") == ["15", untrained, trained, few, many, "400", "50", "16", *probabilities]
 
 
 def test_encodings_of_mnist_4():
@@ -105,6 +130,13 @@ def test_what_table_9_says():
     (at_30,) = [row for row in kept("paper/table9_strong/table.json")["rows"] if row["row"] == "cap30"]
     found = numbers(RESULTS, "Where f sees z more strongly")
     assert found == ["3", f"{at_30['test_converged']['mean']:.0f}", f"{weak['cap30'] - strong['cap30']:.0f}"]
+    converged = accuracies("table9_strong", measure="test_converged")
+    found_at_10, by_newton = f"{converged['cap10']:.0f}", f"{converged['newton']:.0f}"
+    ends = {name: f"{strong[name]:.1f}" for name in ("cap10", "memory1", "fixed_point", "newton", "exact", "tol0.1")}
+    assert numbers(RESULTS, "There the solver does matter") == [
+        found_at_10, ends["cap10"], ends["memory1"], ends["fixed_point"], by_newton, ends["newton"], ends["exact"],
+        ends["tol0.1"], "0.1"]  # fmt: skip
+    assert strong["newton"] == min(strong.values()) and strong["tol0.1"] == max(strong.values())
 
 
 def test_what_the_equilibrium_and_the_head_contribute():

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from models.table import MODELS
 from reproduction.overview import duration
 from reproduction.rows import Row, Table
-from reproduction.study_columns import COLUMNS, EQUAL
+from reproduction.study_columns import COLUMNS, EQUAL, OF_SOME
 from utils.markdown import markdown_table
 from utils.statistics import Spread, mean_and_spread
 
@@ -208,10 +208,9 @@ def _study_table(columns: Sequence[str], rows: list[dict]) -> str:
 
 
 def _study_cell(measure: dict, name: str) -> str:
-    if set(measure["values"]) == {None}:
-        return ""  # a model that has no such number
-    spread = spread_of(measure)
-    return _number(spread.mean, COLUMNS[name].form) if name in EQUAL else spread.text(COLUMNS[name].form)
+    spread, form = spread_of(measure), COLUMNS[name].form
+    missing = name in OF_SOME and set(measure["values"]) == {None}
+    return _number(spread.mean, form) if name in EQUAL or missing else spread.text(form)
 
 
 def _number(value: float | None, form: str) -> str:
