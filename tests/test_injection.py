@@ -162,7 +162,7 @@ def test_models_are_deep_and_their_radius_is_the_jacobians(encoding, injection):
     exact = torch.linalg.eigvals(batch_jacobian(f, found.z.detach())).abs().amax(-1)
     with torch.no_grad():
         radius = model.spectral_radius(f, found.z, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(radius, exact, rtol=0.2, atol=1e-3)
+    torch.testing.assert_close(radius, exact, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("engine", ["compiled", "statevector", "torchquantum"])

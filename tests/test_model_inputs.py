@@ -129,4 +129,9 @@ def test_a_pixel_that_is_not_finite_spoils_its_own_image_alone(name, value):
     torch.testing.assert_close(values[[0, 2]], clean[[0, 2]])
     answer = model(spoilt, DEPTHS[0])
     assert answer.failed.tolist() == [False, True, False] and answer.logits[1].isnan().all()
-    torch.testing.assert_close(answer.logits[[0, 2]], model(x, DEPTHS[0]).logits[[0, 2]])
+    good = model(x, DEPTHS[0])
+    torch.testing.assert_close(answer.logits[[0, 2]], good.logits[[0, 2]])
+    radii = [model.spectral_radius(model.layer.bind(images), found.z.detach(), torch.Generator().manual_seed(0))
+             for images, found in ((spoilt, answer), (x, good))]  # fmt: skip
+    assert radii[0][1].isnan()
+    torch.testing.assert_close(radii[0][[0, 2]], radii[1][[0, 2]])

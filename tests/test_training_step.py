@@ -135,7 +135,7 @@ def test_an_image_that_is_not_finite_is_left_out_and_counted(way, value):
 
 
 def test_an_image_that_is_not_finite_is_counted_as_wrong_by_an_evaluation():
-    run = begin("--f_solver", "newton")
+    run = begin("--f_solver", "newton", "--spectral_radius_mode")
     run.train_step(*next(run.batches()))
     split = run.splits.val
     clean = run.evaluate(split)
@@ -146,6 +146,7 @@ def test_an_image_that_is_not_finite_is_counted_as_wrong_by_an_evaluation():
     n = len(split)
     assert found.metrics["acc"] == pytest.approx(clean.metrics["acc"] - 1 / n)
     assert found.predictions[chosen] == -1 and math.isfinite(found.metrics["loss"])
+    assert found.metrics["spectral_radius"] == pytest.approx(clean.metrics["spectral_radius"], rel=0.1)
     assert confusion_matrix(split.labels, found.predictions, 4).sum() == n - 1
 
 

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from deq import SolverResult, hutchinson_jacobian_loss, spectral_radius
+from deq import SolverResult, batch_jacobian, hutchinson_jacobian_loss, spectral_radius
 from deq.host import host_may_look
 from deq.result import relative, sample_norm
 from engines.protocol import ReadoutMap
 from models.depth import Depth, Equilibrium, start_at
 from models.layer import AtReadouts, Bound, Compiled, Layer, check_batch
 from models.lift import Lift
+
+FEW_ROWS = 50  # of a Jacobian, which take half as many products as power iteration does
 
 
 @dataclass(frozen=True)
@@ -157,15 +159,19 @@ class EquilibriumClassifier(nn.Module):
     ) -> Tensor:
         """Modulus of the largest eigenvalue of df/dz at an equilibrium z = E r, per sample: (B,).
 
-        df/dz = E K and dh/dr = K E share their eigenvalues but for zeros, so where h offers its exact Jacobian the
-        answer is exact; else it comes from power iteration with random starts.
+        df/dz = E K and dh/dr = K E share their eigenvalues but for zeros, so where h offers its exact Jacobian, or has few
+        rows of one, the answer is exact; else it comes from power iteration with random starts. NaN where f or z is.
         """
-        h = f.reduced()
-        if h.jacobian is None:
+        h, lift = f.reduced(), self.layer.lift
+        few = lift.n <= FEW_ROWS and h.measured_again is None
+        if h.jacobian is None and not few:
             start = (whole or Whole(len(z))).draw(torch.randn, z, generator, z.dtype)
             return spectral_radius(f, z.detach(), start=start)
         with torch.no_grad():
-            return torch.linalg.eigvals(h.jacobian(self.layer.lift.readouts(z))).abs().amax(-1)
+            r = lift.readouts(z.detach())
+            jacobians = batch_jacobian(h, r) if h.jacobian is None else h.jacobian(r)
+            failed = _not_finite(jacobians.flatten(1))
+            return _replaced(torch.linalg.eigvals(_replaced(jacobians, failed, 0.0)).abs().amax(-1), failed, math.nan)
 
     def _drop(self, z: Tensor, generator: torch.Generator | None, whole: Whole | None = None) -> Tensor:
         if not self.training or self.dropout == 0:

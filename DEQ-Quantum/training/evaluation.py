@@ -147,7 +147,6 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     predicted = torch.zeros_like(split.labels[:max_images])
-    radius: Tensor | float = 0.0
 
     images = zip(split.features[:max_images].split(BATCH), split.labels[:max_images].split(BATCH), predicted.split(BATCH))
     for number, (x, y, of_batch) in enumerate(images):
@@ -159,22 +158,21 @@ def evaluate(
         classes = p.logits.argmax(-1)
         if own.count:
             of_batch[own.rows] = classes if p.failed is None else torch.where(p.failed, NO_CLASS, classes)
-        for name, values in measure(p, y).items():
-            values = finite(values, p) if own.count else values[:0]
-            sums[name] = sums.get(name, 0.0) + values.double().sum()
-            counts[name] = counts.get(name, 0) + len(values)
+        measured = measure(p, y)
         if spectral_radius_seed is not None and number == 0:
             generator = seeds.generator(spectral_radius_seed, "spectral radius", 0, x.device)
             with torch.enable_grad():
                 radii = model.spectral_radius(compiled.bind(x), p.z, generator, Whole(n_images, own.rows))
-            radius = radii.double().mean() * (own.count / n_images)
+            measured["spectral_radius"] = radii
+        for name, values in measured.items():
+            values = finite(values, p) if own.count else values[:0]
+            sums[name] = sums.get(name, 0.0) + values.double().sum()
+            counts[name] = counts.get(name, 0) + len(values)
     model.train(was_training)
-    radius, *found = ranks.sum_in_place([predicted], [radius, *sums.values(), *counts.values()])
+    found = ranks.sum_in_place([predicted], [*sums.values(), *counts.values()])
     metrics = {name: float(total / count) for name, total, count in zip(sums, found, found[len(sums):])}
     if n_failed := int((predicted == NO_CLASS).sum()):
         log.warning("%d of %d images have no finite state and are counted as wrong", n_failed, len(predicted))
-    if spectral_radius_seed is not None:
-        metrics["spectral_radius"] = float(radius)
     return Evaluation(metrics, predicted, None if counting is None else cost)
 
 
