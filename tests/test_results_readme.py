@@ -139,6 +139,29 @@ def test_what_table_9_says():
     assert strong["newton"] == min(strong.values()) and strong["tol0.1"] == max(strong.values())
 
 
+def test_when_an_equilibrium_pays():
+    acc, radii = accuracies("table7_mnist4"), accuracies("table7_mnist4", measure="test_spectral_radius")
+    for name in acc:
+        if name.endswith("_implicit") and "random" not in name:  # which change the circuit of one layer too
+            readout = name.split("_")[0] + ("_concatenate" if "concatenate" in name else "")
+            assert acc[name] < acc[f"{readout}_direct-1"]
+    gains = ["0.3", "1", "3", "10"]
+    of_gains, of_radii = ([of[f"pauli2_gain{gain}_implicit"] for gain in gains] for of in (acc, radii))
+    residuals = accuracies("table7_mnist4", measure="test_res_rel")
+    left = [residuals[f"pauli2_gain{gain}_implicit"] for gain in gains[2:]]
+    shown = [number for value, gain in zip(of_gains, gains) for number in (f"{value:.2f}", gain)]
+    assert numbers(RESULTS, "On MNIST-4 never") == [
+        *shown, f"{acc['pauli2_direct-1']:.2f}", *(f"{radius:.2f}" for radius in of_radii), "1", f"{min(left):.2f}", "3",
+        *(f"{acc[f'{readout}_gain3_implicit']:.2f}" for readout in ("z", "zz"))]  # fmt: skip
+    assert max(of_radii[:2]) < 1 < min(of_radii[2:])
+    (of_one,) = [row for row in kept("paper/table6_cifar10/table.json")["rows"] if row["row"] == "z_strings_direct-1"]
+    rows = {row["row"]: row for row in kept("paper/table7_cifar10/table.json")["rows"]}
+    two, deep = (rows[f"z_strings_gain3_{depth}"] for depth in ("direct-2", "implicit"))
+    first = [f"{row['test_acc']['values'][0]:.2f}" for row in (two, deep, of_one)]
+    radius = f"{deep['test_spectral_radius']['mean']:.2f}"
+    assert numbers(RESULTS, "a second look at the data pays") == ["3", *first, "0", radius]
+
+
 def test_what_the_equilibrium_and_the_head_contribute():
     rows = [("amplitude_", "table1"), ("", "table2"), ("", "table3"), ("", "table4")]
     shown = []

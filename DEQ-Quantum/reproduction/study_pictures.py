@@ -131,9 +131,8 @@ def pays(parts: list[Kept]) -> Figure | None:
     n_of_gains = len(panels)
     lines = []
     for number, (name, label) in enumerate(
-        (("z", "z"), ("zz", "zz"), ("pauli2", "pauli2"), ("zz_gain3", "zz, gain 3"), ("zz_concatenate", "zz, z on wires of its own"),
-         ("classical", "classical DEQ"))
-    ):  # fmt: skip
+        (("z", "z"), ("zz", "zz"), ("pauli2", "pauli2"), ("zz_gain3", "zz, gain 3"), ("classical", "classical DEQ"))
+    ):
         names = [f"{name}_{depth}" for depth in LAYERS]
         lines += percolation.line(label, names, list(LAYERS.values()), "test_acc", len(DEPTHS) + number)
         lines += percolation.line(f"{label}: IMPLICIT", [f"{name}_implicit"], [20], "test_acc", len(DEPTHS) + number, "*")

@@ -142,7 +142,6 @@ def _pays_on_percolation() -> Table:
     for readout in ("z", "zz", "pauli2"):
         rows += _rows(readout, readout, {"readout": readout}, depths)
     rows += _rows("zz_gain3", "zz, gain 3", {"readout": "zz", "z_gain": 3.0}, depths[1:])
-    rows += _rows("zz_concatenate", "zz, z on wires of its own", {"readout": "zz", "injection": "concatenate"}, depths)
     rows += _without_a_circuit("classical", depths)
     rows += _without_a_circuit("single_copy") + _without_a_circuit("linear")
     note = (
