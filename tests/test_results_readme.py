@@ -8,6 +8,7 @@ from circuits import build_circuit
 from models.table import MODELS
 from readme_pages import accuracies, kept, numbers, read
 from reproduction.rows import TABLES
+from reproduction.study_rows import LONG
 
 README, RESULTS = "README.md", "results/README.md"
 
@@ -45,16 +46,17 @@ def test_what_all_strings_of_z_tell():
     assert numbers(RESULTS, "All strings of Z take") == [f"{row['n_readouts']['mean']:,.0f}", *shown, "165", "400", "50", f"{pauli2:.2f}"]
     assert numbers(README, "the same shots tell")[-3:] == [f"{acc:.1f}" for acc in strings]
     ones = [f"{accuracies(f'table6_{part}')['z_strings_direct-1']:.2f}" for part in parts]
-    untrained = accuracies("table6_mnist10")["z_strings_untrained_direct-1"]
-    assert numbers(RESULTS, "little of what the circuit learns") == [*ones, f"{untrained:.2f}"]
+    untrained = [accuracies(f"table6_{part}")[f"z_strings_untrained_{depth}"]
+                 for part, depth in (("mnist10", "direct-1"), ("cifar10", "implicit"))]  # fmt: skip
+    assert numbers(RESULTS, "little of what the circuit learns") == [*ones, *(f"{acc:.2f}" for acc in untrained), "0"]
     ceilings = [accuracies(f"table6_{part}")["single_copy"] for part in parts]
     of_4 = accuracies("table6_mnist4")
     above = [f"{ceiling - acc:.1f}" for ceiling, acc in zip(ceilings, strings)]
     sizes = [f"{n_parameters('mnist10', name):,}" for name in ("single_copy", "z_strings_implicit")]
     best = max(acc for name, acc in of_4.items() if name != "single_copy")
-    assert best == of_4["pauli2_random400_implicit"]
+    assert best == of_4["pauli2_random400_implicit_100-epochs"]
     left = f"{of_4['single_copy'] - best:.1f}"
-    assert numbers(RESULTS, "The single-copy ceiling stays above") == [*above, "1,023", "5,050", *sizes, "400", left]
+    assert numbers(RESULTS, "The single-copy ceiling stays above") == [*above, "1,023", "5,050", *sizes, "400", "100", left]
     drops = []
     for shots in (1024, 4096, 16384):
         found = kept(f"hardware/z_strings_mnist10/shots-{shots}.json")
@@ -77,6 +79,9 @@ def test_what_readouts_of_four_wires_tell():
              for name in acc if name.endswith("_direct-1") and "untrained" not in name}  # fmt: skip
     assert [name for name, by in ahead.items() if by < 0.1] == ["pauli1"] and abs(ahead["pauli1"]) < 0.05
     assert max(ahead.values()) == ahead["projections"] == ahead["marginal"]
+    chosen = accuracies("table6_mnist4", measure="best_val_acc")
+    in_30_epochs = [name for name in chosen if name.endswith("_implicit")]
+    assert max(in_30_epochs, key=chosen.get) == LONG["mnist4"]
     probabilities = [f"{acc[f'marginal_{depth}']:.2f}" for depth in ("direct-1", "implicit")]
     assert numbers(RESULTS, "On four wires") == ["15", untrained, trained, few, many, "400", "50", "16", *probabilities]
 
@@ -158,15 +163,16 @@ def test_when_an_equilibrium_pays():
 
 def test_when_an_equilibrium_pays_on_cifar_10_and_percolation():
     of = {part: accuracies(part) for part in ("table6_cifar10", "table7_cifar10")}
-    first = {row["row"]: row["test_acc"]["values"][0]
-             for part in of for row in kept(f"paper/{part}/table.json")["rows"]}  # fmt: skip
+    values = {row["row"]: row["test_acc"]["values"] for part in of for row in kept(f"paper/{part}/table.json")["rows"]}
     two, deep = (f"z_strings_gain3_{depth}" for depth in ("direct-2", "implicit"))
     radius = accuracies("table7_cifar10", measure="test_spectral_radius")[deep]
     left = of["table6_cifar10"]["single_copy"] - of["table7_cifar10"][deep]
-    assert numbers(RESULTS, "a second look at the data may pay") == [
-        "3", *(f"{of['table7_cifar10'][name]:.2f}" for name in (two, deep)), "1",
-        f"{of['table6_cifar10']['z_strings_implicit']:.2f}", "0",
-        *(f"{first[name]:.2f}" for name in ("z_strings_direct-1", two, deep)), f"{radius:.2f}", f"{left:.1f}"]  # fmt: skip
+    one_layer, at_gain_1 = (of["table6_cifar10"][f"z_strings_{depth}"] for depth in ("direct-1", "implicit"))
+    ahead = [b - a for a, b in zip(values["z_strings_direct-1"], values[deep])]
+    assert len(ahead) == 3
+    assert numbers(RESULTS, "a second look at the data pays") == [
+        f"{one_layer:.2f}", f"{at_gain_1:.2f}", "1", f"{of['table7_cifar10'][deep]:.2f}", "3", f"{of['table7_cifar10'][two]:.2f}",
+        "3", f"{min(ahead):.1f}", f"{max(ahead):.1f}", f"{radius:.2f}", f"{left:.1f}"]  # fmt: skip
     acc, radii = accuracies("table7_percolation"), accuracies("table7_percolation", measure="test_spectral_radius")
     z, zz, pauli2 = (acc[f"{readout}_implicit"] - acc[f"{readout}_direct-1"] for readout in ("z", "zz", "pauli2"))
     classical = [f"{acc[name]:.2f}" for name in ("classical_direct-1", "classical_implicit", "single_copy")]
