@@ -79,11 +79,17 @@ def test_what_readouts_of_four_wires_tell():
              for name in acc if name.endswith("_direct-1") and "untrained" not in name}  # fmt: skip
     assert [name for name, by in ahead.items() if by < 0.1] == ["pauli1"] and abs(ahead["pauli1"]) < 0.05
     assert max(ahead.values()) == ahead["projections"] == ahead["marginal"]
-    chosen = accuracies("table6_mnist4", measure="best_val_acc")
-    in_30_epochs = [name for name in chosen if name.endswith("_implicit")]
-    assert max(in_30_epochs, key=chosen.get) == LONG["mnist4"]
     probabilities = [f"{acc[f'marginal_{depth}']:.2f}" for depth in ("direct-1", "implicit")]
     assert numbers(RESULTS, "On four wires") == ["15", untrained, trained, few, many, "400", "50", "16", *probabilities]
+
+
+def test_rows_of_full_length_are_the_best_on_the_validation_set():
+    parts = {part: accuracies(f"table6_{part}", measure="best_val_acc") for part in LONG}
+    assert any(f"{LONG[part]}_100-epochs" in of_part for part, of_part in parts.items())
+    for part, of_part in parts.items():
+        if LONG[part] in of_part or f"{LONG[part]}_100-epochs" in of_part:
+            in_30_epochs = [name for name in of_part if name.endswith("_implicit")]
+            assert max(in_30_epochs, key=of_part.get) == LONG[part]
 
 
 def test_encodings_of_mnist_4():

@@ -36,7 +36,7 @@ COLUMNS = {
     "loss_variance": Column("variance of dL/dθ", ".1e"),
 }
 OF_START = ("readout_variance", "loss_variance")
-# explicit layers and models without a circuit have none of these; whatever else is missing was not finite
+# explicit layers take no solver steps, models without a circuit ask for no radius; whatever else is missing was not finite
 OF_SOME = ("test_solver_steps", "test_converged", "test_spectral_radius")
 # no two runs of a row differ in these
 EQUAL = ("n_readouts", "measurement_settings", "n_parameters", *OF_START)
