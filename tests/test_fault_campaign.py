@@ -189,11 +189,18 @@ def test_lines_are_drawn_of_every_command(bench):
     assert {tuple(case["command"]) for case in drawn} == set(commands)
 
 
-def test_two_processes_that_both_go_on_in_one_folder_are_found(bench, monkeypatch):
-    """Without the lock. Where the first was done before the second looked, nothing could be found: then again."""
+def test_two_processes_that_both_go_on_in_one_folder_are_found(bench, monkeypatch, tmp_path):
+    """In place of the lock each waits until the other has looked: both go on, and where neither broke, that is found."""
+
+    def meet(folder: RunFolder) -> None:
+        (tmp_path / f"{folder.path.parent.name} {os.getpid()}").touch()
+        end = time.monotonic() + 30
+        while len(list(tmp_path.glob(f"{folder.path.parent.name} *"))) < 2 and time.monotonic() < end:
+            time.sleep(0.002)
+
     case = {"pair": "restart and restart, half done", "subject": "direct", "delay": 0.0, "seed": 1}
     assert together.attempt(case, bench).findings == []
-    monkeypatch.setattr(RunFolder, "_acquire", lambda self: None)
+    monkeypatch.setattr(RunFolder, "_acquire", meet)
     assert any("accepted" in kinds(together.attempt(case | {"seed": seed}, bench)) for seed in range(2, 12))
 
 

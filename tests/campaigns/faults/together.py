@@ -56,7 +56,7 @@ def attempt(case: dict, bench: Bench) -> Trial:
             check_manners(trial, end, how)
         else:
             check_refusal(trial, end, how, names=HELD)
-    if pair.startswith("restart and restart") and not any(end.status for end in ends) and DONE not in ends[1].out:
+    if pair.startswith("restart and restart") and not any(end.status or DONE in end.out for end in ends):
         trial.find("accepted", f"{how}: both went on in one folder")
     if all(end.status for end in ends):
         trial.find("lost", f"{how}: neither went on")
