@@ -124,7 +124,11 @@ def test_figures_show_what_is_kept(tmp_path):
     of_readouts = drawn["table6_study"].axes[0]
     assert [tick.get_text() for tick in of_readouts.get_xticklabels()][:2] == ["z", "zz"]
     assert {line.get_label() for line in of_readouts.lines} >= {"IMPLICIT", "DIRECT-1", "DIRECT-5", "single-copy ceiling"}
-    assert len(drawn["table7_study"].axes) == 5 and len(drawn["table8_study"].axes) == 6 and len(drawn["table9_study"].axes) == 3
+    against_depth = {line.get_label(): line for line in drawn["table7_study"].axes[4].lines}
+    assert list(against_depth["z_strings"].get_xdata()) == [1, 2, 5]  # the first is Table 6's
+    assert list(against_depth["z_strings, gain 3"].get_xdata()) == [1, 2, 5]
+    assert list(against_depth["z_strings: IMPLICIT"].get_ydata()) == [60.0]
+    assert len(drawn["table7_study"].axes) == 6 and len(drawn["table8_study"].axes) == 6 and len(drawn["table9_study"].axes) == 3
 
 
 def test_a_ceiling_that_is_not_finite_is_left_out(tmp_path):

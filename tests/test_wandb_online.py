@@ -69,16 +69,16 @@ def test_online_run_says_where_it_is(tmp_path, server, monkeypatch):
 
 @pytest.mark.slow
 def test_a_server_that_falls_silent_is_waited_for_no_longer_than_said(tmp_path, server, monkeypatch, warned):
-    monkeypatch.setattr(wandb_log, "UPLOAD_SECONDS", 2.0)
+    monkeypatch.setattr(wandb_log, "UPLOAD_SECONDS", 4.0)
     tracker = Tracker(tmp_path, ONLINE, COLUMNS)
     tracker.log("train", 1, {"train_loss": 1.0})
     server.fall_silent()
     tracker.log("val", 1, {"val_loss": 1.0})
     began = time.monotonic()
     tracker.finish(1, RESULTS, {"circuit": picture(tmp_path)})
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     tracker.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     (warning,) = warned()
     (folder,) = tmp_path.glob("wandb/run-*")
     assert f"wandb sync --include-online {folder}" in warning

@@ -35,10 +35,15 @@ VARIANCES = {
     "direct_1": ("of DIRECT-1's loss", STYLE["direct-1"]),
 }
 LAYERS = {"direct-1": 1, "direct-2": 2, "direct-5": 5, "direct-10": 10}
+BEYOND = 20  # where an equilibrium stands beside so many layers
+AGAINST_DEPTH = {
+    "z": "z", "zz": "zz", "pauli2": "pauli2", "zz_gain3": "zz, gain 3", "classical": "classical DEQ",
+    "z_strings": "z_strings", "z_strings_gain3": "z_strings, gain 3",
+}  # fmt: skip
 
 
 class Kept:
-    """The rows of a part's table.json, by name.
+    """The rows of a part's table.json, by name, with those that are told beside it.
 
     Args:
         table: the part.
@@ -51,6 +56,8 @@ class Kept:
     def __init__(self, table: Table, results_dir: Path):
         self.title, self.part = table.title, table.part
         self.rows = kept_rows(table.name, results_dir)
+        for name, row in table.beside if self.rows else ():
+            self.rows |= {row: found} if (found := kept_rows(name, results_dir).get(row)) else {}
         self.variances = gradient_variances.of_rows(table, results_dir) if gradient_variances.is_measured(table) else {}
 
     def line(self, label: str, names: Sequence[str], x: Sequence[float], measure: str, style: int | None, mark="o") -> list[Line]:
@@ -111,8 +118,8 @@ def readouts(parts: list[Kept]) -> Figure | None:
 
 
 def pays(parts: list[Kept]) -> Figure | None:
-    """Table 7: accuracy and spectral radius against the gain of z; on percolation accuracy against depth."""
-    digits, _, percolation = parts
+    """Table 7: accuracy and spectral radius against the gain of z; on CIFAR-10 and percolation accuracy against depth."""
+    digits, cifar, percolation = parts
     panels = []
     for readout in ("z", "zz", "pauli2"):
         lines = []
@@ -129,16 +136,7 @@ def pays(parts: list[Kept]) -> Figure | None:
     if radii:
         panels.append(Panel("MNIST-4: spectral radius", "gain of z", "", radii, level=(1.0, "1")))
     n_of_gains = len(panels)
-    lines = []
-    for number, (name, label) in enumerate(
-        (("z", "z"), ("zz", "zz"), ("pauli2", "pauli2"), ("zz_gain3", "zz, gain 3"), ("classical", "classical DEQ"))
-    ):
-        names = [f"{name}_{depth}" for depth in LAYERS]
-        lines += percolation.line(label, names, list(LAYERS.values()), "test_acc", len(DEPTHS) + number)
-        lines += percolation.line(f"{label}: IMPLICIT", [f"{name}_implicit"], [20], "test_acc", len(DEPTHS) + number, "*")
-    if lines:
-        level = percolation.level("single_copy", "single-copy ceiling")
-        panels.append(Panel(percolation.title, "layers; last: IMPLICIT", ACCURACY, lines, level=level))
+    panels += _against_depth(cifar) + _against_depth(percolation)
     if not panels:
         return None
     figure = draw_panels(panels, 2)
@@ -146,7 +144,30 @@ def pays(parts: list[Kept]) -> Figure | None:
         axes.set_xscale("log")
         axes.set_xticks(GAINS, [f"{gain:g}" for gain in GAINS])
         axes.minorticks_off()
+    for axes in figure.axes[n_of_gains : len(panels)]:
+        axes.set_xscale("log")
+        axes.set_xticks([*LAYERS.values(), BEYOND], [*map(str, LAYERS.values()), "IMPLICIT"])
+        axes.minorticks_off()
     return figure
+
+
+def _against_depth(part: Kept) -> list[Panel]:
+    """Accuracy against the number of layers, the equilibrium as a star beyond the last; no panel where nothing is kept.
+
+    One layer sees no z: it is the same whatever the gain. A gain of 1 need not be in a row's name.
+    """
+
+    def row(name: str, depth: str) -> str:
+        named = f"{name}_gain1_{depth}"
+        return named if named in part.rows else f"{name.partition('_gain')[0] if depth == 'direct-1' else name}_{depth}"
+
+    lines = []
+    for number, (name, label) in enumerate(AGAINST_DEPTH.items(), len(DEPTHS)):
+        names = [row(name, depth) for depth in LAYERS]
+        lines += part.line(label, names, list(LAYERS.values()), "test_acc", number)
+        lines += part.line(f"{label}: IMPLICIT", [row(name, "implicit")], [BEYOND], "test_acc", number, "*")
+    level = part.level("single_copy", "single-copy ceiling")
+    return [Panel(part.title, "layers", ACCURACY, lines, level=level)] if lines else []
 
 
 def growing(parts: list[Kept]) -> Figure | None:
