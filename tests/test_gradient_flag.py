@@ -76,6 +76,7 @@ def test_with_shots_a_run_resumes_bit_for_bit_and_is_evaluated_as_it_was(tmp_pat
 @pytest.mark.parametrize("changes", (
     {}, {"b_solver": "identity"}, {"amplitude_encoder": False}, {"mode": "direct", "n_layer": 3}, {"f_solver": "newton"},
     {"f_solver": "newton", "b_solver": "identity", "amplitude_encoder": False},
+    {"trainable_gates": "none"}, {"trainable_gates": "none", "mode": "direct", "n_layer": 3},
 ))  # fmt: skip
 def test_what_is_counted_is_what_is_run(changes, monkeypatch):
     monkeypatch.setattr("deq.noise.FLOORS", 0.0)  # no sample stops before the others

@@ -31,6 +31,12 @@ def test_the_papers_circuits(n_wires, shifts, jacobian):
 def test_frozen_gates_take_no_shifts_and_other_settings_more_circuits():
     frozen = CircuitCost.of(build_circuit(4, trainable_gates="released"))
     assert frozen.shifts == 80 - 3 * 2 - 4  # RX, RY, RZ and a CRX of one block
+    none = CircuitCost.of(build_circuit(4, trainable_gates="none"))
+    for gradient in ({"with_jacobian": False}, {"with_jacobian": True}):
+        counter = Counter()
+        count_implicit_gradient(counter, none, 5, 10, **gradient)
+        count_layers(counter, none, 2, 5, 10, with_gradient=True)
+        assert (counter.circuits, counter.rounds) == (2 * 5, 2)  # the layers' values alone
     x_too = CircuitCost.of(build_circuit(4, readout="pauli1"))
     assert x_too == CircuitCost(3, 3 * 80, 3 * 2 * 12)
 

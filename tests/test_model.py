@@ -213,3 +213,20 @@ def test_equilibrium_reports_its_backward_solve():
     assert p.solver.backward is None
     cross_entropy(p.logits, y).backward()
     assert p.solver.backward.converged.all()
+
+
+@pytest.mark.parametrize("depth", [TIGHT, Stack(3)])
+def test_where_no_gate_trains_the_head_and_the_images_have_the_gradient_they_had(depth):
+    x, y = make_batch()
+    found = []
+    for trained in ("all", "none"):
+        torch.manual_seed(3)
+        model = QDEQModel(QuantumLayer(build_circuit(4, trainable_gates=trained)), 4, dropout=0.0).double()
+        p = model(x, depth, with_jac_loss=True, generator=torch.Generator().manual_seed(0))
+        of_head = torch.autograd.grad(cross_entropy(p.logits, y), list(model.head.parameters()))
+        assert p.z.requires_grad == (trained == "all")  # no solve looks for what nothing would take
+        of_images = x.clone().requires_grad_()
+        loss = cross_entropy(model(of_images, depth).logits, y)
+        found.append((p.logits, p.jac_loss, *of_head, *torch.autograd.grad(loss, of_images)))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)

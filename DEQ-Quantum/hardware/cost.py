@@ -159,14 +159,15 @@ def count_layers(
         n_layers: L.
         n_samples: of the batch.
         shots: of each circuit.
-        with_gradient: as training needs it: L P shifts, and L - 1 Jacobians, the first layer's input being fixed.
+        with_gradient: as training needs it: L P shifts, and L - 1 Jacobians, the first layer's input being fixed; none
+            of a circuit whose gates do not train.
         purpose: of the values.
     """
     for layer in range(n_layers):
         _count(counter, purpose, n_samples * cost.value, shots)
         if with_gradient:
             _count(counter, "shift", n_samples * cost.shifts, shots, rounds=0)
-        if with_gradient and layer > 0:
+        if with_gradient and layer > 0 and cost.shifts:
             _count(counter, "jacobian", n_samples * cost.jacobian, shots, rounds=0)
 
 
@@ -199,6 +200,8 @@ def count_implicit_gradient(
 ) -> None:
     """Count the gradient of an equilibrium: one round, in which its Jacobian and all shifts are measured.
 
+    Where no gate trains there is no gradient, and so no round unless the Jacobian loss is asked for.
+
     Args:
         counter, cost, n_samples, shots: as of `count_layers`.
         with_jacobian: for the backward solve, which is classical then; False: Jacobian-free, q = dl/dz.
@@ -206,8 +209,10 @@ def count_implicit_gradient(
             circuits at v + u and v - u and their shifts; "jacobian", from the Jacobian that is there, whose circuits are
             then shifted; "": there is none.
     """
+    if not (cost.shifts or jac_loss):
+        return
     _count(counter, "shift", n_samples * cost.shifts, shots)
-    if with_jacobian:
+    if with_jacobian and (cost.shifts or jac_loss == "jacobian"):
         _count(counter, "jacobian", n_samples * cost.jacobian, shots, rounds=0)
     if jac_loss == "product":
         _count(counter, "jacobian", 2 * n_samples * cost.value, shots, rounds=0)

@@ -61,9 +61,11 @@ class Layer(nn.Module, ABC):
     Attributes:
         compile_several: S layers of this kind -> them side by side: a batch is S equally long runs of samples, each for its
             own layer. None where one after another costs no more.
+        learns: whether anything in f may need a gradient beside x; where not, none is looked for.
     """
 
     compile_several: Callable[[Sequence["Layer"]], Compiled] | None = None
+    learns: bool = True
 
     def __init__(self, n_inputs: int, lift: Lift):
         super().__init__()

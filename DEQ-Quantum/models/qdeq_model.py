@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from deq import SolverResult, batch_jacobian, hutchinson_jacobian_loss, spectral_radius
+from deq.functional import needs_plain_operations
 from deq.host import host_may_look
 from deq.result import relative, sample_norm
 from engines.protocol import ReadoutMap
@@ -130,10 +131,12 @@ class EquilibriumClassifier(nn.Module):
             r0 = start_at(depth, lift, finite_x)
         else:
             check_batch("r0", r0, self.layer.n_units, x, len(x))
-        if isinstance(depth, Equilibrium) and _solves_in_states(h, lift):
-            found = depth.run_in_states(f, lift, lift(r0))
-        else:
-            found = depth.in_units_of(lift.shrinking).run(h, r0)
+        learns = torch.is_grad_enabled() and (self.layer.learns or x.requires_grad or needs_plain_operations())
+        with torch.set_grad_enabled(learns):
+            if isinstance(depth, Equilibrium) and _solves_in_states(h, lift):
+                found = depth.run_in_states(f, lift, lift(r0))
+            else:
+                found = depth.in_units_of(lift.shrinking).run(h, r0)
         without_state = _not_finite(found.r)
         failed = without_state if failed is None else failed if without_state is None else failed | without_state
         reached = _replaced(found.r, failed, 0.0)

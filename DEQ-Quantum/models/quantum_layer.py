@@ -78,6 +78,11 @@ class QuantumLayer(Layer):
         self.register_buffer("_places", places, persistent=False)
 
     @property
+    def learns(self) -> bool:
+        """Whether any gate trains."""
+        return bool(self.theta.numel())
+
+    @property
     def parameter_names(self) -> tuple[str, ...]:
         """One name per entry of the full theta."""
         return self.circuit.parameter_names
@@ -86,6 +91,8 @@ class QuantumLayer(Layer):
         """All circuit parameters, trained and frozen, in the circuit's order: (n_parameters,)."""
         if not self.frozen_theta.numel():
             return self.theta
+        if not self.learns:
+            return self.frozen_theta
         joined = torch.cat([self.theta, self.frozen_theta])
         return joined if self._places is None else joined[self._places]
 

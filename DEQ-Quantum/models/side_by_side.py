@@ -33,6 +33,7 @@ class _Layers(Layer):
     def __init__(self, layers: Sequence[Layer]):
         super().__init__(layers[0].n_inputs, layers[0].lift)
         self.layers = nn.ModuleList(layers)
+        self.learns = any(layer.learns for layer in layers)
 
     def compile(self) -> Compiled:
         compile_several = self.layers[0].compile_several

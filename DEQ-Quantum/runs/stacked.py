@@ -16,7 +16,7 @@ class StackedParameters:
     """The parameters of S models of one kind.
 
     Args:
-        models: their parameters become views of `values`.
+        models: their parameters become views of `values`; those without an entry, which have no gradient, are left alone.
         optimizers: of one kind, one for each model's parameters, in one group each.
 
     Attributes:
@@ -25,7 +25,7 @@ class StackedParameters:
 
     def __init__(self, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]):
         self.optimizers = optimizers
-        self.parameters = [list(model.parameters()) for model in models]
+        self.parameters = [[p for p in model.parameters() if p.numel()] for model in models]
         self.values = nn.Parameter(torch.stack([_flat(own) for own in self.parameters]))
         self.gradients = self.values.grad = torch.zeros_like(self.values)
         for own, values, gradients in zip(self.parameters, self.values.detach(), self.gradients):

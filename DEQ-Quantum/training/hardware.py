@@ -104,4 +104,5 @@ def count_pass(
         jac_loss = "" if not with_jac_loss else "product" if of_amplitudes else "jacobian"
         solved = depth.backward.max_steps > 0  # else the gradient is Jacobian-free
         count_implicit_gradient(counter, cost, n, shots, solved, jac_loss)
+        has_gradient = bool(cost.shifts or jac_loss)
     counter.count("residual", n * cost.value, n * cost.value * shots, rounds=0 if has_gradient else 1)
