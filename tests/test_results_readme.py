@@ -5,10 +5,12 @@ import io
 import json
 
 from circuits import build_circuit
+from conftest import REPOSITORY
 from models.table import MODELS
 from readme_pages import accuracies, kept, numbers, read
+from reproduction import gradient_variances
 from reproduction.rows import TABLES
-from reproduction.study_rows import LONG
+from reproduction.study_rows import EVERY_TABLE, LONG
 
 README, RESULTS = "README.md", "results/README.md"
 
@@ -148,6 +150,31 @@ def test_what_table_9_says():
         found_at_10, ends["cap10"], ends["memory1"], ends["fixed_point"], by_newton, ends["newton"], ends["exact"],
         ends["tol0.1"], "0.1"]  # fmt: skip
     assert strong["newton"] == min(strong.values()) and strong["tol0.1"] == max(strong.values())
+
+
+def test_what_table_8_says():
+    acc = {part: accuracies(f"table8_{part}") for part in ("operations", "wires")}
+    rows = {row["row"]: row for part in acc for row in kept(f"paper/table8_{part}/table.json")["rows"]}
+    few, many, few_1, many_1 = (f"{n}_operations_{depth}" for depth in ("implicit", "direct-1") for n in (50, 1600))
+    sizes = [f"{rows[name]['n_parameters']['mean']:,.0f}" for name in (few, many)]
+    linear = accuracies("table2")["linear"]
+    shown = [f"{acc['operations'][name]:.2f}" for name in (few, many, few_1, many_1)]
+    assert numbers(RESULTS, "More operations do what") == ["5", shown[0], "50", shown[1], "1,600", *shown[2:], *sizes, f"{linear:.2f}"]
+    assert max(acc["operations"], key=acc["operations"].get) in (many, many_1) and acc["operations"][many] > linear
+    radii, steps = ([f"{rows[name][measure]['mean']:.{digits}f}" for name in (few, many)]
+                    for measure, digits in (("test_spectral_radius", 2), ("test_solver_steps", 1)))  # fmt: skip
+    ahead = [f"{acc['operations'][a] - acc['operations'][b]:.1f}" for a, b in ((few, few_1), (many, many_1))]
+    assert numbers(RESULTS, "the less f sees of z") == [*radii, *steps, ahead[0], "50", ahead[1], "1,600"]
+    of = {part: gradient_variances.of_rows(EVERY_TABLE[f"table8_{part}"], REPOSITORY / "results" / "paper") for part in acc}
+    small, large, longest = of["wires"]["4_wires_implicit"], of["wires"]["14_wires_implicit"], of["operations"][many]
+    falls = [f"{small[name][0] / large[name][0]:.0f}-fold" for name in ("first_readout", "implicit")]
+    text = " ".join(read(RESULTS).split("that flatten the start")[1].split("\n- **")[0].split())
+    assert f"slope falls {falls[0]}, that of IMPLICIT's loss {falls[1]}. With more operations on ten wires it falls to" in text
+    assert f"{longest['first_readout'][0]:.1e}, where two-designs are" in text
+    assert abs(longest["first_readout"][0] / longest["two_designs"][0] - 1) < 0.1
+    of_wires = [f"{acc['wires'][f'{n}_wires_implicit']:.2f}" for n in (10, 12, 14)]
+    above = f"{large['first_readout'][0] / large['two_designs'][0]:.0f}"
+    assert numbers(RESULTS, "are too few for many wires") == ["10", of_wires[0], "12", of_wires[1], "14", of_wires[2], "14", above]
 
 
 def test_when_an_equilibrium_pays():
