@@ -46,7 +46,8 @@ def test_what_all_strings_of_z_tell():
     shown = [f"{acc:.2f}" for acc in (*strings, *others)]
     row = {row["row"]: row for row in kept("paper/table6_mnist10/table.json")["rows"]}["z_strings_implicit"]
     assert numbers(RESULTS, "All strings of Z take") == [f"{row['n_readouts']['mean']:,.0f}", *shown, "165", "400", "50", f"{pauli2:.2f}"]
-    assert numbers(README, "the same shots tell")[-3:] == [f"{acc:.1f}" for acc in strings]
+    longest = f"{accuracies('table8_operations')['1600_operations_implicit']:.1f}"
+    assert numbers(README, "the same shots tell")[-6:] == [*(f"{acc:.1f}" for acc in strings), "1,600", "50", longest]
     ones = [f"{accuracies(f'table6_{part}')['z_strings_direct-1']:.2f}" for part in parts]
     untrained = [accuracies(f"table6_{part}")[f"z_strings_untrained_{depth}"]
                  for part, depth in (("mnist10", "direct-1"), ("cifar10", "implicit"))]  # fmt: skip
