@@ -96,8 +96,8 @@ def test_a_signal_that_ends_a_run_without_saving_is_found(bench, monkeypatch):
     case = {"command": "direct", "real": False, "seed": 1, "signal": 15, "twice": False, "pictures": False}
     assert signals.attempt(case, bench).findings == []
     monkeypatch.setattr(runs.signals.signal, "signal", lambda number, handler: signal.SIG_DFL)
-    # where the machine is busy one of them may come before the training
-    assert any("lost" in kinds(signals.attempt(case | {"seed": seed}, bench)) for seed in (2, 3, 4))
+    # where the machine is busy some of them may come before the training
+    assert any("lost" in kinds(signals.attempt(case | {"seed": seed}, bench)) for seed in range(2, 12))
 
 
 def test_a_file_that_is_lost_to_a_full_disk_is_found(bench, monkeypatch):
