@@ -9,12 +9,18 @@ from circuits.circuit import Circuit, build_circuit
 from circuits.encodings import AmplitudeEncoding, AngleEncoding
 from circuits.operations import GATES, Operation
 from circuits.readout import PauliReadout, z_on
+from deq import SolverSettings
 from engines import make_engine
 from engines.protocol import UnsupportedCircuit
 from hardware import observables
+from hardware.counted import CountedEngine
 from hardware.engine import NoisyEngine
 from hardware.native import native_gates
 from hardware.noise import parse_noise
+from hardware.shots import ShotEngine
+from models.depth import Equilibrium
+from models.lift import projection
+from models.qdeq_model import QDEQModel
 from models.quantum_layer import QuantumLayer
 from reference import X, Y, Z
 
@@ -265,3 +271,43 @@ def test_encodings_that_cannot_be_are_refused():
     circuit, _ = random_circuit(1, 2, 7, ("ZI",), joined)
     with pytest.raises(UnsupportedCircuit, match=r"cnot\(0, 1\) in the encoding joins two"):
         NoisyEngine(circuit, parse_noise("none"))
+
+
+@pytest.mark.parametrize("z_gain", [1.0, 0.5])
+def test_more_readouts_than_inputs_are_solved_for_in_states(z_gain):
+    """Forms of K readouts in K would be larger than the observables; for a thousand strings of ten wires 4 GiB."""
+    circuit = build_circuit(4, readout="pauli2")
+    torch.manual_seed(0)
+    layer = QuantumLayer(circuit, NoisyEngine(circuit, parse_noise("depolarizing:0.001")), z_gain=z_gain)
+    model, x = QDEQModel(layer, 4).double().eval(), torch.rand(5, 16, dtype=torch.float64)
+    f, r = layer.bind(x), torch.rand(5, circuit.n_readouts, dtype=torch.float64)
+    h, w = f.reduced(), torch.rand(5, circuit.n_readouts, dtype=torch.float64)
+    assert circuit.n_readouts > circuit.n_inputs and h.jacobian is None
+    z = layer.lift(r).requires_grad_()
+    read = f.read(z)
+    torch.testing.assert_close(h(r), read, rtol=0, atol=1e-12)
+    (slope,) = torch.autograd.grad(read, z, w)
+    torch.testing.assert_close(h.vjp(r, w), slope, rtol=0, atol=1e-12)
+    solver = SolverSettings("broyden", 60, 1e-11)
+    z, u = model(x, Equilibrium(solver, solver)).z, torch.rand(5, 16, dtype=torch.float64)
+    torch.testing.assert_close(layer.lift(f.read(z)), z, rtol=0, atol=1e-9)
+    torch.testing.assert_close(f(z), z, rtol=0, atol=1e-9)
+    torch.testing.assert_close(f.vjp(z, u), torch.autograd.grad(layer.lift(f.read(z)), z, u)[0], rtol=0, atol=1e-12)
+
+
+def test_more_counted_readouts_than_inputs_have_the_exact_ones_slopes():
+    given = build_circuit(4, readout="z_strings")
+    circuit = Circuit(AmplitudeEncoding(4, 9), given.ansatz, given.readout)
+    exact, x, lift = NoisyEngine(circuit, parse_noise("depolarizing:0.01")), torch.rand(5, 9), projection(15, 9).float()
+    theta, r, w = torch.rand(circuit.n_parameters), torch.rand(5, 15, requires_grad=True), torch.rand(5, 15)
+    h = CountedEngine(ShotEngine(circuit, 100, parse_noise("depolarizing:0.01")), exact).compile(theta).along(x, lift)
+    assert h.jacobian is None
+    slopes = [torch.autograd.grad(value, r, w)[0] for value in (h(r), exact.compile(theta).readouts(x + lift(r)))]
+    torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(lift.transpose(h.vjp(r, w)), slopes[1], rtol=1e-4, atol=1e-5)
+
+
+def test_readouts_too_many_to_keep_are_refused():
+    with pytest.raises(UnsupportedCircuit, match="would need 8 GiB for 1023 readouts of 10 wires with angle encoding"):
+        NoisyEngine(build_circuit(10, "angle", readout="z_strings"), parse_noise("depolarizing:0.01"))
+    NoisyEngine(build_circuit(10, readout="z_strings"), parse_noise("depolarizing:0.01"))

@@ -88,6 +88,7 @@ def _steps(found: States) -> list[int]:
     return [0] * len(found.r) if steps is None else steps.long().tolist()
 
 
+@torch.no_grad()
 def readouts_at_ideal_states(
     model: EquilibriumClassifier, depth: Depth, engine: MitigatedEngine, x: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -101,7 +102,7 @@ def readouts_at_ideal_states(
     x = x[found.r.isfinite().all(1)]
     ideal = _reduced(model, x)(r)
     with borrowed(model, engine):
-        return _reduced(model, x)(r).detach(), ideal.detach()
+        return _reduced(model, x)(r), ideal
 
 
 def train_head(model: EquilibriumClassifier, found: States, labels: Tensor) -> None:

@@ -17,7 +17,8 @@ from models.layer import Bound, Layer
 
 def smaller_space(layer: Layer, x: Tensor) -> tuple[ReadoutMap | Bound, Callable[[Tensor], Tensor]]:
     """The layer at x as a map of what has fewer numbers, r or z = E r, and what readouts (B, K) are there."""
-    f = layer.bind(x)
+    with torch.no_grad():  # for a gradient in the gates' angles a thousand noisy observables would keep gigabytes
+        f = layer.bind(x)
     return (f, layer.lift) if layer.n_units > layer.width else (f.reduced(), lambda r: r)
 
 

@@ -65,9 +65,17 @@ class CompiledAmplitude(CompiledCircuit):
         readouts = (rows @ v.unsqueeze(-1)).flatten(1) / squared_norm
         return slope_in_v((weights.unsqueeze(1) @ rows).squeeze(1), weights, readouts, v, squared_norm)
 
-    def along(self, x: Tensor, lift: Lift) -> "ReducedReadout":
-        """r -> readouts at x + E r for a batch x of shape (B, D)."""
+    def along(self, x: Tensor, lift: Lift) -> "ReducedReadout | None":
+        """r -> readouts at x + E r for a batch x of shape (B, D); None where r has more numbers than x, and no form is cheaper."""
+        if self.observables.shape[-3] > x.shape[1]:
+            return None
         return ReducedReadout(self.observables, self._times_observables(x), x, lift)
+
+    def lifted(self, lift: Lift) -> "CompiledAmplitude | None":
+        """E r as readouts of their own, sum_k E_ik M_k; None where z has no fewer numbers than r."""
+        if self.observables.shape[-3] <= lift.width:
+            return None
+        return CompiledAmplitude(lift(self.observables.movedim(-3, -1)).movedim(-1, -3))
 
 
 def slope_in_v(weighted_rows: Tensor, weights: Tensor, readouts: Tensor, v: Tensor, squared_norm: Tensor) -> Tensor:

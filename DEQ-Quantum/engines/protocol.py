@@ -20,7 +20,13 @@ class UnsupportedCircuit(ValueError):
 
 
 class Lift(Protocol):
-    """The linear map E from readouts to the state z = E r, as `models.lift` has it."""
+    """The linear map E from readouts to the state z = E r, as `models.lift` has it.
+
+    Attributes:
+        width: numbers in z.
+    """
+
+    width: int
 
     def __call__(self, r: Tensor) -> Tensor:
         """E r: (..., K) to (..., D)."""
@@ -83,12 +89,15 @@ class CompiledCircuit(ABC):
     Attributes:
         vjp: (v, w) -> w^T dr/dv, (B, n_inputs) and (B, K) to (B, n_inputs), differentiable; None: only by autograd.
         along: (x, E) -> the readouts as a function of r alone, v = x + E r, where there is a closed form cheaper than
-            `readouts`; else None.
+            `readouts`; it, or what it returns, is None where there is not.
+        lifted: E -> a circuit whose readouts are E r, which costs less where these are fewer; it, or what it returns, is
+            None where it does not.
         noise: readouts that are counted (B, K) -> how wrong they are, (B,), as above; None where they are exact.
     """
 
     vjp: Callable[[Tensor, Tensor], Tensor] | None = None
-    along: Callable[[Tensor, Lift], ReadoutMap] | None = None
+    along: Callable[[Tensor, Lift], ReadoutMap | None] | None = None
+    lifted: "Callable[[Lift], CompiledCircuit | None] | None" = None
     noise: Callable[[Tensor], Tensor] | None = None
 
     @abstractmethod

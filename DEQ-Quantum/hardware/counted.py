@@ -80,9 +80,9 @@ class CountedReadouts(ReadoutMap):
         self._exact: Callable[[Tensor], Tensor] = lambda r: exact.readouts(self._injected(r))
         if exact.vjp is not None:
             self.vjp = lambda r, weights: exact.vjp(self._injected(r), weights)
-        if exact.along is not None:
-            closed = self._exact = exact.along(x, lift)
-            self.jacobian, self.vjp = closed.jacobian, closed.vjp or self.vjp
+        closed = None if exact.along is None else exact.along(x, lift)
+        if closed is not None:
+            self._exact, self.jacobian, self.vjp = closed, closed.jacobian, closed.vjp or self.vjp
 
     def _injected(self, r: Tensor) -> Tensor:
         return self.x + self.lift(r)

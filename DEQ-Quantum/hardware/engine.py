@@ -20,6 +20,7 @@ from hardware.template import Template, refuse_idle_noise
 from hardware.tree import Tree, refuse_other_states
 
 NO_NOISE = Noise()
+MOST_BYTES = 2**32  # of all observables of angle-encoded states
 
 
 class NoisyEngine(Engine):
@@ -38,8 +39,8 @@ class NoisyEngine(Engine):
         is_noisy: whether anything is: if not, the compiled engine has the same values sooner.
 
     Raises:
-        UnsupportedCircuit: a readout of probabilities, a gate on two wires in the encoding, a state of the data, or
-            noise that no gate carries.
+        UnsupportedCircuit: a readout of probabilities, a gate on two wires in the encoding, a state of the data, angles with
+            readouts too many to keep, or noise that no gate carries.
         hardware.noise.NoiseError: a machine with fewer qubits than wires or without numbers for some wire, or two with
             different gates on two wires; bits that say nothing, which no inversion can mend.
     """
@@ -65,6 +66,12 @@ class NoisyEngine(Engine):
             self.encoding = Template(encoding_noise.timed(gates, circuit.n_wires), circuit.n_wires, encoding_noise)
             refuse_idle_noise(encoding_noise, [self.encoding], "the encoding", has_bits=False)
             return
+        needed = 2 * 4 * circuit.n_readouts * 4**circuit.n_wires  # one by one, then together, in float32
+        if needed > MOST_BYTES:
+            raise UnsupportedCircuit(
+                f"the noisy engine would need {needed / 2**30:.0f} GiB for {circuit.n_readouts} readouts of {circuit.n_wires} "
+                f"wires with angle encoding, more than {MOST_BYTES / 2**30:g}: take fewer, or amplitude encoding"
+            )
         for operation in circuit.encoding.operations:
             if len(operation.wires) > 1:
                 raise UnsupportedCircuit(

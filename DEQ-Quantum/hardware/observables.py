@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from circuits.circuit import Circuit
 from circuits.operations import Operation
@@ -67,7 +68,8 @@ class NoisyReadouts:
             chains = template.chains(theta)
             blocks = template.blocks(chains)
             groups = [members] if 4**self.n_wires <= TOGETHER else [[k] for k in members]
-            for group in groups:
+            # a second or two in training, minutes for a thousand strings of ten wires
+            for group in tqdm(groups, "noisy readouts", delay=2, leave=False, disable=None):
                 found.update(zip(group, reduced(self._pulled_back(template, chains, blocks, group))))
         return torch.stack([found[k] for k in range(self.n_readouts)])
 

@@ -146,6 +146,7 @@ class BoundCircuit:
 
     def __init__(self, circuit: CompiledCircuit, lift: Lift, x: Tensor, gain: float = 1.0, apart: bool = False):
         self.circuit, self.lift, self.x, self.gain = circuit, lift, x, gain
+        self.lifted = None if circuit.lifted is None else circuit.lifted(lift)
         self.n_data = x.shape[1] if apart else 0
 
     def inject(self, z: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ class BoundCircuit:
 
     def __call__(self, z: Tensor) -> Tensor:
         check_batch("z", z, self.lift.width, self.x, len(self.x))
-        return self.lift(self.read(z))
+        return self.lift(self.read(z)) if self.lifted is None else self.lifted.readouts(self.inject(z))
 
     def read(self, z: Tensor) -> Tensor:
         """r(v): (B, width) to (B, n_units)."""
@@ -167,7 +168,10 @@ class BoundCircuit:
         return None if self.circuit.vjp is None else self._vjp
 
     def _vjp(self, z: Tensor, v: Tensor) -> Tensor:
-        product = self.circuit.vjp(self.inject(z), self.lift.transpose(v))
+        if self.lifted is None:
+            product = self.circuit.vjp(self.inject(z), self.lift.transpose(v))
+        else:
+            product = self.lifted.vjp(self.inject(z), v)
         return product if self._as_in_the_paper else self.gain * product[:, self.n_data :]
 
     @property
@@ -176,12 +180,12 @@ class BoundCircuit:
 
     def reduced(self) -> ReadoutMap:
         """The engine's closed form of h where it has one, else h by way of f."""
-        if self.circuit.along is None:
-            h = _Reduced(self)
-        else:
+        h = None
+        if self.circuit.along is not None:
             # [x, g z] = [x, 0] + [0, g E r]
             x = pad(self.x, (0, self.lift.width)) if self.n_data else self.x
             h = self.circuit.along(x, self.lift if self._as_in_the_paper else _Seen(self.lift, self.gain, self.n_data))
+        h = _Reduced(self) if h is None else h
         return h if self._as_in_the_paper else _SlopeInZ(h, self.gain, self.n_data)
 
 
