@@ -19,6 +19,7 @@ COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK)
 DASHES = ("-", "--", ":", "-.")
 PANEL = (4.6, 3.3)  # inches
 LEGEND = 1.6  # inches beside them
+APART = 0.16  # lines over categories
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Panel:
         log_y: whether the vertical axis is logarithmic; values that are not positive are left out.
         x_ticks: positions on a logarithmic horizontal axis; None: a linear one.
         level: a horizontal line to know of, and what it is called.
+        categories: what stands at 0, 1, 2, ...: nothing lies between them, so that points are not joined, and their bands
+            are bars, side by side; None: numbers.
     """
 
     title: str
@@ -59,6 +62,7 @@ class Panel:
     log_y: bool = False
     x_ticks: tuple[int, ...] | None = None
     level: tuple[float, str] | None = None
+    categories: tuple[str, ...] | None = None
 
 
 def draw_panels(panels: list[Panel], columns: int) -> Figure:
@@ -90,8 +94,13 @@ def draw_panels(panels: list[Panel], columns: int) -> Figure:
             axes.xaxis.set_major_locator(FixedLocator(panel.x_ticks))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticks(panel.x_ticks, [str(tick) for tick in panel.x_ticks])
-        for line in panel.lines:
-            _draw_line(axes, line, panel.log_y)
+        if panel.categories:
+            places = range(len(panel.categories))
+            axes.set_xticks(places, panel.categories, fontsize=8, rotation=20, ha="right")
+            axes.set_xlim(-0.5, len(places) - 0.5)
+        for number, line in enumerate(panel.lines):
+            beside = APART * (number - (len(panel.lines) - 1) / 2) if panel.categories else None
+            _draw_line(axes, line, panel.log_y, beside)
         if panel.level:
             axes.axhline(panel.level[0], color=GREY, lw=1, ls=":", label=panel.level[1], zorder=0)
     for axes in grid[len(panels) :]:
@@ -110,7 +119,8 @@ def _draw_legend(row, is_full: bool) -> None:
     legend.set_in_layout(is_full)  # elsewhere there is room, and columns need not make any
 
 
-def _draw_line(axes, line: Line, log_y: bool) -> None:
+def _draw_line(axes, line: Line, log_y: bool, beside: float | None) -> None:
+    """A line and its band; points and bars, so far beside their categories, where it joins nothing."""
     ys = np.atleast_2d(np.asarray(line.ys, dtype=float))
     ys = np.where(np.isfinite(ys) & ((ys > 0) | (not log_y)), ys, np.nan)
     kept = np.isfinite(ys).any(axis=0)
@@ -121,8 +131,11 @@ def _draw_line(axes, line: Line, log_y: bool) -> None:
     colour = GREY if grey else COLOURS[line.style % len(COLOURS)]
     dashes = "--" if grey else DASHES[line.style // len(COLOURS) % len(DASHES)]
     marker = line.marker or ("o" if len(x) == 1 else "")
+    x, dashes = (x, dashes) if beside is None else (x + beside, "none")
     axes.plot(x, np.nanmean(ys, axis=0), color=colour, ls=dashes, lw=1.5, marker=marker, ms=4, label=line.label)
-    if len(ys) > 1:
+    if beside is not None:
+        axes.vlines(x, np.nanmin(ys, axis=0), np.nanmax(ys, axis=0), color=colour, lw=1.5)
+    elif len(ys) > 1:
         axes.fill_between(x, np.nanmin(ys, axis=0), np.nanmax(ys, axis=0), color=colour, alpha=0.18, lw=0)
 
 

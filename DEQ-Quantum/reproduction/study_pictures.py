@@ -107,14 +107,9 @@ def readouts(parts: list[Kept]) -> Figure | None:
             names = [f"{readout}_{depth}" for readout in READOUTS]
             lines += part.line(DEPTHS[depth], names, places, "test_acc", STYLE[depth])
         if lines:
-            panels.append(Panel(part.title, "", ACCURACY, lines, level=part.level("single_copy", "single-copy ceiling")))
-    if not panels:
-        return None
-    figure = draw_panels(panels, 2)
-    for axes in figure.axes[: len(panels)]:
-        axes.set_xticks(list(places), list(READOUTS), fontsize=8, rotation=20, ha="right")
-        axes.set_xlim(-0.5, len(places) - 0.5)
-    return figure
+            level = part.level("single_copy", "single-copy ceiling")
+            panels.append(Panel(part.title, "", ACCURACY, lines, level=level, categories=tuple(READOUTS)))
+    return draw_panels(panels, 2) if panels else None
 
 
 def pays(parts: list[Kept]) -> Figure | None:
