@@ -50,8 +50,9 @@ def test_what_all_strings_of_z_tell():
     assert numbers(README, "the same shots tell")[-6:] == [*(f"{acc:.1f}" for acc in strings), "1,600", "50", longest]
     ones = [f"{accuracies(f'table6_{part}')['z_strings_direct-1']:.2f}" for part in parts]
     untrained = [accuracies(f"table6_{part}")[f"z_strings_untrained_{depth}"]
-                 for part, depth in (("mnist10", "direct-1"), ("cifar10", "implicit"))]  # fmt: skip
-    assert numbers(RESULTS, "little of what the circuit learns") == [*ones, *(f"{acc:.2f}" for acc in untrained), "0"]
+                 for part, depth in (("mnist10", "direct-1"), ("mnist10", "implicit"), ("cifar10", "implicit"))]  # fmt: skip
+    five = f"{accuracies('table6_mnist10')['z_strings_direct-5']:.2f}"
+    assert numbers(RESULTS, "little of what the circuit learns") == [*ones, five, *(f"{acc:.2f}" for acc in untrained), "0"]
     ceilings = [accuracies(f"table6_{part}")["single_copy"] for part in parts]
     of_4 = accuracies("table6_mnist4")
     above = [f"{ceiling - acc:.1f}" for ceiling, acc in zip(ceilings, strings)]
@@ -70,6 +71,22 @@ def test_what_all_strings_of_z_tell():
         assert (found["images"], found["run"], counted["shots"], counted["draws"]) == (1000, "seed-0", shots, 3)
         drops += [f"{shots:,}", f"{100 * (found['rows'][0]['acc'] - counted['acc']):.1f}"]
     assert numbers(RESULTS, "of the first 1,000 test images") == ["1,000", *drops]
+
+
+def test_what_other_readouts_and_circuits_tell():
+    acc = accuracies("table6_mnist10")
+    sizes = {row["row"]: row["n_readouts"]["mean"] for row in kept("paper/table6_mnist10/table.json")["rows"]}
+    readouts = [f"{readout}_direct-1" for readout in ("z", "marginal", "pauli1", "zz", "projections", "pauli2")]
+    deep = {name: acc[name.replace("direct-1", "implicit")] for name in readouts}
+    shown = [value for name in readouts for value in (f"{acc[name]:.2f}", f"{sizes[name]:.0f}")]
+    assert numbers(RESULTS, "The more a readout tells the better") == [*shown, *(f"{acc:.2f}" for acc in deep.values()), "0"]
+    lost = {name: acc[name] - deep[name] for name in readouts}
+    seen = sorted(readouts, key=lambda name: kept(f"paper/table6_mnist10/{name.replace('direct-1', 'implicit')}/seed-0.json")["test_spectral_radius"])
+    assert set(seen[-2:]) == {"projections_direct-1", "marginal_direct-1"} and max(lost, key=lost.get) in seen[-2:]
+    names = ("implicit", "random400_implicit", "entangling8_implicit", "su4_implicit", "entangling8_untrained_implicit")
+    paper, many, layers, sweeps, untrained = (f"{acc[f'z_strings_{name}']:.2f}" for name in names)
+    assert numbers(RESULTS, "Other circuits give half a point") == [
+        paper, many, "400", layers, "8", sweeps, "2", untrained, "8", "0"]  # fmt: skip
 
 
 def test_how_long_the_studies_took():
