@@ -257,16 +257,19 @@ def test_equilibria_of_many_readouts_are_those_of_the_readouts(name, solver, mon
 
 
 @pytest.mark.parametrize("name, engine, width", [
-    ("pauli2", "compiled", 16), ("zz", "compiled", 10), ("pauli2", "statevector", 16), ("pauli2", "noisy", 30),
+    ("pauli2", "compiled", 16), ("zz", "compiled", 10), ("pauli2", "statevector", 16), ("pauli2", "noisy", 16),
+    ("zz", "noisy", 10), ("zz", "angles", 10),
 ])  # fmt: skip
 def test_the_smaller_space_is_solved_in_unless_readouts_offer_a_jacobian(name, engine, width):
-    layer = QuantumLayer(build_circuit(4, readout=name))
+    layer = QuantumLayer(build_circuit(4, "components" if engine == "angles" else "amplitude", readout=name))
     if engine == "noisy":
         layer.engine = NoisyEngine(layer.circuit, Noise())
-    elif engine != "compiled":
+    elif engine == "statevector":
         layer.engine = make_engine(engine, layer.circuit)
-    model = QDEQModel(layer, 3)
-    assert model(torch.rand(2, 16), Equilibrium()).solver.z.shape[1] == width
+    model, x = QDEQModel(layer, 3), torch.rand(2, layer.n_inputs)
+    assert model(x, Equilibrium()).solver.z.shape[1] == width
+    if engine == "angles":  # ten readouts of four inputs
+        assert layer.n_units > layer.width and layer.bind(x).reduced().jacobian is not None
 
 
 def test_how_far_noise_moves_many_readouts_is_told_of_z():
