@@ -160,12 +160,18 @@ def test_the_closed_forms_are_autograds(circuit, seed, by_states):
     assert_near(*results, 1e-9)
 
 
+def numbers_in_float32(circuit: Circuit, seed: int) -> list[torch.Tensor]:
+    """As `numbers`; amplitudes of length 1, since slopes, and with them round-off, grow as 1 / |v|."""
+    v, theta, weights = (values.float() for values in numbers(circuit, seed))
+    if isinstance(circuit.encoding, AmplitudeEncoding):
+        v = v / v.norm(dim=1, keepdim=True)
+    return [v, theta, weights]
+
+
 @settings(max_examples=60, deadline=None)
 @given(circuits(), st.integers(0, 2**32))
 def test_the_compiled_engine_in_float32(circuit, seed):
-    v, theta, weights = (values.float() for values in numbers(circuit, seed))
-    if isinstance(circuit.encoding, AmplitudeEncoding):
-        v = v / v.norm(dim=1, keepdim=True)  # slopes, and with them round-off, grow as 1 / |v|
+    v, theta, weights = numbers_in_float32(circuit, seed)
     compiled = with_gradients(make_engine("compiled", circuit), v, theta, weights)
     expected = with_gradients(StatevectorEngine(circuit), v, theta, weights)
     assert_near(compiled, expected, 1e-5)
@@ -176,7 +182,7 @@ def test_the_compiled_engine_in_float32(circuit, seed):
 @given(st.one_of(circuits(), circuits(entangling=True), circuits(letters="IXYZ")), st.integers(0, 2**32))
 def test_torchquantum_reads_the_whole_circuit(circuit, seed):
     pytest.importorskip("torchquantum")
-    v, theta, weights = (values.float() for values in numbers(circuit, seed))
+    v, theta, weights = numbers_in_float32(circuit, seed)
     simulated = with_gradients(make_engine("torchquantum", circuit), v, theta, weights)
     expected = with_gradients(StatevectorEngine(circuit), v, theta, weights)
     assert_near(simulated, expected, 1e-5)
