@@ -230,3 +230,14 @@ def test_where_no_gate_trains_the_head_and_the_images_have_the_gradient_they_had
         found.append((p.logits, p.jac_loss, *of_head, *torch.autograd.grad(loss, of_images)))
     for one, other in zip(*found):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [TIGHT, Stack(3)])
+def test_where_no_gate_trains_forward_mode_still_follows_the_images(depth):
+    found, (x, _) = [], make_batch()
+    for trained in ("all", "none"):
+        torch.manual_seed(3)
+        model = QDEQModel(QuantumLayer(build_circuit(4, trainable_gates=trained), "statevector"), 4).double().eval()
+        found.append(torch.func.jvp(lambda x: model(x, depth).logits, (x,), (torch.ones_like(x),))[1])
+    torch.testing.assert_close(*found, rtol=0, atol=1e-12)
+    assert found[0].abs().max() > 0.1

@@ -197,7 +197,7 @@ def count_solves(
 
 def count_implicit_gradient(
     counter: Counter, cost: CircuitCost, n_samples: int, shots: int, with_jacobian: bool = True, jac_loss: str = ""
-) -> None:
+) -> bool:
     """Count the gradient of an equilibrium: one round, in which its Jacobian and all shifts are measured.
 
     Where no gate trains there is no gradient, and so no round unless the Jacobian loss is asked for.
@@ -208,9 +208,12 @@ def count_implicit_gradient(
         jac_loss: how one vector of the Jacobian loss is measured: "product", as ||J u||^2, of amplitudes, from the
             circuits at v + u and v - u and their shifts; "jacobian", from the Jacobian that is there, whose circuits are
             then shifted; "": there is none.
+
+    Returns:
+        Whether there is a round.
     """
     if not (cost.shifts or jac_loss):
-        return
+        return False
     _count(counter, "shift", n_samples * cost.shifts, shots)
     if with_jacobian and (cost.shifts or jac_loss == "jacobian"):
         _count(counter, "jacobian", n_samples * cost.jacobian, shots, rounds=0)
@@ -219,6 +222,7 @@ def count_implicit_gradient(
         _count(counter, "shift", 2 * n_samples * cost.shifts, shots, rounds=0)
     elif jac_loss == "jacobian":
         _count(counter, "shift", n_samples * cost.jacobian * cost.shifts // cost.value, shots, rounds=0)
+    return True
 
 
 def _count(counter: Counter, purpose: str, circuits: int, shots: int, rounds: int = 1) -> None:

@@ -142,11 +142,20 @@ def check_batch(name: str, values: Tensor, width: int, like: Tensor | None, size
 
 
 class BoundCircuit:
-    """f(z) = E r(v) of a compiled circuit and one batch x, v = g z + x, or [x, g z] apart; the gain g of the paper is 1."""
+    """f(z) = E r(v) of a compiled circuit and one batch x, v = g z + x, or [x, g z] apart; the gain g of the paper is 1.
 
-    def __init__(self, circuit: CompiledCircuit, lift: Lift, x: Tensor, gain: float = 1.0, apart: bool = False):
-        self.circuit, self.lift, self.x, self.gain = circuit, lift, x, gain
-        self.lifted = None if circuit.lifted is None else circuit.lifted(lift)
+    Args:
+        circuit: whose readouts r are.
+        lift: E.
+        x, gain, apart: as above.
+        lifted: the circuit whose readouts are E r, where they cost less than r; else None.
+    """
+
+    def __init__(
+        self, circuit: CompiledCircuit, lift: Lift, x: Tensor, gain: float = 1.0, apart: bool = False,
+        lifted: CompiledCircuit | None = None,
+    ):  # fmt: skip
+        self.circuit, self.lift, self.x, self.gain, self.lifted = circuit, lift, x, gain, lifted
         self.n_data = x.shape[1] if apart else 0
 
     def inject(self, z: Tensor) -> Tensor:

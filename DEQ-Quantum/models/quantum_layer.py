@@ -114,6 +114,7 @@ class CompiledLayer:
 
     def __init__(self, layer: QuantumLayer, circuit: CompiledCircuit):
         self.layer, self.circuit = layer, circuit
+        self.lifted = None if circuit.lifted is None else circuit.lifted(layer.lift)
 
     def bind(self, x: Tensor) -> BoundCircuit:
         """f(z) for one batch x of shape (B, n_inputs).
@@ -122,4 +123,5 @@ class CompiledLayer:
             ValueError: see `Layer.check`.
         """
         self.layer.check(x)
-        return BoundCircuit(self.circuit, self.layer.lift, x, self.layer.z_gain, self.layer.circuit.encoding.n_data is not None)
+        apart = self.layer.circuit.encoding.n_data is not None
+        return BoundCircuit(self.circuit, self.layer.lift, x, self.layer.z_gain, apart, self.lifted)

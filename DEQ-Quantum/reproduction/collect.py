@@ -123,14 +123,23 @@ def kept_rows(name: str, results_dir: Path) -> dict[str, dict]:
         raise SettingsError(f"{path} is no table ({error!r}); remove it, and write it anew with --report") from error
 
 
+def rows_beside(table: Table, results_dir: Path) -> dict[str, dict]:
+    """The rows of other tables that are told beside a table's own, those that are kept, by their names.
+
+    Raises:
+        SettingsError: a damaged table.json.
+    """
+    found = {row: kept_rows(name, results_dir).get(row) for name, row in table.beside}
+    return {name: row for name, row in found.items() if row}
+
+
 def told_beside(table: Table, results_dir: Path) -> list[str]:
     """What rows of other tables, kept in the same folder, reach: one sentence, or none where there are none.
 
     Raises:
         SettingsError: a damaged table.json.
     """
-    found = [kept_rows(name, results_dir).get(row_name) for name, row_name in table.beside]
-    told = [f"{row['label']} {spread_of(row['test_acc']).text('.2f')} %" for row in found if row]
+    told = [f"{row['label']} {spread_of(row['test_acc']).text('.2f')} %" for row in rows_beside(table, results_dir).values()]
     if not told:
         return []
     other = EVERY_TABLE[table.beside[0][0]]

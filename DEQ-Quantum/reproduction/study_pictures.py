@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from circuits.readout import READOUTS
 from figures.panels import Line, Panel, draw_panels
 from reproduction import gradient_variances
-from reproduction.collect import kept_rows
+from reproduction.collect import kept_rows, rows_beside
 from reproduction.names import DEPTHS
 from reproduction.row import Table
 from reproduction.study_rows import (
@@ -56,8 +56,8 @@ class Kept:
     def __init__(self, table: Table, results_dir: Path):
         self.title, self.part = table.title, table.part
         self.rows = kept_rows(table.name, results_dir)
-        for name, row in table.beside if self.rows else ():
-            self.rows |= {row: found} if (found := kept_rows(name, results_dir).get(row)) else {}
+        if self.rows:
+            self.rows |= rows_beside(table, results_dir)
         self.variances = gradient_variances.of_rows(table, results_dir) if gradient_variances.is_measured(table) else {}
 
     def line(self, label: str, names: Sequence[str], x: Sequence[float], measure: str, style: int | None, mark="o") -> list[Line]:

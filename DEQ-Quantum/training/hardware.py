@@ -98,11 +98,10 @@ def count_pass(
         count_layers(counter, cost, depth.n_layers, n, shots, with_gradient)
     else:
         count_solves(counter, cost, p.solver.steps.tolist(), shots, p.solver.n_jacobians)
-    has_gradient = with_gradient and not isinstance(depth, Stack)
-    if has_gradient:
+    has_gradient = False
+    if with_gradient and not isinstance(depth, Stack):
         of_amplitudes = isinstance(engine.circuit.encoding, AmplitudeEncoding)
         jac_loss = "" if not with_jac_loss else "product" if of_amplitudes else "jacobian"
         solved = depth.backward.max_steps > 0  # else the gradient is Jacobian-free
-        count_implicit_gradient(counter, cost, n, shots, solved, jac_loss)
-        has_gradient = bool(cost.shifts or jac_loss)
+        has_gradient = count_implicit_gradient(counter, cost, n, shots, solved, jac_loss)
     counter.count("residual", n * cost.value, n * cost.value * shots, rounds=0 if has_gradient else 1)
