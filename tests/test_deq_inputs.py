@@ -104,6 +104,22 @@ def test_jacobian_tools_of_a_state_of_tensors():
         torch.testing.assert_close(tool(f, z, generator=seeded[0]), tool(of_one, flat, generator=seeded[1]))
 
 
+def test_a_spectral_radius_is_by_the_jacobian_that_f_offers():
+    """Of a tensor and of a state of tensors; f itself is not asked."""
+    jacobians = normal(2, 7, 7, seed=1)
+    exact = torch.linalg.eigvals(jacobians).abs().amax(-1).float()
+    assert exact[0] != exact[1]
+
+    def f(z):
+        raise AssertionError("f was asked")
+
+    f.jacobian = lambda z: jacobians
+    flat = torch.zeros(2, 7)
+    for z in (flat, (flat[:, :4].view(2, 2, 2), flat[:, 4:])):
+        found = spectral_radius(f, z, 2000, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(found, exact, rtol=1e-2, atol=0)
+
+
 def test_tensors_of_several_dtypes_keep_theirs():
     z0 = (torch.zeros(2, 3), torch.zeros(2, 1, dtype=torch.float64))
     result = solve(lambda z: (0.5 * z[0] + 1, 0.5 * z[1] + z[0].sum(1, keepdim=True)), z0)

@@ -7,11 +7,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from circuits.circuit import build_circuit
-from deq import SolverSettings, solve
+from deq import SolverSettings, batch_jacobian, solve, spectral_radius
+from engines.amplitude import CompiledAmplitude
 from models.depth import Equilibrium, Stack
+from models.layer import BoundCircuit
+from models.lift import make_lift
 from models.qdeq_model import QDEQModel, residual_measures
 from models.quantum_layer import QuantumLayer
 from runs.meter import Meter
+from test_any_circuit import numbers
 from utils.seeds import generator
 
 TIGHT = Equilibrium(SolverSettings("newton", 30, 1e-12), SolverSettings("exact", 1))
@@ -145,6 +149,38 @@ def test_spectral_radius_is_the_largest_eigenvalue(encoding):
     jacobians = torch.autograd.functional.jacobian(lambda z: f(z).sum(0), p.z.detach()).permute(1, 0, 2)
     exact = torch.linalg.eigvals(jacobians).abs().amax(-1)
     assert torch.allclose(model.spectral_radius(f, p.z, generator(0, "v", 0)), exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gain", [1.0, 3.0])
+@pytest.mark.parametrize("name", ["projections", "z_strings", "pauli2", "zz"])
+def test_many_samples_have_their_jacobians_from_observables(name, gain, monkeypatch):
+    """Values, slopes (of a vector of zeros too) and spectral radius are those of autograd; none where they are too large."""
+    circuit = build_circuit(4, readout=name, n_random_operations=12)
+    x, theta, _ = numbers(circuit, 2)
+    layer = QuantumLayer(circuit, "compiled", theta, z_gain=gain)
+    z = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x[0], z[0] = 0, 0
+    f = layer.bind(x)
+    many = f.for_many()
+    assert f.jacobian is None and many.jacobian is not None
+    torch.testing.assert_close(many(z), f(z), rtol=0, atol=1e-13)
+    torch.testing.assert_close(many.jacobian(z), batch_jacobian(f, z), rtol=0, atol=1e-12)
+    start = torch.randn(z.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    radii = [spectral_radius(one, z, start=start) for one in (many, f)]
+    assert not radii[0][0] and radii[0][1:].all()
+    torch.testing.assert_close(*radii, rtol=1e-9, atol=0)
+    monkeypatch.setattr("engines.measured.MOST_NUMBERS", 16**3 - 1)
+    assert f.for_many() is f
+
+
+def test_lifted_observables_of_z_apart_have_a_jacobian():
+    """v = [x, g z]: its slope in z is that of z's entries of v."""
+    draw = torch.Generator().manual_seed(1)
+    observables = torch.randn(7, 8, 8, generator=draw, dtype=torch.float64)
+    circuit, lift = CompiledAmplitude(observables + observables.mT), make_lift("projection", 7, 4).double()
+    x, z = (torch.randn(3, 4, generator=draw, dtype=torch.float64) for _ in range(2))
+    f = BoundCircuit(circuit, lift, x, 0.5, True, circuit.lifted(lift))
+    torch.testing.assert_close(f.jacobian(z), batch_jacobian(BoundCircuit(circuit, lift, x, 0.5, True), z), rtol=0, atol=1e-13)
 
 
 def test_dropout_keeps_the_mean_and_only_in_training():

@@ -238,7 +238,7 @@ def spectral_radius(
     n_steps.
 
     Args:
-        f: map of (B, ...) to (B, ...), acting on every sample alone.
+        f: map of (B, ...) to (B, ...), acting on every sample alone. Where it offers `jacobian` (B, d, d), products are with it.
         z: (B, ...), the point, or a tuple, list or dict of such; detached here.
         n_steps: vector-Jacobian products.
         generator: source of the start vectors, on z's device; torch's default one if None.
@@ -254,8 +254,14 @@ def spectral_radius(
     if n_steps < 1:
         raise ValueError(f"n_steps must be >= 1, not {n_steps}")
     f, z, _ = as_one(f, z)
-    z, f_z = _graph(f, z)
+    z = z.detach()
     flat = (len(z), z.shape[1:].numel())
+    with torch.no_grad():
+        jacobian = offered_jacobian(f, z)
+    if jacobian is None:
+        z, f_z = _graph(f, z)
+    else:
+        jacobian = jacobian.to(z.dtype)
     drawn = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device) if start is None else start
     v = drawn.reshape(flat)
     log_growth = []
@@ -263,6 +269,9 @@ def spectral_radius(
         norm = torch.linalg.vector_norm(v, dim=1, keepdim=True)
         # a vector that has vanished stays zero instead of becoming 0/0
         v = v / torch.where(norm > 0, norm, 1.0)
-        v = vjp(f_z, z, v.reshape(z.shape)).reshape(flat)
+        if jacobian is None:
+            v = vjp(f_z, z, v.reshape(z.shape)).reshape(flat)
+        else:
+            v = torch.bmm(v.unsqueeze(1), jacobian).squeeze(1)
         log_growth.append(torch.linalg.vector_norm(v, dim=1).log())
     return torch.stack(log_growth[n_steps // 2 :]).mean(dim=0).exp()

@@ -69,11 +69,11 @@ class PackedLayer:
 
     def __init__(self, f: Layer, packing: Packing) -> None:
         self.f, self.packing = f, packing
-        if hasattr(f, "jacobian"):
+        if getattr(f, "jacobian", None) is not None:
             self.jacobian = lambda flat: f.jacobian(packing.unpack(flat))
-        if hasattr(f, "noise"):
+        if getattr(f, "noise", None) is not None:
             self.noise = _noise_of_states(f.noise, packing)
-        if hasattr(f, "vjp"):
+        if getattr(f, "vjp", None) is not None:
             self.vjp = lambda flat, v: packing.pack(f.vjp(packing.unpack(flat), packing.unpack(v)))
 
     def __call__(self, flat: Tensor) -> Tensor:

@@ -65,6 +65,13 @@ class CompiledAmplitude(CompiledCircuit):
         readouts = (rows @ v.unsqueeze(-1)).flatten(1) / squared_norm
         return slope_in_v((weights.unsqueeze(1) @ rows).squeeze(1), weights, readouts, v, squared_norm)
 
+    def jacobian(self, v: Tensor) -> Tensor:
+        """dr/dv, 2 (M_k v - r_k v) / v^T v: (B, D) to (B, K, D)."""
+        rows = self._times_observables(v)
+        squared_norm = nonzero(v.square().sum(-1)).view(-1, 1, 1)
+        readouts = (rows @ v.unsqueeze(-1)) / squared_norm
+        return torch.addcmul(rows, readouts, v.unsqueeze(1), value=-1) / (0.5 * squared_norm)
+
     def along(self, x: Tensor, lift: Lift) -> "ReducedReadout | None":
         """r -> readouts at x + E r for a batch x of shape (B, D); None where r has more numbers than x, and no form is cheaper."""
         if self.observables.shape[-3] > x.shape[1]:

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from circuits.circuit import Circuit
-from engines.amplitude import nonzero, slope_in_v
+from engines.amplitude import CompiledAmplitude, nonzero, slope_in_v
 from engines.basis import BasisPropagation
 from engines.outcomes import Table, Transform, table_of
 from engines.propagation import Propagation
 from engines.protocol import CompiledCircuit, Lift, ReadoutMap
 
 WIDTH = 5  # most wires of a block of turns
+MOST_NUMBERS = 2**23  # of the observables that serve many samples
 # what brings a letter's eigenvectors to |0> and |1>, times sqrt 2: H, and H S^+; exact in every dtype
 TURNS = {"X": [[1, 1], [1, -1]], "Y": [[1, -1j], [1, 1j]], "Z": [[1, 0], [0, 1]]}
 
@@ -186,6 +187,19 @@ class CompiledMeasurement(CompiledCircuit):
     def vjp(self, v: Tensor, weights: Tensor) -> Tensor:
         """weights^T dr/dv at v: (B, D) and (B, K) to (B, D)."""
         return self.slope(self.states(v), v, weights)
+
+    def for_many(self, lift: Lift) -> CompiledAmplitude | None:
+        """E r by an observable of the inputs for each of its entries, L_i = A^T diag((E W)_i) A; None where they are too large."""
+        width = lift.width
+        if width * self.columns[0].shape[1] ** 2 > MOST_NUMBERS:
+            return None
+        unit = torch.eye(sum(self.measurements.sizes), dtype=self.columns[0].dtype, device=self.columns[0].device)
+        shares = self.measurements.share(lift(unit))  # E^T: a row each readout, a column each entry of E r
+        weights = [one.table.transposed(share).repeat(2, 1) for one, share in zip(self.measurements, shares)]
+        return CompiledAmplitude(torch.stack([
+            sum(columns.T @ (of_setting[:, i : i + 1] * columns) for of_setting, columns in zip(weights, self.columns))
+            for i in range(width)
+        ]))  # fmt: skip
 
     def along(self, x: Tensor, lift: Lift) -> "ReducedMeasurement":
         """r -> readouts at x + E r for a batch x of shape (B, D)."""

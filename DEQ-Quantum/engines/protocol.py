@@ -92,12 +92,17 @@ class CompiledCircuit(ABC):
             `readouts`; it, or what it returns, is None where there is not.
         lifted: E -> a circuit whose readouts are E r, which costs less where these are fewer; it, or what it returns, is
             None where it does not.
+        for_many: E -> a circuit whose readouts are E r and that has `jacobian`: dear to make, it pays where many samples need
+            many products with theirs. It, or what it returns, is None where there is no such.
+        jacobian: v -> dr/dv, (B, n_inputs) to (B, K, n_inputs); None: only by autograd.
         noise: readouts that are counted (B, K) -> how wrong they are, (B,), as above; None where they are exact.
     """
 
     vjp: Callable[[Tensor, Tensor], Tensor] | None = None
     along: Callable[[Tensor, Lift], ReadoutMap | None] | None = None
     lifted: "Callable[[Lift], CompiledCircuit | None] | None" = None
+    for_many: "Callable[[Lift], CompiledCircuit | None] | None" = None
+    jacobian: Callable[[Tensor], Tensor] | None = None
     noise: Callable[[Tensor], Tensor] | None = None
 
     @abstractmethod

@@ -184,6 +184,20 @@ class BoundCircuit:
         return product if self._as_in_the_paper else self.gain * product[:, self.n_data :]
 
     @property
+    def jacobian(self) -> Callable[[Tensor], Tensor] | None:
+        """z -> df/dz, (B, width) to (B, width, width), where E r are readouts of their own that offer it."""
+        return None if self.lifted is None or self.lifted.jacobian is None else self._jacobian
+
+    def _jacobian(self, z: Tensor) -> Tensor:
+        slope = self.lifted.jacobian(self.inject(z))
+        return slope if self._as_in_the_paper else self.gain * slope[:, :, self.n_data :]
+
+    def for_many(self) -> "BoundCircuit":
+        """The same f, with `jacobian` where it can have it: dear to make, for many products with many samples' Jacobians."""
+        lifted = None if self.circuit.for_many is None else self.circuit.for_many(self.lift)
+        return self if lifted is None else BoundCircuit(self.circuit, self.lift, self.x, self.gain, bool(self.n_data), lifted)
+
+    @property
     def _as_in_the_paper(self) -> bool:
         return self.gain == 1 and not self.n_data
 

@@ -169,6 +169,8 @@ class EquilibriumClassifier(nn.Module):
         few = lift.n <= FEW_ROWS and h.measured_again is None
         if h.jacobian is None and not few:
             start = (whole or Whole(len(z))).draw(torch.randn, z, generator, z.dtype)
+            with torch.no_grad():
+                f = f.for_many() if hasattr(f, "for_many") else f
             return spectral_radius(f, z.detach(), start=start)
         with torch.no_grad():
             r = lift.readouts(z.detach())
