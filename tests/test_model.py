@@ -140,9 +140,13 @@ def test_jacobian_loss_expects_the_frobenius_norm():
     assert abs(draws.mean() - exact) < 4 * error
 
 
-@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
-def test_spectral_radius_is_the_largest_eigenvalue(encoding):
-    model = make_model(encoding=encoding).eval()
+@pytest.mark.parametrize("encoding, readout, gain", [
+    ("amplitude", "z", 1.0), ("angle", "z", 1.0), ("amplitude", "zz", 3.0), ("angle", "zz", 3.0), ("amplitude", "marginal", 1.0),
+    ("amplitude", "pauli2", 0.5), ("angle", "pauli2", 1.0),
+])  # fmt: skip
+def test_spectral_radius_is_the_largest_eigenvalue(encoding, readout, gain):
+    torch.manual_seed(3)
+    model = QDEQModel(QuantumLayer(build_circuit(4, encoding, readout=readout), z_gain=gain), 4).double().eval()
     x, _ = make_batch(size=4)
     p = model(x, TIGHT)
     f = model.layer.bind(x)

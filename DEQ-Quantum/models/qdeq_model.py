@@ -165,16 +165,21 @@ class EquilibriumClassifier(nn.Module):
         df/dz = E K and dh/dr = K E share their eigenvalues but for zeros, so where h offers its exact Jacobian, or has few
         rows of one, the answer is exact; else it comes from power iteration with random starts. NaN where f or z is.
         """
-        h, lift = f.reduced(), self.layer.lift
+        h, lift, z = f.reduced(), self.layer.lift, z.detach()
         few = lift.n <= FEW_ROWS and h.measured_again is None
+        if h.jacobian is None and hasattr(f, "for_many"):
+            with torch.no_grad():
+                f = f.for_many()
         if h.jacobian is None and not few:
             start = (whole or Whole(len(z))).draw(torch.randn, z, generator, z.dtype)
-            with torch.no_grad():
-                f = f.for_many() if hasattr(f, "for_many") else f
-            return spectral_radius(f, z.detach(), start=start)
+            return spectral_radius(f, z, start=start)
         with torch.no_grad():
-            r = lift.readouts(z.detach())
-            jacobians = batch_jacobian(h, r) if h.jacobian is None else h.jacobian(r)
+            if h.jacobian is not None:
+                jacobians = h.jacobian(lift.readouts(z))
+            elif getattr(f, "jacobian", None) is None:
+                jacobians = batch_jacobian(h, lift.readouts(z))
+            else:  # K E from E K
+                jacobians = lift.transpose(lift.readouts(f.jacobian(z).mT).mT)
             failed = _not_finite(jacobians.flatten(1))
             return _replaced(torch.linalg.eigvals(_replaced(jacobians, failed, 0.0)).abs().amax(-1), failed, math.nan)
 
