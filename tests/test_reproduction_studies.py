@@ -4,6 +4,7 @@ import json
 from argparse import Namespace
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import reproduce
@@ -128,11 +129,14 @@ def test_figures_show_what_is_kept(tmp_path):
     points = of_readouts.lines[0]  # of IMPLICIT: not joined, the bars from seed to seed
     assert points.get_linestyle() == "None" and [tuple(bar[:, 1]) for bar in of_readouts.collections[0].get_segments()][0] == (50.0, 70.0)
     assert list(points.get_xdata() - points.get_xdata()[0]) == pytest.approx(range(len(READOUTS)))
-    against_depth = {line.get_label(): line for line in drawn["table7_study"].axes[4].lines}
+    against_depth = {line.get_label(): line for line in drawn["table7_study"].axes[6].lines}
     assert list(against_depth["z_strings"].get_xdata()) == [1, 2, 5]  # the first is Table 6's
     assert list(against_depth["z_strings, gain 3"].get_xdata()) == [1, 2, 5]
     assert list(against_depth["z_strings: IMPLICIT"].get_ydata()) == [60.0]
-    assert len(drawn["table7_study"].axes) == 6 and len(drawn["table8_study"].axes) == 6 and len(drawn["table9_study"].axes) == 3
+    for place, at in ((4, [10, 50, 200, 800]), (5, [0, 1, 2, 3])):  # operations, and where z enters
+        shown = {line.get_label(): line.get_xdata() for line in drawn["table7_study"].axes[place].lines}
+        assert list(shown) == ["DIRECT-1", "IMPLICIT", "DIRECT-2", "DIRECT-5"] and np.allclose(shown["IMPLICIT"], at, atol=0.1)
+    assert len(drawn["table7_study"].axes) == 8 and len(drawn["table8_study"].axes) == 6 and len(drawn["table9_study"].axes) == 3
 
 
 def test_a_ceiling_that_is_not_finite_is_left_out(tmp_path):

@@ -225,18 +225,29 @@ def test_what_table_8_says():
 def test_when_an_equilibrium_pays():
     acc, radii = accuracies("table7_mnist4"), accuracies("table7_mnist4", measure="test_spectral_radius")
     for name in acc:
-        if name.endswith("_implicit") and "random" not in name:  # which change the circuit of one layer too
-            readout = name.split("_")[0] + ("_concatenate" if "concatenate" in name else "")
-            assert acc[name] < acc[f"{readout}_direct-1"]
+        if "_gain" in name and name.endswith("_implicit"):
+            assert acc[name] < acc[f"{name.split('_')[0]}_direct-1"]
     gains = ["0.3", "1", "3", "10"]
     of_gains, of_radii = ([of[f"pauli2_gain{gain}_implicit"] for gain in gains] for of in (acc, radii))
     residuals = accuracies("table7_mnist4", measure="test_res_rel")
     left = [residuals[f"pauli2_gain{gain}_implicit"] for gain in gains[2:]]
     shown = [number for value, gain in zip(of_gains, gains) for number in (f"{value:.2f}", gain)]
-    assert numbers(RESULTS, "On MNIST-4 never") == [
+    assert numbers(RESULTS, "z added to the data, never") == [
         *shown, f"{acc['pauli2_direct-1']:.2f}", *(f"{radius:.2f}" for radius in of_radii), "1", f"{min(left):.2f}", "3",
         *(f"{acc[f'{readout}_gain3_implicit']:.2f}" for readout in ("z", "zz"))]  # fmt: skip
     assert max(of_radii[:2]) < 1 < min(of_radii[2:])
+
+
+def test_when_an_equilibrium_pays_with_z_apart_and_more_operations():
+    acc, radii = accuracies("table7_mnist4"), accuracies("table7_mnist4", measure="test_spectral_radius")
+    values = {row["row"]: row["test_acc"]["values"] for row in kept("paper/table7_mnist4/table.json")["rows"]}
+    one, two, deep = ([f"{readout}_concatenate_{depth}" for readout in ("z", "zz")] for depth in ("direct-1", "direct-2", "implicit"))
+    assert numbers(RESULTS, "On wires of its own z does no harm") == [
+        *(f"{radii[name]:.2f}" for name in deep), f"{acc[one[0]] - acc[deep[0]]:.1f}", f"{acc[deep[1]] - acc[one[1]]:.1f}",
+        f"{acc[two[1]]:.2f}", f"{acc['zz_direct-1']:.2f}"]  # fmt: skip
+    assert all(b > a for a, b in zip(values[one[1]], values[deep[1]], strict=True)) and acc[deep[1]] < acc[two[1]] < acc["zz_direct-1"]
+    ends = [f"{acc[f'zz_random{n}_{depth}']:.2f}" for depth in ("direct-1", "implicit") for n in (10, 800)]
+    assert numbers(RESULTS, "More operations do as much for one layer") == ["10", "800", *ends, f"{acc['zz_random800_direct-2']:.2f}"]
 
 
 def test_when_an_equilibrium_pays_on_cifar_10_and_percolation():

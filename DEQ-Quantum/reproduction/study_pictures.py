@@ -17,6 +17,7 @@ from reproduction.study_rows import (
     GAINS,
     OPERATIONS,
     PAYS_AT,
+    PAYS_OPERATIONS,
     READ_AT,
     STUDIES,
     TOLERANCES,
@@ -113,7 +114,8 @@ def readouts(parts: list[Kept]) -> Figure | None:
 
 
 def pays(parts: list[Kept]) -> Figure | None:
-    """Table 7: accuracy and spectral radius against the gain of z; on CIFAR-10 and percolation accuracy against depth."""
+    """Table 7: on MNIST-4 accuracy and spectral radius against the gain of z, accuracy against the circuit's operations and
+    where z enters; on CIFAR-10 and percolation accuracy against depth."""
     digits, cifar, percolation = parts
     panels = []
     for readout in ("z", "zz", "pauli2"):
@@ -131,6 +133,8 @@ def pays(parts: list[Kept]) -> Figure | None:
     if radii:
         panels.append(Panel("MNIST-4: spectral radius", "gain of z", "", radii, level=(1.0, "1")))
     n_of_gains = len(panels)
+    panels += _against_operations(digits) + _against_injection(digits)
+    n_of_digits = len(panels)
     panels += _against_depth(cifar) + _against_depth(percolation)
     if not panels:
         return None
@@ -139,11 +143,32 @@ def pays(parts: list[Kept]) -> Figure | None:
         axes.set_xscale("log")
         axes.set_xticks(GAINS, [f"{gain:g}" for gain in GAINS])
         axes.minorticks_off()
-    for axes in figure.axes[n_of_gains : len(panels)]:
+    for axes in figure.axes[n_of_digits : len(panels)]:
         axes.set_xscale("log")
         axes.set_xticks([*LAYERS.values(), BEYOND], [*map(str, LAYERS.values()), "IMPLICIT"])
         axes.minorticks_off()
     return figure
+
+
+def _against_operations(digits: Kept) -> list[Panel]:
+    """Accuracy with zz against the circuit's operations; its rows of 50 are those of gain 1."""
+    sizes, lines = sorted((50, *PAYS_OPERATIONS)), []
+    for depth in ("direct-1", *PAYS_AT):
+        with_50 = "zz_direct-1" if depth == "direct-1" else f"zz_gain1_{depth}"
+        names = [f"zz_random{n}_{depth}" if n in PAYS_OPERATIONS else with_50 for n in sizes]
+        lines += digits.line(DEPTHS[depth], names, sizes, "test_acc", STYLE[depth])
+    return [Panel("MNIST-4, zz", "random operations", ACCURACY, lines, x_ticks=tuple(sizes))] if lines else []
+
+
+def _against_injection(digits: Kept) -> list[Panel]:
+    """Accuracy with z added to the data, as in the paper, and on wires of its own."""
+    lines = []
+    for depth in ("direct-1", *PAYS_AT):
+        added = "" if depth == "direct-1" else "_gain1"
+        names = [f"{readout}{where}_{depth}" for readout in ("z", "zz") for where in (added, "_concatenate")]
+        lines += digits.line(DEPTHS[depth], names, range(len(names)), "test_acc", STYLE[depth])
+    places = tuple(f"{readout}, {where}" for readout in ("z", "zz") for where in ("added", "own wires"))
+    return [Panel("MNIST-4: where z enters", "", ACCURACY, lines, categories=places)] if lines else []
 
 
 def _against_depth(part: Kept) -> list[Panel]:
