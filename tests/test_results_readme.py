@@ -97,7 +97,9 @@ def test_what_other_readouts_and_circuits_tell():
     assert numbers(RESULTS, "Other circuits give all strings") == [
         paper, many, "400", layers, "8", sweeps, "2", untrained, "8", "0", "400",
         *(f"{accuracies(f'table6_{part}')[f'z_strings_{name}']:.2f}" for part in parts[1:] for name in (names[1], names[4])),
-        f"{of_seed_0('table6_cifar10')['z_strings_implicit']:.2f}", "0"]  # fmt: skip
+        f"{of_seed_0('table6_cifar10')['z_strings_implicit']:.2f}", "0", "400",
+        *(f"{accuracies(f'table6_{part}')[f'pauli2_{name}']:.2f}" for part in parts for name in ("implicit", "random400_implicit")),
+    ]  # fmt: skip
 
 
 def test_how_long_the_studies_took():
