@@ -88,6 +88,13 @@ def test_what_other_readouts_and_circuits_tell():
     parts = ("mnist10", "fashion10", "cifar10")
     lost = {readout: [of_seed_0(f"table6_{part}")[f"{readout}_direct-1"] - of_seed_0(f"table6_{part}")[f"{readout}_implicit"] for part in parts]
             for readout in READOUTS}  # fmt: skip
+    others = ("z", "marginal", "pauli1", "zz", "pauli2", "projections")  # from the least on
+    for part in parts:
+        compared = [readout for readout in others if (part, readout) != ("mnist10", "marginal")]
+        one_layer = [of_seed_0(f"table6_{part}")[f"{readout}_direct-1"] for readout in compared]
+        assert one_layer == sorted(one_layer)
+        radii = {readout: kept(f"paper/table6_{part}/{readout}_implicit/seed-0.json")["test_spectral_radius"] for readout in READOUTS}
+        assert set(sorted(radii, key=radii.get)[-2:]) == {"marginal", "projections"}
     rest = [by for readout in ("zz", "pauli1", "pauli2") for by in lost[readout]] + [lost["z"][2]]
     assert numbers(RESULTS, "The equilibrium loses where it reads probabilities") == [
         *(f"{by:.1f}" for readout in ("marginal", "projections") for by in lost[readout]), f"{lost['z'][0]:.1f}", f"{-lost['z'][1]:.1f}",
@@ -261,9 +268,13 @@ def test_when_an_equilibrium_pays_with_z_apart_and_more_operations():
     acc, radii = accuracies("table7_mnist4"), accuracies("table7_mnist4", measure="test_spectral_radius")
     values = {row["row"]: row["test_acc"]["values"] for row in kept("paper/table7_mnist4/table.json")["rows"]}
     one, two, deep = ([f"{readout}_concatenate_{depth}" for readout in ("z", "zz")] for depth in ("direct-1", "direct-2", "implicit"))
-    assert numbers(RESULTS, "On wires of its own z does no harm") == [
+    depths = ("direct-1", "direct-2", "direct-5", "implicit")
+    apart, added = ([acc[f"z_{'' if where == 'gain1' and depth == 'direct-1' else f'{where}_'}{depth}"] for depth in depths]
+                    for where in ("concatenate", "gain1"))  # fmt: skip
+    assert max(apart) < min(added)
+    assert numbers(RESULTS, "On wires of its own z does little good") == [
         *(f"{radii[name]:.2f}" for name in deep), f"{acc[one[0]] - acc[deep[0]]:.1f}", f"{acc[deep[1]] - acc[one[1]]:.1f}",
-        f"{acc[two[1]]:.2f}", f"{acc['zz_direct-1']:.2f}"]  # fmt: skip
+        f"{acc[two[1]]:.2f}", f"{acc['zz_direct-1']:.2f}", *(f"{end(ends):.2f}" for ends in (apart, added) for end in (min, max))]  # fmt: skip
     assert all(b > a for a, b in zip(values[one[1]], values[deep[1]], strict=True)) and acc[deep[1]] < acc[two[1]] < acc["zz_direct-1"]
     ends = [f"{acc[f'zz_random{n}_{depth}']:.2f}" for depth in ("direct-1", "implicit") for n in (10, 800)]
     assert numbers(RESULTS, "More operations do as much for one layer") == ["10", "800", *ends, f"{acc['zz_random800_direct-2']:.2f}"]

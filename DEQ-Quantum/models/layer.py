@@ -23,6 +23,8 @@ class Bound(Protocol):
     Attributes:
         vjp: (z, v) -> v^T df/dz, (B, D) twice to (B, D), differentiable in all that f closes over, as
             `deq.hutchinson_jacobian_loss` uses it; None where autograd is the only way.
+
+    Besides, f may offer `jacobian` and `for_many`, as `BoundCircuit` does.
     """
 
     vjp: Callable[[Tensor, Tensor], Tensor] | None
