@@ -115,7 +115,10 @@ def test_missing_leaves_out_what_is_kept(finished_job, tmp_path, capsys):
              "--results_dir", str(tmp_path / "results"), "--dry_run"]  # fmt: skip
     for more, seeds in (([], ["0", "1"]), (["--missing"], ["1"])):
         reproduce.main([*words, *more])
-        count, *commands = capsys.readouterr().out.splitlines()
+        lines = capsys.readouterr().out.splitlines()
+        if more:
+            assert lines.pop(0) == f"1 of 2 runs are kept in {tmp_path / 'results'}"
+        count, *commands = lines
         assert count.startswith(f"0 of {len(seeds)} runs") and [c.split("--seed ")[1][0] for c in commands] == seeds
 
 
@@ -124,7 +127,8 @@ def test_missing_shows_what_is_kept_beside_what_it_runs(finished_job, tmp_path, 
     words = ["table2", "--rows", "implicit", "--seeds", "0", "--missing", "--results_dir", str(tmp_path / "results")]
     reproduce.main([*words, "--work_dir", str(tmp_path / "elsewhere")])
     text = capsys.readouterr().out
-    assert "0 of 0 runs" in text and "| IMPLICIT | 75.00 | 73.68 |" in text and "Not run yet" not in text
+    assert text.startswith(f"1 of 1 runs are kept in {tmp_path / 'results'}, none is missing\n") and "0 of 0" not in text
+    assert "| IMPLICIT | 75.00 | 73.68 |" in text and "Not run yet" not in text
     copy = kept_path(finished_job, tmp_path / "elsewhere" / "shown").with_suffix(".csv")
     assert copy.read_text() == kept_path(finished_job, tmp_path / "results").with_suffix(".csv").read_text()
 

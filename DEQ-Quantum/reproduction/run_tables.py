@@ -33,9 +33,11 @@ def run_tables(options: argparse.Namespace) -> None:
         gradient_variances.measure(of_start, known, options.dry_run)
     kept = [job for job in jobs if read_kept(job, options.results_dir) is not None] if options.missing else []
     jobs = [job for job in jobs if job not in kept]
+    if options.missing:
+        print(f"{len(kept)} of {len(kept) + len(jobs)} runs are kept in {options.results_dir}" + ", none is missing" * (not jobs))
     order = options.seeds or sorted({job.seed for job in jobs})
     jobs.sort(key=lambda job: order.index(job.seed))  # all rows with the first seed come first
-    if not run_unfinished(jobs, options, options.work_dir):
+    if not (run_unfinished(jobs, options, options.work_dir) if jobs else not options.dry_run):
         return
     # of this command's rows alone, and beside its runs: only --report writes among the results
     shown = options.work_dir / "shown"
