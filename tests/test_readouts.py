@@ -65,12 +65,14 @@ def expected(circuit: Circuit, v: torch.Tensor, theta: torch.Tensor) -> np.ndarr
 def test_how_many_there_are_and_how_they_are_measured():
     ten = {name: build_readout(name, 10) for name in READOUTS}
     assert {name: len(r) for name, r in ten.items()} == {
-        "z": 10, "zz": 55, "z_strings": 1023, "pauli1": 30, "pauli2": 165, "projections": 100, "marginal": 16
+        "z": 10, "zz": 55, "z_strings": 1023, "pauli1": 30, "pauli2": 165, "xyz_strings": 3069,
+        "projections": 100, "marginal": 16
     }  # fmt: skip
-    assert [len(r.settings()) for r in ten.values()] == [1, 1, 1, 3, 3, 1, 1]
+    assert [len(r.settings()) for r in ten.values()] == [1, 1, 1, 3, 3, 3, 1, 1]
     assert len(build_readout("projections", 4)) == 16 and len(build_readout(OWN, 4).settings()) == 3
     assert build_readout("zz", 3).strings == ("ZII", "IZI", "IIZ", "ZZI", "ZIZ", "IZZ")
     assert build_readout("z_strings", 3).strings == ("ZII", "IZI", "IIZ", "ZZI", "ZIZ", "IZZ", "ZZZ")
+    assert build_readout("xyz_strings", 2).strings == ("XI", "IX", "XX", "YI", "IY", "YY", "ZI", "IZ", "ZZ")
     assert ten["marginal"].wires == (6, 7, 8, 9)
 
 
@@ -102,22 +104,23 @@ def test_a_transform_is_its_table(n, basis):
 
 
 @pytest.mark.parametrize("encoding", ["amplitude", "angle"])
-def test_all_strings_of_z_on_six_wires(encoding):
+@pytest.mark.parametrize("name, n", [("z_strings", 63), ("xyz_strings", 189)])
+def test_all_strings_of_a_letter_on_six_wires(name, n, encoding):
     """As many as make the transform the cheaper way, with two derivatives, against the statevector engine."""
-    circuit = build_circuit(6, encoding, readout="z_strings", n_random_operations=10)
+    circuit = build_circuit(6, encoding, readout=name, n_random_operations=10)
     arguments = numbers(circuit, 1, batch=2)
     engine = make_engine("compiled", circuit).double()
     if encoding == "angle":  # on six wires polynomials of Bloch vectors are cheaper still
         engine.blocks = FusedBlocks(circuit.ansatz.operations, circuit.n_wires).double()
         engine.states = ProductStates(circuit, engine.blocks.wires).double()
-    assert [type(one.table) for one in engine.states.measurements] == [Transform]
+    assert {type(one.table) for one in engine.states.measurements} == {Transform}
     assert_near(with_gradients(engine, *arguments), with_gradients(StatevectorEngine(circuit), *arguments), 1e-10)
     v, theta, _ = arguments
-    assert engine.compile(theta).readouts(v[:0]).shape == (0, 63)  # a batch may be empty
+    assert engine.compile(theta).readouts(v[:0]).shape == (0, n)  # a batch may be empty
 
 
 @pytest.mark.parametrize("name, said", [
-    ("zy", "readout must be one of z, zz, z_strings, pauli1, pauli2, projections, marginal, or Pauli strings"),
+    ("zy", "readout must be one of z, zz, z_strings, pauli1, pauli2, xyz_strings, projections, marginal, or Pauli strings"),
     ("ZZZ", "has a letter for each of the 4 wires, got 'ZZZ'"), ("ZZZZ,ZZZZ", "occurs twice"), ("", "for each of the 4 wires"),
 ])  # fmt: skip
 def test_other_readouts_are_refused(name, said, capsys):
@@ -236,7 +239,7 @@ def test_the_reduced_map_is_f(name, lift):
 
 
 @pytest.mark.parametrize("solver", ["broyden", "newton"])
-@pytest.mark.parametrize("name", ["pauli2", "z_strings"])
+@pytest.mark.parametrize("name", ["pauli2", "z_strings", "xyz_strings"])
 def test_equilibria_of_many_readouts_are_those_of_the_readouts(name, solver, monkeypatch):
     """Solved in the space of z, where readouts outnumber its entries, and in theirs: the same r* and gradients."""
     circuit = build_circuit(4, readout=name, n_random_operations=12)

@@ -102,8 +102,8 @@ def build_circuit(
             "turned_states", complex states of Q qubits, which z turns; or "hadamard_angles", features_per_wire on each.
         ansatz: "paper", "strongly_entangling", "rotation_chain", "su4", "su4_last_four" or "sim14".
         readout: "z", on every wire; "zz", also of pairs; "z_strings", of any number of wires; "pauli1", X, Y and Z;
-            "pauli2", also XX, YY and ZZ of pairs; "projections", on the first Q^2 basis states; "marginal", of the last four
-            wires; or strings, as "ZIII,XXII".
+            "pauli2", also XX, YY and ZZ of pairs; "xyz_strings", of each letter on any number of wires; "projections", on the
+            first Q^2 basis states; "marginal", of the last four wires; or strings, as "ZIII,XXII".
         trainable_gates: "all"; "released" to freeze the four-qubit blocks' gates as the released code does by accident; or
             "none", which leaves the whole circuit at its random start.
         injection: "add": v = x + z; "concatenate": x and z on different wires, for which there may be more than Q

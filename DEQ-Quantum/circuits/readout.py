@@ -134,11 +134,11 @@ def pauli_strings(n_wires: int, letters: str, with_pairs: bool) -> PauliReadout:
     return PauliReadout(tuple(place(n_wires, on) for on in [*single, *pairs]))
 
 
-def z_strings(n_wires: int) -> PauliReadout:
-    """Every string of Z but the identity, 2^n_wires - 1 of them, the shortest first: all that one measurement tells."""
+def whole_strings(n_wires: int, letters: str) -> PauliReadout:
+    """Of each letter its 2^n_wires - 1 strings, the shortest first: all that one measurement a letter tells."""
     wires = range(n_wires)
-    supports = chain.from_iterable(combinations(wires, weight) for weight in range(1, n_wires + 1))
-    return PauliReadout(tuple(z_string(n_wires, *support) for support in supports))
+    supports = [*chain.from_iterable(combinations(wires, weight) for weight in range(1, n_wires + 1))]
+    return PauliReadout(tuple(place(n_wires, dict.fromkeys(on, letter)) for letter in letters for on in supports))
 
 
 def probabilities_of(n_wires: int, wires: Sequence[int], most: int) -> ProbabilityReadout:
@@ -150,9 +150,10 @@ def probabilities_of(n_wires: int, wires: Sequence[int], most: int) -> Probabili
 READOUTS: dict[str, Callable[[int], Readout]] = {
     "z": lambda n: z_on(n, range(n)),
     "zz": lambda n: pauli_strings(n, "Z", True),
-    "z_strings": z_strings,
+    "z_strings": lambda n: whole_strings(n, "Z"),
     "pauli1": lambda n: pauli_strings(n, "XYZ", False),
     "pauli2": lambda n: pauli_strings(n, "XYZ", True),
+    "xyz_strings": lambda n: whole_strings(n, "XYZ"),
     "projections": lambda n: probabilities_of(n, range(n), n**2),
     "marginal": lambda n: probabilities_of(n, range(max(0, n - 4), n), 16),
 }

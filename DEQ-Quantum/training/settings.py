@@ -57,8 +57,8 @@ class ModelSettings(BaseSettings):
     n_blocks: int = setting(1, "model", "repetitions of the ansatz: staircases of four-qubit blocks (paper), layers "
                             "(strongly_entangling, rotation_chain, sim14), sweeps (su4)", at_least=1, at_most=10_000)
     readout: str = setting("z", "model", "what is measured: z on every wire; zz, also on pairs; z_strings, on any number of "
-                           "wires, 2^n_wires - 1 in all; pauli1, X, Y and Z; pauli2, also XX, YY and ZZ; projections, on "
-                           "n_wires^2 basis states; marginal, of the last four wires; or strings, as ZIII,XXII")
+                           "wires, 2^n_wires - 1 in all; pauli1, X, Y and Z; pauli2, also XX, YY and ZZ; xyz_strings, of "
+                           "each letter on any number of wires; projections, on n_wires^2 basis states; marginal, of the last four wires; or strings, as ZIII,XXII")
     lift: str = setting("auto", "model", "readouts to the inputs of f: repeat each, interpolate, a fixed random projection; "
                         "auto: repeat where that comes out even, else project", LIFTS)
     z_gain: float = setting(1.0, "model", "how strongly f sees z beside x: v = z_gain z + x; 0: not at all", at_least=0,
