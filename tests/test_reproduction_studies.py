@@ -9,7 +9,6 @@ import pytest
 
 import reproduce
 from circuits import build_circuit
-from circuits.readout import READOUTS
 from conftest import REPOSITORY
 from reproduction import dashboard, gradient_variances, pictures, run_tables, study_pictures
 from reproduction.collect import told_beside, write_table
@@ -17,7 +16,7 @@ from reproduction.dashboard import table_of
 from reproduction.jobs import flags_of, make_job
 from reproduction.rows import KINDS, TABLES
 from reproduction.study_columns import COLUMNS, OF_START
-from reproduction.study_rows import EVERY_TABLE, STUDIES
+from reproduction.study_rows import COMPARED, EVERY_TABLE, STUDIES
 from reproduction.tables import as_csv, build_table, markdown
 from runs.settings import SettingsError
 from test_reproduction_tables import result
@@ -128,7 +127,7 @@ def test_figures_show_what_is_kept(tmp_path):
     assert {line.get_label() for line in of_readouts.lines} >= {"IMPLICIT", "DIRECT-1", "DIRECT-5", "single-copy ceiling"}
     points = of_readouts.lines[0]  # of IMPLICIT: not joined, the bars from seed to seed
     assert points.get_linestyle() == "None" and [tuple(bar[:, 1]) for bar in of_readouts.collections[0].get_segments()][0] == (50.0, 70.0)
-    assert list(points.get_xdata() - points.get_xdata()[0]) == pytest.approx(range(len(READOUTS)))
+    assert list(points.get_xdata() - points.get_xdata()[0]) == pytest.approx(range(len(COMPARED)))
     against_depth = {line.get_label(): line for line in drawn["table7_study"].axes[6].lines}
     assert list(against_depth["z_strings"].get_xdata()) == [1, 2, 5]  # the first is Table 6's
     assert list(against_depth["z_strings, gain 3"].get_xdata()) == [1, 2, 5]

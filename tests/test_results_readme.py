@@ -5,13 +5,12 @@ import io
 import json
 
 from circuits import build_circuit
-from circuits.readout import READOUTS
 from conftest import REPOSITORY
 from models.table import MODELS
 from readme_pages import accuracies, kept, numbers, read
 from reproduction import gradient_variances
 from reproduction.rows import TABLES
-from reproduction.study_rows import ANSATZE, BEST_ANSATZ, EVERY_TABLE, LONG, STUDIES
+from reproduction.study_rows import ANSATZE, BEST_ANSATZ, COMPARED, EVERY_TABLE, LONG, STUDIES
 
 README, RESULTS = "README.md", "results/README.md"
 
@@ -87,13 +86,13 @@ def test_what_other_readouts_and_circuits_tell():
         *(f"{accuracies(f'table6_{part}')[f'{readout}_direct-1']:.2f}" for readout in ("z", "projections") for part in ("fashion10", "cifar10"))]  # fmt: skip
     parts = ("mnist10", "fashion10", "cifar10")
     lost = {readout: [of_seed_0(f"table6_{part}")[f"{readout}_direct-1"] - of_seed_0(f"table6_{part}")[f"{readout}_implicit"] for part in parts]
-            for readout in READOUTS}  # fmt: skip
+            for readout in COMPARED}  # fmt: skip
     others = ("z", "marginal", "pauli1", "zz", "pauli2", "projections")  # from the least on
     for part in parts:
         compared = [readout for readout in others if (part, readout) != ("mnist10", "marginal")]
         one_layer = [of_seed_0(f"table6_{part}")[f"{readout}_direct-1"] for readout in compared]
         assert one_layer == sorted(one_layer)
-        radii = {readout: kept(f"paper/table6_{part}/{readout}_implicit/seed-0.json")["test_spectral_radius"] for readout in READOUTS}
+        radii = {readout: kept(f"paper/table6_{part}/{readout}_implicit/seed-0.json")["test_spectral_radius"] for readout in COMPARED}
         assert set(sorted(radii, key=radii.get)[-2:]) == {"marginal", "projections"}
     rest = [by for readout in ("zz", "pauli1", "pauli2") for by in lost[readout]] + [lost["z"][2]]
     assert numbers(RESULTS, "The equilibrium loses where it reads probabilities") == [

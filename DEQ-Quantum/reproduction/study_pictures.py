@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from circuits.readout import READOUTS
 from figures.panels import Line, Panel, draw_panels
 from reproduction import gradient_variances
 from reproduction.collect import kept_rows, rows_beside
@@ -14,6 +13,7 @@ from reproduction.names import DEPTHS
 from reproduction.row import Table
 from reproduction.study_rows import (
     CAPS,
+    COMPARED,
     GAINS,
     OPERATIONS,
     PAYS_AT,
@@ -101,15 +101,15 @@ def draw_studies(results_dir: Path) -> list[tuple[str, str, Figure]]:
 
 def readouts(parts: list[Kept]) -> Figure | None:
     """Table 6: accuracy of each readout at each depth, and the ceiling of a single copy."""
-    panels, places = [], range(len(READOUTS))
+    panels, places = [], range(len(COMPARED))
     for part in parts:
         lines = []
         for depth in READ_AT:
-            names = [f"{readout}_{depth}" for readout in READOUTS]
+            names = [f"{readout}_{depth}" for readout in COMPARED]
             lines += part.line(DEPTHS[depth], names, places, "test_acc", STYLE[depth])
         if lines:
             level = part.level("single_copy", "single-copy ceiling")
-            panels.append(Panel(part.title, "", ACCURACY, lines, level=level, categories=tuple(READOUTS)))
+            panels.append(Panel(part.title, "", ACCURACY, lines, level=level, categories=COMPARED))
     return draw_panels(panels, 2) if panels else None
 
 

@@ -31,4 +31,5 @@ def side_by_side(jobs: Sequence[Job], slots: int) -> list[tuple[Job, ...]]:
 def pays(settings: Settings) -> bool:
     """Whether runs with these settings can run side by side, and are faster so."""
     kind = "angle" if settings.injection != "add" and settings.encoding != "none" else settings.encoding
-    return not settings.shots and settings.engine == "compiled" and settings.n_wires <= WIDEST.get(kind, 0)
+    alone = settings.shots or settings.keep_states
+    return not alone and settings.engine == "compiled" and settings.n_wires <= WIDEST.get(kind, 0)

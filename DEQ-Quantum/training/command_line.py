@@ -97,6 +97,8 @@ def _wrong_with_several(seeds: list[int], names: list[str], given: dict) -> str:
                          ("restart_dir", "use --restart, and --work_dir and --names as at the start")):  # fmt: skip
         if name in given:
             return f"--{name} is of one run, --seeds of several: {remedy}"
+    if given.get("keep_states"):
+        return "--keep_states is of one run, --seeds of several: use --seed, once for each"
     if given.get("shots"):
         return "--shots are drawn for one run, --seeds has several: use --seed, once for each"
     return "--seeds trains in one process: start it without torchrun, or use --seed" if world_size() > 1 else ""

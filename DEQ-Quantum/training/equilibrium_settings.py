@@ -6,6 +6,7 @@ from deq.settings import FORWARD_SOLVERS, SOLVERS
 from models.table import MODELS
 from runs.settings import BaseSettings, SettingsError, setting
 from training.hardware_settings import JACOBIAN_FREE
+from utils.launch import world_size
 
 WITH_MEMORY = {name: SOLVERS[name].options["memory"] for name in FORWARD_SOLVERS if "memory" in SOLVERS[name].options}
 OF_SOLVER = ("f_solver", "stop_mode", "f_thres", "f_tol", "f_memory")  # of forward solves: what an evaluation may have otherwise
@@ -40,6 +41,9 @@ class EquilibriumSettings(BaseSettings):
                                    at_least=0, at_most=1)
     jac_incremental: int = setting(0, "equilibrium", "raise the Jacobian weight by 0.1 every so many steps, up to 2",
                                    at_least=0)
+    keep_states: bool = setting(False, "equilibrium", "with --trainable_gates none f never changes: find the state of every "
+                                "image once, with --f_thres steps in every solve, and train the head on them; takes 4 bytes "
+                                "for each readout of each training and validation image")
     spectral_radius_mode: bool = setting(False, "equilibrium", "report the Jacobian's spectral radius at validation "
                                          "(mean over the first 2048 images)")
 
@@ -55,7 +59,7 @@ class EquilibriumSettings(BaseSettings):
         return warnings
 
     def check_start(self, s) -> None:
-        """Refuse a --z0 that the model or its depth does not have.
+        """Refuse a --z0 that the model or its depth does not have, and --keep_states where states change.
 
         Args:
             s: all settings.
@@ -65,6 +69,8 @@ class EquilibriumSettings(BaseSettings):
         """
         if self.z0 == "previous" and s.mode == "direct":
             raise SettingsError("--z0 previous is of equilibria, and --mode direct has none: use --z0 zero or x")
+        if self.keep_states:
+            self._check_kept(s)
         if self.z0 != "x":
             return
         of_x, of_z = MODELS[s.model].widths(s)
@@ -73,3 +79,17 @@ class EquilibriumSettings(BaseSettings):
             raise SettingsError(
                 f"--z0 x begins at x, which has {of_x} numbers with --model {s.model}{data}, and z has {of_z}: use --z0 zero"
             )
+
+    def _check_kept(self, s) -> None:
+        if MODELS[s.model].circuit is None or s.trainable_gates != "none":
+            raise SettingsError("--keep_states: states change with what f learns: give a circuit's --trainable_gates none")
+        changing = {
+            "--shots": s.shots,
+            "--gradient shift": s.by_shifts,
+            "--pretrain_steps": s.pretrain_steps,
+            "--z0 previous": self.z0 == "previous",
+            "--jac_loss_freq": self.jac_loss_freq,
+            "torchrun": world_size() > 1,
+        }
+        if flag := next((flag for flag, given in changing.items() if given), ""):
+            raise SettingsError(f"--keep_states finds every state once, in one process and one way: leave out {flag}")

@@ -19,6 +19,7 @@ from models.qdeq_model import EquilibriumClassifier, Prediction, Whole
 from runs.ranks import ALONE, Ranks
 from training.hardware import count_pass, counting_engine
 from training.hardware_settings import JACOBIAN_FREE
+from training.known_states import KnownStates
 from training.settings import Settings
 from utils import seeds
 
@@ -128,6 +129,7 @@ def evaluate(
     max_images: int | None = None,
     spectral_radius_seed: int | None = None,
     ranks: Ranks = ALONE,
+    known: KnownStates | None = None,
 ) -> Evaluation:
     """Classify a split, which the ranks share out among themselves; all get the same answer.
 
@@ -139,10 +141,11 @@ def evaluate(
         spectral_radius_seed: also report the spectral radius of df/dz, the mean over the first `BATCH` images, with
             random starts from this seed.
         ranks: all call this with the same arguments.
+        known: the states of the split's first `max_images`, of one process, which need not be found again.
     """
     was_training = model.training
     model.eval()
-    compiled = model.layer.compile()
+    compiled = model.layer.compile() if known is None else None
     counting, cost = counting_engine(model), Counter()
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -152,7 +155,7 @@ def evaluate(
     for number, (x, y, of_batch) in enumerate(images):
         n_images, own = len(x), ranks.share(len(x))
         x, y = x[own.rows], y[own.rows]
-        p = model(x, depth, compiled)
+        p = model(x, depth, compiled) if known is None else known.of(slice(number * BATCH, number * BATCH + n_images))
         if counting is not None:
             count_pass(cost, counting, depth, p)
         classes = p.logits.argmax(-1)
@@ -160,9 +163,14 @@ def evaluate(
             of_batch[own.rows] = classes if p.failed is None else torch.where(p.failed, NO_CLASS, classes)
         measured = measure(p, y)
         if spectral_radius_seed is not None and number == 0:
-            generator = seeds.generator(spectral_radius_seed, "spectral radius", 0, x.device)
-            with torch.enable_grad():
-                radii = model.spectral_radius(compiled.bind(x), p.z, generator, Whole(n_images, own.rows))
+            radii = None if known is None else known.radii
+            if radii is None:
+                generator = seeds.generator(spectral_radius_seed, "spectral radius", 0, x.device)
+                f = model.layer.bind(x) if compiled is None else compiled.bind(x)
+                with torch.enable_grad():
+                    radii = model.spectral_radius(f, p.z, generator, Whole(n_images, own.rows))
+            if known is not None:
+                known.radii = radii
             measured["spectral_radius"] = radii
         for name, values in measured.items():
             values = finite(values, p) if own.count else values[:0]

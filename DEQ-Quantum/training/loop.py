@@ -8,6 +8,7 @@ cross-entropy plus, on some steps, the Jacobian loss, clip, update. Everything r
 import logging
 import math
 import signal
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 
@@ -27,6 +28,7 @@ from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
 from training import metrics
 from training.evaluation import Evaluation, depth_of, evaluate, measure, measure_backward
+from training.known_states import KnownStates
 from training.hardware import build_trained_model, count_pass, counting_engine, described
 from training.loading import load_parameters
 from training.previous import Previous
@@ -65,6 +67,7 @@ class Training:
         self.state = state
         # images without a finite state so far, as often as they came up; on the device, so that a GPU is not waited for
         self.failed: Tensor | int = 0
+        self.known: dict[str, KnownStates] = {}  # by split, with --keep_states
         self.n_together = 1  # runs that take their steps as one, this one among them
         if folder.last is not None:
             checkpoint.check(folder.last, IN_CHECKPOINT, folder.last_path)
@@ -98,7 +101,7 @@ class Training:
         """What `train_step` takes, from the next step on, each epoch in its own order."""
         s, train = self.settings, self.splits.train
         for chosen in seeds.batches(len(train.labels), s.batch_size, s.seed, self.state.step, self.device):
-            places = () if self.previous is None else (chosen,)
+            places = (chosen,) if self.previous is not None or s.keep_states else ()
             yield train.features[chosen], train.labels[chosen], *places
 
     def jac_weight(self, step: int) -> float:
@@ -132,8 +135,8 @@ class Training:
 
         Args:
             x, y: (B, D) and (B,).
-            which: (B,) places of the samples in the training split, for --z0 previous: without them solves begin at
-                zero and are not remembered.
+            which: (B,) places of the samples in the training split: for --z0 previous, without them solves begin at
+                zero and are not remembered; for --keep_states, which needs them.
         """
         s, state, step = self.settings, self.state, self.state.step + 1
         fewer_steps, jac_weight = self.draws(step)
@@ -144,15 +147,18 @@ class Training:
         state.optimizer.zero_grad()
         r0, cost = self.begin_at(which, step, x), Counter()
         taken = Sums(reached=None if r0 is None else torch.zeros_like(r0))
-        parts = [[None] * s.batch_chunk if v is None else v.chunk(s.batch_chunk) for v in (x, y, r0, taken.reached)]
-        for number, (x_part, y_part, r0_part, reached) in enumerate(zip(*parts)):
+        parts = [[None] * s.batch_chunk if v is None else v.chunk(s.batch_chunk) for v in (x, y, r0, taken.reached, which)]
+        for number, (x_part, y_part, r0_part, reached, places) in enumerate(zip(*parts)):
             self.draw_for(f"training {number}", step)
             own = self.ranks.share(len(y_part))
             whole = Whole(len(y_part), own.rows)
-            p = self.model(
-                x_part[own.rows], depth, with_jac_loss=jac_weight > 0, generator=generator, whole=whole,
-                r0=None if r0_part is None else r0_part[own.rows],
-            )  # fmt: skip
+            if self.known:
+                p = self.known["train"].of(places, generator)
+            else:
+                p = self.model(
+                    x_part[own.rows], depth, with_jac_loss=jac_weight > 0, generator=generator, whole=whole,
+                    r0=None if r0_part is None else r0_part[own.rows],
+                )  # fmt: skip
             if self.counting is not None:
                 count_pass(cost, self.counting, depth, p, with_gradient=True, with_jac_loss=jac_weight > 0)
             measured = measure(p, y_part[own.rows])
@@ -247,6 +253,8 @@ class Training:
         """
         s, state, self.stop = self.settings, self.state, stop
         batches = self.batches()
+        if s.keep_states:
+            self.find_states()
         with state.progress_bar(metrics.LABELS) as advance_bar:
             while state.step < state.max_step:
                 if state.step == s.pretrain_steps:
@@ -265,6 +273,14 @@ class Training:
                     self.save()
                     # another rank may have got the signal
                     raise Stopped(stop.signal or signal.SIGTERM)
+
+    def find_states(self) -> None:
+        """Find those of all training and validation images, for --keep_states; counts as time of training."""
+        began, depth = time.perf_counter(), depth_of(self.settings)
+        images = {"train": self.splits.train.features, "val": self.splits.val.features[: self.max_images]}
+        self.known = {name: KnownStates(self.model, x, depth, f"the {name} split") for name, x in images.items()}
+        self.state.seconds += (took := time.perf_counter() - began)
+        log.info("states of %d images found in %.0f s", sum(map(len, images.values())), took)
 
     def save(self) -> None:
         """Write the checkpoint to resume from.
@@ -293,19 +309,24 @@ class Training:
         if self.counting is not None:
             self.counting.draw_for(stream, step)
 
-    def evaluate(self, split: Split, max_images: int | None = None) -> Evaluation:
-        """Measure a split, or its first images, with the present parameters."""
+    @property
+    def max_images(self) -> int | None:
+        """How many validation images are looked at; None: all."""
+        s = self.settings
+        return s.max_eval_steps * s.batch_size if s.max_eval_steps > 0 else None
+
+    def evaluate(self, split: Split, max_images: int | None = None, known: KnownStates | None = None) -> Evaluation:
+        """Measure a split, or its first images, with the present parameters; `known` are the states of all of them."""
         s = self.settings
         radius_seed = s.seed if s.spectral_radius_mode else None
         depth = depth_of(s, self.warming_up(self.state.step))
-        return evaluate(self.model, split, depth, max_images, radius_seed, self.ranks)
+        return evaluate(self.model, split, depth, max_images, radius_seed, self.ranks, known)
 
     def validate(self) -> None:
         """Measure the validation split; keep the parameters if none were better."""
-        s, state = self.settings, self.state
-        max_images = s.max_eval_steps * s.batch_size if s.max_eval_steps > 0 else None
+        state = self.state
         self.draw_for("val", state.step)
-        evaluation = self.evaluate(self.splits.val, max_images)
+        evaluation = self.evaluate(self.splits.val, self.max_images, self.known.get("val"))
         found = evaluation.metrics
         if not state.best or (found["acc"], -found["loss"]) > (state.best["acc"], -state.best["loss"]):
             state.save_best(found)
