@@ -128,6 +128,12 @@ def test_figures_show_what_is_kept(tmp_path):
     points = of_readouts.lines[0]  # of IMPLICIT: not joined, the bars from seed to seed
     assert points.get_linestyle() == "None" and [tuple(bar[:, 1]) for bar in of_readouts.collections[0].get_segments()][0] == (50.0, 70.0)
     assert list(points.get_xdata() - points.get_xdata()[0]) == pytest.approx(range(len(COMPARED)))
+    above = drawn["table6_study"].axes[4]  # three data sets, and none of MNIST-4
+    assert [tick.get_text() for tick in above.get_xticklabels()] == ["MNIST-10", "FashionMNIST-10", "CIFAR-10 (grey)"]
+    lines = {line.get_label(): line for line in above.lines}
+    assert list(lines) == ["IMPLICIT", "DIRECT-1", "DIRECT-5", "single-copy ceiling"]
+    assert list(lines["IMPLICIT"].get_ydata()) == pytest.approx([0, 0, 0])
+    assert tuple(above.collections[0].get_segments()[0][:, 1]) == pytest.approx((-10, 10))
     against_depth = {line.get_label(): line for line in drawn["table7_study"].axes[6].lines}
     assert list(against_depth["z_strings"].get_xdata()) == [1, 2, 5]  # the first is Table 6's
     assert list(against_depth["z_strings, gain 3"].get_xdata()) == [1, 2, 5]

@@ -14,7 +14,9 @@ from reproduction.row import Table
 from reproduction.study_rows import (
     CAPS,
     COMPARED,
+    EVERY_STRING,
     GAINS,
+    LONG_AS_PAPERS,
     OPERATIONS,
     PAYS_AT,
     PAYS_OPERATIONS,
@@ -37,6 +39,7 @@ VARIANCES = {
 }
 LAYERS = {"direct-1": 1, "direct-2": 2, "direct-5": 5, "direct-10": 10}
 BEYOND = 20  # where an equilibrium stands beside so many layers
+OF_EVERY_STRING, CEILING_OF_MANY_EPOCHS = f"{EVERY_STRING}_gain3_{{}}_{LONG_AS_PAPERS}-epochs", f"single_copy_{LONG_AS_PAPERS}-epochs"
 AGAINST_DEPTH = {
     "z": "z", "zz": "zz", "pauli2": "pauli2", "zz_gain3": "zz, gain 3", "classical": "classical DEQ",
     "z_strings": "z_strings", "z_strings_gain3": "z_strings, gain 3",
@@ -110,7 +113,28 @@ def readouts(parts: list[Kept]) -> Figure | None:
         if lines:
             level = part.level("single_copy", "single-copy ceiling")
             panels.append(Panel(part.title, "", ACCURACY, lines, level=level, categories=COMPARED))
+    panels += _of_every_string(parts)
     return draw_panels(panels, 2) if panels else None
+
+
+def _of_every_string(parts: list[Kept]) -> list[Panel]:
+    """How far each depth with every string ends above the ceiling that is trained as long, on each data set."""
+    parts = [part for part in parts if CEILING_OF_MANY_EPOCHS in part.rows]
+    lines = []
+    for depth in READ_AT:
+        name = OF_EVERY_STRING.format(depth)
+        above = [(at, np.array(part.rows[name]["test_acc"]["values"]) - part.rows[CEILING_OF_MANY_EPOCHS]["test_acc"]["mean"])
+                 for at, part in enumerate(parts) if name in part.rows]  # fmt: skip
+        if above:
+            ys = np.full((max(len(values) for _, values in above), len(above)), np.nan)
+            for column, (_, values) in enumerate(above):
+                ys[: len(values), column] = values
+            lines.append(Line(DEPTHS[depth], np.array([at for at, _ in above]), ys, STYLE[depth], "o"))
+    if not lines:
+        return []
+    title = f"xyz_strings, gain 3, gates not trained, {LONG_AS_PAPERS} epochs"
+    level, names = (0.0, "single-copy ceiling"), tuple(part.title.split(",")[0] for part in parts)
+    return [Panel(title, "", "above the ceiling, points", lines, level=level, categories=names)]
 
 
 def pays(parts: list[Kept]) -> Figure | None:
