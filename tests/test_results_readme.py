@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from statistics import fmean
 
 from circuits import build_circuit
 from conftest import REPOSITORY
@@ -10,7 +11,7 @@ from models.table import MODELS
 from readme_pages import accuracies, kept, numbers, read
 from reproduction import gradient_variances
 from reproduction.rows import TABLES
-from reproduction.study_rows import ANSATZE, BEST_ANSATZ, COMPARED, EVERY_TABLE, LONG, STUDIES
+from reproduction.study_rows import ANSATZE, BEST_ANSATZ, COMPARED, EVERY_STRING, EVERY_TABLE, LONG, STUDIES
 
 README, RESULTS = "README.md", "results/README.md"
 
@@ -46,8 +47,10 @@ def test_what_all_strings_of_z_tell():
     shown = [f"{acc:.2f}" for acc in (*strings, *others)]
     row = {row["row"]: row for row in kept("paper/table6_mnist10/table.json")["rows"]}["z_strings_implicit"]
     assert numbers(RESULTS, "All strings of Z take") == [f"{row['n_readouts']['mean']:,.0f}", *shown, "165", "400", "50", f"{pauli2:.2f}"]
+    every_string = [of_every_string(part)[0][0]["mean"] for part in parts]
     longest = f"{accuracies('table8_operations')['1600_operations_implicit']:.1f}"
-    assert numbers(README, "the same shots tell")[-6:] == [*(f"{acc:.1f}" for acc in strings), "1,600", "50", longest]
+    assert numbers(README, "the same shots tell")[-9:] == [
+        *(f"{acc:.1f}" for acc in (*strings, *every_string)), "1,600", "50", longest]  # fmt: skip
     ones = [f"{accuracies(f'table6_{part}')['z_strings_direct-1']:.2f}" for part in parts]
     untrained = [accuracies(f"table6_{part}")[f"z_strings_untrained_{depth}"] for depth in ("direct-1", "implicit") for part in parts]
     fives = [accuracies(f"table6_{part}")["z_strings_direct-5"] for part in parts]
@@ -63,9 +66,10 @@ def test_what_all_strings_of_z_tell():
     assert best == of_4["pauli2_random400_implicit_100-epochs"]
     left = f"{of_4['single_copy'] - best:.1f}"
     nearest = [accuracies(f"table6_{part}")["z_strings_entangling8_untrained_implicit_100-epochs"] for part in parts[:2]]
-    below = [f"{ceiling - acc:.1f}" for ceiling, acc in zip(ceilings, nearest)]
+    as_long = [accuracies(f"table6_{part}")["single_copy_100-epochs"] for part in parts]
+    below = [f"{ceiling - acc:.1f}" for ceiling, acc in zip(as_long, nearest)]
     assert numbers(RESULTS, "The single-copy ceiling stays above") == [
-        *above, "1,023", "5,050", *sizes, "8", "100", *(f"{acc:.2f}" for acc in nearest), "0", *below, "400", "100", left]  # fmt: skip
+        *above, "1,023", "5,050", *sizes, "8", "100", *(f"{acc:.2f}" for acc in nearest), *below, "400", "100", left]  # fmt: skip
     drops = []
     for shots in (1024, 4096, 16384):
         found = kept(f"hardware/z_strings_mnist10/shots-{shots}.json")
@@ -73,6 +77,35 @@ def test_what_all_strings_of_z_tell():
         assert (found["images"], found["run"], counted["shots"], counted["draws"]) == (1000, "seed-0", shots, 3)
         drops += [f"{shots:,}", f"{100 * (found['rows'][0]['acc'] - counted['acc']):.1f}"]
     assert numbers(RESULTS, "of the first 1,000 test images") == ["1,000", *drops]
+
+
+def of_every_string(part: str) -> tuple[list[dict], dict]:
+    """Accuracies with `xyz_strings` of IMPLICIT, DIRECT-1, DIRECT-5 with gain 3 and IMPLICIT with gain 1, and of the ceiling."""
+    rows = {row["row"]: row for row in kept(f"paper/table6_{part}/table.json")["rows"]}
+    names = [f"{EVERY_STRING}_{which}_100-epochs" for which in ("gain3_implicit", "gain3_direct-1", "gain3_direct-5", "implicit")]
+    assert {rows[name]["n_readouts"]["mean"] for name in names} == {3069} and rows[names[0]]["measurement_settings"]["mean"] == 3
+    return [rows[name]["test_acc"] for name in names], rows["single_copy_100-epochs"]["test_acc"]
+
+
+def test_what_every_string_of_three_settings_tells():
+    parts = ("mnist10", "fashion10", "cifar10")
+    found, ceilings = zip(*map(of_every_string, parts))
+    means = [f"{of_part[k]['mean']:.2f}" for k in range(3) for of_part in found] + [f"{acc['mean']:.2f}" for acc in ceilings]
+    deep, one, _, with_gain_1 = (acc["values"] for acc in found[2])
+    above, ahead = ([a - b for a, b in zip(deep, other, strict=True)] for other in (ceilings[2]["values"], one))
+    assert len(deep) == 3 and min(*above, *ahead) > 0
+    differences = [[acc["mean"] - ceiling["mean"] for acc in of_part[:3]] for of_part, ceiling in zip(found[:2], ceilings)]
+    assert all(abs(by - of_part[0]) < 0.1 for of_part in differences for by in of_part)
+    assert min(deep) > max(ceilings[2]["values"])
+    validated = accuracies("table6_cifar10", "values", "best_val_acc")
+    gain_3, gain_1 = (validated[f"{EVERY_STRING}_{which}_100-epochs"][0] for which in ("gain3_implicit", "implicit"))
+    assert gain_3 > gain_1
+    assert numbers(RESULTS, "With every string of X, of Y and of Z") == [
+        "3,069", "8", "100", "3", *means, f"{fmean(above):.1f}", f"{fmean(ahead):.1f}", "3", f"{differences[0][0]:.1f}",
+        f"{-differences[1][0]:.1f}", "0.1", "3", "1", "0",
+        f"{gain_3:.2f}", f"{gain_1:.2f}", "1", f"{with_gain_1[0]:.2f}"]  # fmt: skip
+    assert abs(found[2][2]["mean"] - found[2][0]["mean"]) < 0.2  # of five layers
+    assert f"gains {fmean(ahead):.1f} points, as five layers do" in " ".join(read(README).split())
 
 
 def test_what_other_readouts_and_circuits_tell():
