@@ -107,7 +107,7 @@ def measure(options: argparse.Namespace, ranks: Ranks = ALONE) -> tuple[dict, tu
     except SettingsError as error:
         raise SettingsError(f"{path} is of another command or version: {error}") from error
     changed = {name: value for name, value in vars(options).items() if name in OF_NUMBERS + OF_MACHINE}
-    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", **changed)
+    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", keep_states=False, **changed)
     settings.validate()
     kind = ranks.from_first(lambda: choose_device(settings))
     with ranks.together():

@@ -33,7 +33,7 @@ from runs.ranks import joined_ranks
 from runs.signals import StopRequest
 from training.evaluation import load_splits, size_warnings
 from training.loop import Training
-from training.memory import refuse_what_cannot_fit
+from training.memory import refuse_states_that_cannot_fit, refuse_what_cannot_fit
 from training.metrics import columns
 from training.results import NOT_IN_SUMMARY, measure
 from training.settings import Settings
@@ -77,6 +77,7 @@ def train_one(command: CommandLine) -> None:
             device = ranks.device(kind)
             refuse_what_cannot_fit(folder.settings, device, ranks.size)
         splits = ranks.from_first(lambda: load_splits(folder.settings, torch.device("cpu"))).to(device)
+        refuse_states_that_cannot_fit(folder.settings, splits)
         training = Training(folder, splits, device, ranks)
         if is_finished(training.state):
             return

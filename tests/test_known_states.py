@@ -3,17 +3,23 @@
 import pytest
 import torch
 
+import evaluate_qdeq
 from conftest import assert_same, train_here
 from dataset import Split
+from deployment.command_line import parse_command_line as hardware_options
+from deployment.costing import costs
 from runs import checkpoint
 from runs.settings import SettingsError
 from test_training_step import DIGITS, begin
+from training import equilibrium_settings, evaluation, known_states, memory
 from training.evaluation import depth_of, evaluate, measure
 from training.known_states import KnownStates
 from training.settings import Settings
 from typed import parse
+from utils.files import read_json
 
 HEAD_ALONE = ("--trainable_gates", "none", "--rand_f_thres_delta", 0, "--batch_size", 200)
+KEPT = "--n_wires 4 --num_classes 4 --trainable_gates none --keep_states"
 WAYS = {
     "the paper's lift": (),
     "more readouts than inputs": ("--readout", "xyz_strings", "--z_gain", 3),
@@ -24,12 +30,13 @@ WAYS = {
 
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("flags", WAYS.values(), ids=WAYS)
-def test_a_run_takes_the_steps_that_it_takes_without(flags, parts):
-    """Over two epochs and with dropout: every number that is logged, the parameters, and the validation."""
+def test_a_run_takes_the_steps_that_it_takes_without(flags, parts, monkeypatch):
+    """Over two epochs and with dropout: every number that is logged, the parameters, and the validation, over their parts."""
+    monkeypatch.setattr(known_states, "PART", 50)
+    monkeypatch.setattr(evaluation, "BATCH", 40)
     own = (*HEAD_ALONE, *flags, "--batch_chunk", parts, "--spectral_radius_mode")
     known, plain = begin(*own, "--keep_states"), begin(*own)
     known.find_states()
-    forward = known.model.forward
     known.model.forward = None  # nobody asks for it again
     for number, (batch, same) in enumerate(zip(known.batches(), plain.batches())):
         if number == 6:
@@ -45,7 +52,7 @@ def test_a_run_takes_the_steps_that_it_takes_without(flags, parts):
         there = plain.evaluate(plain.splits.val)
         assert here.metrics == pytest.approx(there.metrics, rel=1e-4) and "spectral_radius" in here.metrics
         assert torch.equal(here.predictions, there.predictions)
-    known.model.forward = forward
+        known.model.spectral_radius = None  # nor for these
     assert known.model.training
 
 
@@ -72,12 +79,15 @@ def test_a_run_that_is_resumed_is_the_run_it_would_have_been(tmp_path):
     flags = (*DIGITS, *HEAD_ALONE, "--keep_states", "--readout", "zz", "--eval-interval", 2, "--work_dir", tmp_path)
     train_here(*flags, "--max_step", 8, "--name", "whole")
     train_here(*flags, "--max_step", 5, "--name", "stopped")
-    before = checkpoint.load(tmp_path / "stopped" / "checkpoint_last.pt")["seconds"]
+    before = checkpoint.load(tmp_path / "stopped" / "checkpoint_last.pt")["seconds_of_states"]
     train_here(*flags, "--max_step", 8, "--name", "stopped", "--restart")
     whole, stopped = (checkpoint.load(tmp_path / name / "checkpoint_last.pt") for name in ("whole", "stopped"))
     for entry in ("model", "optimizer", "best", "meter"):
         assert_same(stopped[entry], whole[entry])
-    assert stopped["seconds"] > before
+    assert stopped["seconds_of_states"] > before > 0
+    results = read_json(tmp_path / "stopped" / "results.json")
+    assert results["train_seconds"] == pytest.approx(stopped["seconds"] + stopped["seconds_of_states"])
+    assert results["seconds_per_step"] == pytest.approx(stopped["seconds"] / 8)
     assert (tmp_path / "whole" / "log.txt").read_text().count("states of 576 images found") == 1
 
 
@@ -95,6 +105,59 @@ def test_states_that_change_are_not_kept(words, said, capsys):
         parse(f"--n_wires 4 --num_classes 4 {words} --keep_states")
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.count("\n") == 1 and "--keep_states" in error and said in error
+
+
+def test_what_a_step_draws_does_not_bind_states_that_are_kept():
+    """Caps and the Jacobian loss of a step: one is not drawn, the other is not of layers."""
+    assert parse(f"{KEPT} --f_thres 1").warnings == []
+    assert parse(f"{KEPT} --rand_f_thres_delta 0").warnings == ["--rand_f_thres_delta has no effect with --keep_states"]
+    words = "--mode direct --n_layer 1 --jac_loss_weight 1 --jac_loss_freq 1"
+    assert parse(f"{KEPT} {words}").warnings == ["--jac_loss_weight has no effect with --mode direct"]
+    run = begin("--trainable_gates", "none", "--keep_states", "--f_thres", 1)
+    run.find_states()
+    for _, batch in zip(range(4), run.batches()):  # some draw 2 steps off
+        run.train_step(*batch)
+
+
+@pytest.mark.parametrize("model", ["wang2022", "west2024", "dilip2022", "dilip2022_mps"])
+def test_a_model_without_a_head_needs_its_gates(model, capsys):
+    with pytest.raises(SystemExit):
+        parse(f"--model {model} --trainable_gates none")
+    assert f"--trainable_gates none leaves nothing to train of --model {model}" in capsys.readouterr().err
+
+
+def test_validation_uses_what_is_kept_of_as_many_images_as_it_looks_at(monkeypatch):
+    run = begin(*HEAD_ALONE, "--keep_states", "--batch_size", 16, "--max_eval_steps", 2)
+    seen = []
+    monkeypatch.setattr(KnownStates, "__init__", lambda self, model, features, depth, what: seen.append(len(features)))
+    run.find_states()
+    assert seen == [len(run.splits.train), 32]
+    asked = []
+    monkeypatch.setattr(run, "evaluate", lambda *given: asked.append(given))
+    with pytest.raises(AttributeError):  # there is no evaluation
+        run.validate()
+    assert asked == [(run.splits.val, 32, run.known["val"])]
+
+
+def test_states_that_do_not_fit_are_refused(monkeypatch):
+    run = begin(*HEAD_ALONE, "--keep_states", "--readout", "zz")
+    run.find_states()
+    n_bytes = sum(values.numel() * values.element_size() for known in run.known.values() for values in vars(known._found).values())
+    monkeypatch.setattr(memory, "free_bytes", lambda device: n_bytes)
+    memory.refuse_states_that_cannot_fit(run.settings, run.splits)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: n_bytes - 10_000)
+    with pytest.raises(SettingsError, match=r"--keep_states: the states of 576 images take 0.0 GB and 0.0 GB are free"):
+        memory.refuse_states_that_cannot_fit(run.settings, run.splits)
+
+
+def test_a_run_of_kept_states_is_evaluated_in_many_processes_and_costed(tmp_path, monkeypatch):
+    """What only its training may not have does not bind what is done with it afterwards."""
+    train_here(*DIGITS, *HEAD_ALONE, "--keep_states", "--max_step", 2, "--work_dir", tmp_path, "--name", "kept")
+    assert costs(hardware_options(["cost", "--run", str(tmp_path / "kept"), "--trainable_gates", "all"]))
+    monkeypatch.setattr(equilibrium_settings, "world_size", lambda: 2)
+    found, _, _ = evaluate_qdeq.measure(evaluate_qdeq.parse_command_line([str(tmp_path / "kept"), "--device", "cpu"]))
+    trained = read_json(tmp_path / "kept" / "results.json")
+    assert found["acc"] == trained["test_acc"]
 
 
 def test_several_processes_do_not_keep_states(monkeypatch):

@@ -125,9 +125,12 @@ def test_missing_leaves_out_what_is_kept(finished_job, tmp_path, capsys):
 def test_missing_shows_what_is_kept_beside_what_it_runs(finished_job, tmp_path, capsys):
     collect([finished_job], tmp_path / "results")
     words = ["table2", "--rows", "implicit", "--seeds", "0", "--missing", "--results_dir", str(tmp_path / "results")]
+    complete = f"1 of 1 runs are kept in {tmp_path / 'results'}, none is missing\n"
+    reproduce.main([*words, "--work_dir", str(tmp_path / "elsewhere"), "--dry_run"])
+    assert capsys.readouterr().out == complete and not (tmp_path / "elsewhere").exists()
     reproduce.main([*words, "--work_dir", str(tmp_path / "elsewhere")])
     text = capsys.readouterr().out
-    assert text.startswith(f"1 of 1 runs are kept in {tmp_path / 'results'}, none is missing\n") and "0 of 0" not in text
+    assert text.startswith(complete) and "0 of 0" not in text
     assert "| IMPLICIT | 75.00 | 73.68 |" in text and "Not run yet" not in text
     copy = kept_path(finished_job, tmp_path / "elsewhere" / "shown").with_suffix(".csv")
     assert copy.read_text() == kept_path(finished_job, tmp_path / "results").with_suffix(".csv").read_text()

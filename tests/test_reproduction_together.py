@@ -153,7 +153,8 @@ def test_groups_are_of_one_row_and_pay_and_fill_the_slots(tmp_path):
     assert side_by_side(wide, 1) == [(job,) for job in wide]
     cases = {"--n_wires 8": True, "--n_wires 10": False, "--n_wires 4 --engine statevector": False,
              "--n_wires 4 --amplitude_encoder False": True, "--n_wires 6 --amplitude_encoder False": False,
-             "--n_wires 6 --model classical": True, "--n_wires 8 --model classical": False}  # fmt: skip
+             "--n_wires 6 --model classical": True, "--n_wires 8 --model classical": False,
+             "--n_wires 4 --trainable_gates none": True, "--n_wires 4 --trainable_gates none --keep_states": False}  # fmt: skip
     assert {words: pays(parse_command_line(words.split()).settings) for words in cases} == cases
     shorter = [make_job(table1, table1.row("amplitude_direct-1"), seed, 3, tmp_path) for seed in SEEDS]
     assert {len(group) for group in side_by_side([*shorter, *small], 2)} == {3}

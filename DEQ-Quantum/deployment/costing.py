@@ -105,7 +105,7 @@ def costs(options: Namespace) -> dict:
         NoiseError, UnsupportedCircuit: it has no circuit, or none that machines, or the one that is named, take.
     """
     given = {name: value for name, value in vars(options).items() if name in OF_COST}
-    s = replace(_settings_of(options.run) if options.run else Settings(), restart=False, restart_dir="", **given)
+    s = replace(_settings_of(options.run) if options.run else Settings(), restart=False, restart_dir="", keep_states=False, **given)
     s.validate()
     if MODELS[s.model].circuit is None:
         raise NoiseError(f"--model {s.model} has no circuit, nothing of it runs on a quantum computer: name one that has")

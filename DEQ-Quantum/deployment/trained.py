@@ -89,7 +89,8 @@ def read_trained(options: Namespace, changes: tuple[str, ...] = (), classical_to
     except SettingsError as error:
         raise SettingsError(f"{path} is of another command or version: {error}") from error
     changed = {name: value for name, value in vars(options).items() if name in changes}
-    settings = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", **WITHOUT_NOISE, **changed)
+    as_trained = replace(saved, rand_f_thres_delta=0, batch_chunk=1, shard="batch", keep_states=False)
+    settings = replace(as_trained, **WITHOUT_NOISE, **changed)
     settings.validate()
     model = build_model(settings).eval()
     if not (hasattr(model.layer, "circuit") or classical_too and isinstance(model.layer, TanhLayer)):

@@ -28,6 +28,7 @@ class Model:
         features: what images become, one of `dataset.REDUCTIONS`.
         has_dropout: whether --dropout acts on it.
         has_depth: whether its depth changes anything.
+        has_head: whether anything trains beside its gates.
         n_units: without a circuit, numbers in z.
         first_images: on how many test images, the first of its classes, the work it is of was tested; 0: not known to be so.
         scales_logits: whether its logits are scaled by a setting.
@@ -43,6 +44,7 @@ class Model:
     features: str = "pooling"
     has_dropout: bool = True
     has_depth: bool = True
+    has_head: bool = True
     n_units: Callable[..., int] = lambda settings: settings.n_wires**2
     first_images: int = 0
     scales_logits: bool = False
@@ -185,6 +187,7 @@ MODELS = {
             _circuit,
             PAPER_ENCODINGS,
             has_dropout=False,
+            has_head=False,
             first_images=75,
             check=_readouts_shared_out,
         ),
@@ -255,6 +258,7 @@ MODELS = {
             ("complex_amplitude",),
             features="pixels",
             has_dropout=False,
+            has_head=False,
             check=_readouts_shared_out,
         ),
         Model(
@@ -275,6 +279,7 @@ MODELS = {
             ("frqi",),
             features="frqi_reversed",
             has_dropout=False,
+            has_head=False,
             scales_logits=True,
             check=_outcomes_suffice,
         ),
@@ -287,6 +292,7 @@ MODELS = {
             ("amplitude",),
             features="compressed_frqi",
             has_dropout=False,
+            has_head=False,
             scales_logits=True,
             check=_outcomes_suffice,
         ),

@@ -26,7 +26,8 @@ CAPTIONS = {
     "spectral_radius": "Spectral radius of df/dz at the equilibrium through training, mean over validation images.",
 }
 CAPTIONS |= {
-    "table6_study": "Table 6. Test accuracy of readouts, and of the single-copy ceiling, which bounds the fit of one layer without ReLU; and how far every string ends from it.",
+    "table6_study": "Table 6. Test accuracy of readouts, and of the single-copy ceiling, which bounds the fit of one layer "
+    "without ReLU; and how far every string ends from it.",
     "table7_study": "Table 7. When an equilibrium pays: against how strongly f sees z, and where the answer is a fixed point.",
     "table8_study": "Table 8. Wider and deeper circuits.",
     "table9_study": "Table 9. Test accuracy against caps and tolerance of the solver.",

@@ -39,7 +39,8 @@ VARIANCES = {
 }
 LAYERS = {"direct-1": 1, "direct-2": 2, "direct-5": 5, "direct-10": 10}
 BEYOND = 20  # where an equilibrium stands beside so many layers
-OF_EVERY_STRING, CEILING_OF_MANY_EPOCHS = f"{EVERY_STRING}_gain3_{{}}_{LONG_AS_PAPERS}-epochs", f"single_copy_{LONG_AS_PAPERS}-epochs"
+OF_EVERY_STRING = f"{EVERY_STRING}_gain3_{{}}_{LONG_AS_PAPERS}-epochs"
+CEILING_OF_MANY_EPOCHS = f"single_copy_{LONG_AS_PAPERS}-epochs"
 AGAINST_DEPTH = {
     "z": "z", "zz": "zz", "pauli2": "pauli2", "zz_gain3": "zz, gain 3", "classical": "classical DEQ",
     "z_strings": "z_strings", "z_strings_gain3": "z_strings, gain 3",

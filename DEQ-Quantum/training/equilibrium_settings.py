@@ -42,8 +42,8 @@ class EquilibriumSettings(BaseSettings):
     jac_incremental: int = setting(0, "equilibrium", "raise the Jacobian weight by 0.1 every so many steps, up to 2",
                                    at_least=0)
     keep_states: bool = setting(False, "equilibrium", "with --trainable_gates none f never changes: find the state of every "
-                                "image once, with --f_thres steps in every solve, and train the head on them; takes 4 bytes "
-                                "for each readout of each training and validation image")
+                                "image once, with --f_thres steps in every solve, and train the head on them; of every "
+                                "training and validation image it keeps the readouts and z, 4 bytes a number")
     spectral_radius_mode: bool = setting(False, "equilibrium", "report the Jacobian's spectral radius at validation "
                                          "(mean over the first 2048 images)")
 
@@ -88,7 +88,7 @@ class EquilibriumSettings(BaseSettings):
             "--gradient shift": s.by_shifts,
             "--pretrain_steps": s.pretrain_steps,
             "--z0 previous": self.z0 == "previous",
-            "--jac_loss_freq": self.jac_loss_freq,
+            "--jac_loss_freq": self.jac_loss_freq and s.mode == "implicit",
             "torchrun": world_size() > 1,
         }
         if flag := next((flag for flag, given in changing.items() if given), ""):

@@ -40,6 +40,7 @@ MOST_SKIPPED_STEPS = 100
 
 IN_CHECKPOINT = {
     "failed": checkpoint.is_count,
+    "seconds_of_states": checkpoint.is_duration,
     "best": lambda best: not best or set(metrics.names("best_val")) <= set(best),
 }
 
@@ -68,10 +69,12 @@ class Training:
         # images without a finite state so far, as often as they came up; on the device, so that a GPU is not waited for
         self.failed: Tensor | int = 0
         self.known: dict[str, KnownStates] = {}  # by split, with --keep_states
+        self.seconds_of_states = 0.0  # spent on finding them, every time that the run was begun or resumed
         self.n_together = 1  # runs that take their steps as one, this one among them
         if folder.last is not None:
             checkpoint.check(folder.last, IN_CHECKPOINT, folder.last_path)
             self.failed = folder.last.get("failed", 0)
+            self.seconds_of_states = folder.last.get("seconds_of_states", 0.0)
             if self.counting is not None:
                 self.cost.load_state(folder.last["cost"])
             if self.previous is not None:
@@ -140,7 +143,7 @@ class Training:
         """
         s, state, step = self.settings, self.state, self.state.step + 1
         fewer_steps, jac_weight = self.draws(step)
-        depth = depth_of(s, self.warming_up(step), fewer_steps)
+        depth = depth_of(s, self.warming_up(step), 0 if self.known else fewer_steps)
         generator = seeds.generator(s.seed, "step", step, self.device)
 
         state.learning_rate.apply(step)
@@ -253,7 +256,7 @@ class Training:
         """
         s, state, self.stop = self.settings, self.state, stop
         batches = self.batches()
-        if s.keep_states:
+        if s.keep_states and state.step < state.max_step:
             self.find_states()
         with state.progress_bar(metrics.LABELS) as advance_bar:
             while state.step < state.max_step:
@@ -279,7 +282,8 @@ class Training:
         began, depth = time.perf_counter(), depth_of(self.settings)
         images = {"train": self.splits.train.features, "val": self.splits.val.features[: self.max_images]}
         self.known = {name: KnownStates(self.model, x, depth, f"the {name} split") for name, x in images.items()}
-        self.state.seconds += (took := time.perf_counter() - began)
+        took = time.perf_counter() - began
+        self.seconds_of_states += took
         log.info("states of %d images found in %.0f s", sum(map(len, images.values())), took)
 
     def save(self) -> None:
@@ -291,7 +295,8 @@ class Training:
         self.ranks.check_equal(self.model)
         counted = {} if self.counting is None else {"cost": self.cost.state()}
         remembered = {} if self.previous is None else self.previous.state()
-        self.state.save_last(failed=int(self.failed), **counted, **remembered)
+        found = {"seconds_of_states": self.seconds_of_states} if self.settings.keep_states else {}
+        self.state.save_last(failed=int(self.failed), **counted, **remembered, **found)
 
     def log(self, event: str, values: dict) -> None:
         """Track metrics of the present step."""

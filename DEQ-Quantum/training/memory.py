@@ -2,11 +2,13 @@
 
 import torch
 
+from dataset import Splits
 from engines import bytes_needed
 from models.table import MODELS
 from runs.machine import free_bytes
 from runs.settings import SettingsError
 from training.evaluation import BATCH
+from training.known_states import bytes_of_states
 from training.settings import Settings
 
 
@@ -31,4 +33,23 @@ def refuse_what_cannot_fit(s: Settings, device: torch.device, n_ranks: int = 1, 
         raise SettingsError(
             f"--n_wires {s.n_wires}: state vectors alone take {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free; "
             f"use fewer {fewer}" + (" or a smaller --batch_size" if smaller_batch_helps else "")
+        )
+
+
+def refuse_states_that_cannot_fit(s: Settings, splits: Splits) -> None:
+    """Refuse --keep_states where the states of all images do not fit beside what is there.
+
+    Raises:
+        SettingsError: they take more memory than is free.
+    """
+    if not s.keep_states:
+        return
+    n_validation = min(len(splits.val), s.max_eval_steps * s.batch_size) if s.max_eval_steps > 0 else len(splits.val)
+    n_images, circuit = len(splits.train) + n_validation, MODELS[s.model].circuit(s)
+    needed = bytes_of_states(n_images, circuit.n_readouts, circuit.n_fed_back)
+    free = free_bytes(splits.train.features.device)
+    if needed > free:
+        raise SettingsError(
+            f"--keep_states: the states of {n_images} images take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+            "leave it out, or choose a --readout of fewer numbers"
         )

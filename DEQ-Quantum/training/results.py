@@ -82,7 +82,7 @@ def measure(training: Training) -> dict:
         **{f"best_val_{name}": value for name, value in best.items()},
         # over the last entry of the training log, as metrics.csv has them; null for a stack of layers
         **{f"train_{metric.name}": state.entry.get(metric.name) for metric in BACKWARD_METRICS},
-        "train_seconds": state.seconds,
+        "train_seconds": state.seconds + training.seconds_of_states,
         "seconds_per_step": state.seconds / max(1, state.steps_timed),
         "peak_memory_mb": peak_memory_mb(state.device),
         "skipped_steps": state.skipped,

@@ -58,7 +58,8 @@ class ModelSettings(BaseSettings):
                             "(strongly_entangling, rotation_chain, sim14), sweeps (su4)", at_least=1, at_most=10_000)
     readout: str = setting("z", "model", "what is measured: z on every wire; zz, also on pairs; z_strings, on any number of "
                            "wires, 2^n_wires - 1 in all; pauli1, X, Y and Z; pauli2, also XX, YY and ZZ; xyz_strings, of "
-                           "each letter on any number of wires; projections, on n_wires^2 basis states; marginal, of the last four wires; or strings, as ZIII,XXII")
+                           "each letter on any number of wires; projections, on n_wires^2 basis states; marginal, of the "
+                           "last four wires; or strings, as ZIII,XXII")
     lift: str = setting("auto", "model", "readouts to the inputs of f: repeat each, interpolate, a fixed random projection; "
                         "auto: repeat where that comes out even, else project", LIFTS)
     z_gain: float = setting(1.0, "model", "how strongly f sees z beside x: v = z_gain z + x; 0: not at all", at_least=0,
@@ -115,6 +116,8 @@ class ModelSettings(BaseSettings):
             raise SettingsError(f"--dropout is a probability below 1, got {self.dropout}")
         if self.trainable_gates == "released" and self.ansatz != "paper":
             raise SettingsError(f"--trainable_gates released is of --ansatz paper, and --ansatz is {self.ansatz}")
+        if self.trainable_gates == "none" and model.circuit is not None and not model.has_head:
+            raise SettingsError(f"--trainable_gates none leaves nothing to train of --model {self.model}, which has no head")
         if model.circuit is not None:
             self._check_readout()
         if self.mode == "direct" and self.n_layer < 1:
@@ -221,7 +224,7 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
             raise SettingsError("--pretrain_steps warms up --mode implicit; with --mode direct leave it at 0")
         if self.pretrain_steps and self.n_layer < 1:
             raise SettingsError("--pretrain_steps needs --n_layer, the number of layers of the warm-up (1 or more)")
-        if self.mode == "implicit" and self.rand_f_thres_delta >= self.f_thres:
+        if self.mode == "implicit" and self.rand_f_thres_delta >= self.f_thres and not self.keep_states:
             raise SettingsError(
                 f"--rand_f_thres_delta {self.rand_f_thres_delta} takes up to so many of the --f_thres {self.f_thres} "
                 f"forward steps, and one must remain: add --rand_f_thres_delta {self.f_thres - 1}, or raise --f_thres"
@@ -261,6 +264,8 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
             warnings.append("--n_layer has no effect: --mode implicit uses it for a warm-up of --pretrain_steps")
         if self.f_memory and self.mode == "direct":
             warnings.append("--f_memory has no effect with --mode direct")
+        if self.keep_states and self.rand_f_thres_delta != EquilibriumSettings.rand_f_thres_delta:
+            warnings.append("--rand_f_thres_delta has no effect with --keep_states")
         if self.jac_loss_weight and self.jac_loss_freq and self.mode == "direct":
             warnings.append("--jac_loss_weight has no effect with --mode direct")
         return warnings
