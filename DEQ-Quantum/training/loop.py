@@ -28,8 +28,8 @@ from runs.signals import Stopped, StopRequest
 from runs.state import TrainingState
 from training import metrics
 from training.evaluation import Evaluation, depth_of, evaluate, measure, measure_backward
-from training.known_states import KnownStates
 from training.hardware import build_trained_model, count_pass, counting_engine, described
+from training.known_states import KnownStates
 from training.loading import load_parameters
 from training.previous import Previous
 from training.sums import Sums
@@ -280,7 +280,7 @@ class Training:
     def find_states(self) -> None:
         """Find those of all training and validation images, for --keep_states; counts as time of training."""
         began, depth = time.perf_counter(), depth_of(self.settings)
-        images = {"train": self.splits.train.features, "val": self.splits.val.features[: self.max_images]}
+        images = {"train": self.splits.train.features, "val": self.splits.val.features[: self.settings.max_eval_images]}
         self.known = {name: KnownStates(self.model, x, depth, f"the {name} split") for name, x in images.items()}
         took = time.perf_counter() - began
         self.seconds_of_states += took
@@ -314,12 +314,6 @@ class Training:
         if self.counting is not None:
             self.counting.draw_for(stream, step)
 
-    @property
-    def max_images(self) -> int | None:
-        """How many validation images are looked at; None: all."""
-        s = self.settings
-        return s.max_eval_steps * s.batch_size if s.max_eval_steps > 0 else None
-
     def evaluate(self, split: Split, max_images: int | None = None, known: KnownStates | None = None) -> Evaluation:
         """Measure a split, or its first images, with the present parameters; `known` are the states of all of them."""
         s = self.settings
@@ -331,7 +325,7 @@ class Training:
         """Measure the validation split; keep the parameters if none were better."""
         state = self.state
         self.draw_for("val", state.step)
-        evaluation = self.evaluate(self.splits.val, self.max_images, self.known.get("val"))
+        evaluation = self.evaluate(self.splits.val, self.settings.max_eval_images, self.known.get("val"))
         found = evaluation.metrics
         if not state.best or (found["acc"], -found["loss"]) > (state.best["acc"], -state.best["loss"]):
             state.save_best(found)

@@ -44,8 +44,8 @@ def refuse_states_that_cannot_fit(s: Settings, splits: Splits) -> None:
     """
     if not s.keep_states:
         return
-    n_validation = min(len(splits.val), s.max_eval_steps * s.batch_size) if s.max_eval_steps > 0 else len(splits.val)
-    n_images, circuit = len(splits.train) + n_validation, MODELS[s.model].circuit(s)
+    n_images = len(splits.train) + len(splits.val.labels[: s.max_eval_images])
+    circuit = MODELS[s.model].circuit(s)
     needed = bytes_of_states(n_images, circuit.n_readouts, circuit.n_fed_back)
     free = free_bytes(splits.train.features.device)
     if needed > free:

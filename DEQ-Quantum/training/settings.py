@@ -207,6 +207,11 @@ class Settings(RunSettings, EquilibriumSettings, TrainingSettings, ImageSettings
         return self.name or "_".join(filter(None, (*parts, f"seed{self.seed}")))
 
     @property
+    def max_eval_images(self) -> int | None:
+        """How many validation images are looked at; None: all."""
+        return self.max_eval_steps * self.batch_size if self.max_eval_steps > 0 else None
+
+    @property
     def tags(self) -> list[str]:
         """What Weights & Biases files the run under."""
         return [self.dataset_name[:64], f"{self.num_classes}C"]  # it takes no longer ones
